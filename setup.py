@@ -1,0 +1,35 @@
+"""Installs the toolbox: ``pip install -e .``; the pins and their reasons stand here alone."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+version = Path('sen_toolbox/__init__.py').read_text().split("__version__ = '")[1].split("'")[0]
+
+setup(
+    name='sen-toolbox',
+    version=version,
+    description='Text-to-image person retrieval: SEN, baselines and search',
+    long_description=Path('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['sen_toolbox', 'sen_toolbox.*']),
+    package_data={'sen_toolbox.datasets.transforms': ['*.npz']},
+    install_requires=[
+        # From 2.6 on torch.load refuses foreign types by default. Tried: 2.15.
+        'torch>=2.6',
+        'torchvision>=0.21',  # the release that belongs to torch 2.6
+        'mmengine>=0.10.7',
+        'mmcv-lite>=2.2',  # mmcv proper does not build against this torch and adds no part used here
+        'open_clip_torch>=3.3',
+        'nltk>=3.9',  # 3.9 reads the tagger from JSON; older ones unpickle it
+        'prettytable>=3.0',
+        'addict>=2.4',
+        'opencv-python>=4,<5',  # 5.0 dropped the people detector; mmengine pulls in the newest
+        'safetensors>=0.4',
+        'tensorboard>=2.14',
+        'pillow>=10.1',  # the first with a scalable default font
+    ],
+    extras_require={'dev': ['pytest>=8', 'ruff>=0.8']},
+)
