@@ -1,0 +1,5 @@
+"""Dual encoders."""
+
+from .clip import CLIPBackbone
+
+__all__ = ['CLIPBackbone']

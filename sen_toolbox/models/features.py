@@ -1,0 +1,50 @@
+"""What the parts of a model exchange: sizes of a backbone and features of a batch of pairs."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Sizes of a backbone, so that no config repeats them.
+
+    Attributes:
+        embed_dim: Width D of the joint embedding space.
+        image_size: Input image as (rows, columns), in pixels.
+        patch_size: Side of a square image patch, in pixels.
+        grid_size: Patches as (rows, columns).
+        stride: Step between patches, in pixels; less than ``patch_size`` where they overlap.
+        vocab_size: Number of token ids.
+        context_length: Longest caption, in tokens.
+    """
+
+    embed_dim: int
+    image_size: tuple[int, int]
+    patch_size: int
+    grid_size: tuple[int, int]
+    stride: int
+    vocab_size: int
+    context_length: int
+
+    @property
+    def num_patches(self) -> int:
+        """Number N of image patches."""
+        return self.grid_size[0] * self.grid_size[1]
+
+
+@dataclass
+class PairFeatures:
+    """Features of B (image, caption) pairs, projected to the joint space and not normalised.
+
+    Attributes:
+        image: Global image embedding, (B, D).
+        text: Global text embedding, (B, D).
+        image_tokens: Class token and N patches, (B, 1 + N, D).
+        text_tokens: All L tokens, padding included, (B, L, D).
+    """
+
+    image: Tensor
+    text: Tensor
+    image_tokens: Tensor
+    text_tokens: Tensor

@@ -1,0 +1,49 @@
+"""Similarity distribution matching."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sen_toolbox.registry import LOSSES
+
+
+@LOSSES.register_module()
+class SDMLoss(nn.Module):
+    r"""KL divergence of predicted from true matching probabilities, in both directions.
+
+    IRRA, arXiv:2303.12501, equations 5 to 7. With cosines :math:`s_{ij}`,
+    :math:`p_{ij} = \mathrm{softmax}_j(s_{ij} / \tau)`, and :math:`q_{ij}` uniform over the
+    samples of the same identity, the loss is
+    :math:`\frac1B \sum_{ij} p_{ij} \log\frac{p_{ij}}{q_{ij} + \epsilon}`, summed over image-to-text
+    and text-to-image.
+
+    Args:
+        temperature: :math:`\tau`, above 0. The release takes 0.02.
+        epsilon: Added to :math:`q`. It sets the scale of the loss (log 1e-8 = -18.4), so it is
+            part of the method; 1e-8 in the release.
+    """
+
+    def __init__(self, *, temperature: float = 0.02, epsilon: float = 1e-8) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f'temperature must be above 0, got {temperature}')
+        self.temperature = temperature
+        self.epsilon = epsilon
+
+    def forward(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
+        """Returns a scalar.
+
+        Args:
+            image: Image embeddings (B, D), of any length.
+            text: Text embeddings (B, D), of any length.
+            pids: Identities (B,) of the pairs.
+        """
+        logits = F.normalize(text, dim=1) @ F.normalize(image, dim=1).t() / self.temperature
+        same = (pids[:, None] == pids[None, :]).to(logits.dtype)
+        log_true = torch.log(same / same.sum(dim=1, keepdim=True) + self.epsilon)
+        return _kl_divergence(logits, log_true) + _kl_divergence(logits.t(), log_true)
+
+
+def _kl_divergence(logits: Tensor, log_true: Tensor) -> Tensor:
+    log_predicted = F.log_softmax(logits, dim=1)
+    return (log_predicted.exp() * (log_predicted - log_true)).sum(dim=1).mean()

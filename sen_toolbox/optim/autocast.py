@@ -1,0 +1,65 @@
+"""Mixed precision on any device that torch can autocast; MMEngine's wrapper refuses the CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.device import get_device
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from sen_toolbox.registry import OPTIM_WRAPPERS
+
+DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Runs the forward pass under autocast and keeps float32 master weights.
+
+    Args:
+        dtype: 'float16', with dynamic loss scaling, or 'bfloat16', which needs none.
+        **kwargs: Passed to ``OptimWrapper``: ``optimizer``, ``clip_grad``, ...
+
+    Raises:
+        ValueError: If the dtype is neither.
+    """
+
+    def __init__(self, *, dtype: str = 'float16', **kwargs) -> None:
+        super().__init__(**kwargs)
+        if dtype not in DTYPES:
+            raise ValueError(f'dtype is one of {sorted(DTYPES)}, got {dtype!r}')
+        self.dtype = DTYPES[dtype]
+        self.device_type = torch.device(get_device()).type
+        self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == 'float16')
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocasts what runs inside."""
+        with super().optim_context(model), torch.autocast(self.device_type, self.dtype):
+            yield
+
+    def backward(self, loss: Tensor, **kwargs) -> None:
+        """Backward pass of the scaled loss."""
+        self.loss_scaler.scale(loss).backward(**kwargs)
+        self._inner_count += 1
+
+    def step(self, **kwargs) -> None:
+        """Optimiser step, left out when a scaled gradient overflowed."""
+        if self.clip_grad_kwargs:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_grad()
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update()
+
+    def state_dict(self) -> dict:
+        """State of the optimiser and, under 'loss_scaler', of the scaler."""
+        return {**super().state_dict(), 'loss_scaler': self.loss_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Restores :meth:`state_dict`."""
+        state_dict = dict(state_dict)
+        # An interrupted float32 run may be continued in half precision.
+        if scaler := state_dict.pop('loss_scaler', None):
+            self.loss_scaler.load_state_dict(scaler)
+        super().load_state_dict(state_dict)
