@@ -1,0 +1,20 @@
+default_scope = 'sen_toolbox'
+custom_imports = dict(imports=['sen_toolbox.checkpoint'])
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=20),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(
+        type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='t2i/R1', rule='greater'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+custom_hooks = [dict(type='StrictLoadHook'), dict(type='DatasetReportHook')]
+env_cfg = dict(cudnn_benchmark=True, dist_cfg=dict(backend='nccl'))
+visualizer = dict(
+    type='Visualizer',
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+log_level = 'INFO'
+load_from = None
+resume = False
+work_dir = None
+randomness = dict(seed=42)  # the SEN release's

@@ -1,0 +1,15 @@
+image_size = (384, 128)
+context_length = 77
+model = dict(
+    type='TextImageRetriever',
+    data_preprocessor=dict(
+        type='PairPreprocessor',
+        mean=[0.48145466, 0.4578275, 0.40821073],
+        std=[0.26862954, 0.26130258, 0.27577711],
+        erasing_prob=0.5),
+    backbone=dict(
+        type='CLIPBackbone',
+        arch='ViT-B-16-quickgelu',
+        image_size='$image_size',
+        stride=None,
+        pretrained='openai'))

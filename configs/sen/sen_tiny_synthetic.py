@@ -1,0 +1,1 @@
+_base_ = './sen_vitb_cuhk.py'

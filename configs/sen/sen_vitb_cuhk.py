@@ -1,0 +1,30 @@
+_base_ = [
+    '../_base_/models/clip_vitb16.py', '../_base_/datasets/pedes.py',
+    '../_base_/schedules/cosine_60e.py', '../_base_/default_runtime.py'
+]
+model = dict(
+    heads=dict(
+        sdm=dict(type='MatchingHead', loss=dict(type='SDMLoss', temperature=0.02)),
+        identity=dict(type='IdentityHead', num_classes='$num_classes'),
+        triplet=dict(type='MatchingHead', loss=dict(type='HardestTripletLoss', margin=0.05)),
+        restoration=dict(
+            type='RestorationHead',
+            neck=dict(type='TextGuidedDecoder', depth=4),
+            loss=dict(type='MaskedPixelLoss'),
+            mask_ratio=0.7)),
+    loss_weights=dict(sdm=1.0, identity=1.0, triplet=10.0, restoration=10.0))
+train_dataloader = dict(
+    sampler=dict(
+        _delete_=True, type='IdentityGroupSampler', batch_size='$batch_size', num_instances=2),
+    dataset=dict(
+        tagger=dict(type='NLTKTagger'),
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(type='ResizeImage', size='$image_size'),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PadCrop', padding=10),
+            dict(type='PruneCaption', prob=0.2),
+            dict(type='Tokenize', context_length='$context_length'),
+            dict(type='MaskWords', noun_adjective_rate=0.3, other_rate=0.05),
+            dict(type='PackPair'),
+        ]))

@@ -1,0 +1,6 @@
+_base_ = './sen_vitb_cuhk.py'
+dataset_type = 'RSTPReid'
+data_root = 'data/RSTPReid'
+num_classes = 3701
+image_size = (378, 126)  # 27 x 9 patches; 384 is no multiple of 14
+model = dict(backbone=dict(arch='ViT-L-14-quickgelu'))
