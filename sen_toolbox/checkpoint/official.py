@@ -1,0 +1,86 @@
+"""Names of the official SEN checkpoints, to ours and back."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+# Official prefix, our prefix. Every weight of the release that does anything is in this table.
+SEN_TABLE = (
+    ('base_model.', 'backbone.'),
+    ('classifier.', 'heads.identity.classifier.'),
+    ('mask_token', 'heads.restoration.neck.mask_token'),
+    ('norm_1.', 'heads.restoration.neck.image_norm.'),
+    ('norm_2.', 'heads.restoration.neck.text_norm.'),
+    ('decoder_embed.', 'heads.restoration.neck.embed.'),
+    ('norm_4.', 'heads.restoration.neck.query_norm.'),
+    ('cross_attn_Text.', 'heads.restoration.neck.cross_attention.'),
+    ('norm_6.', 'heads.restoration.neck.cross_norm.'),
+    ('cross_modal_transformer_mae.', 'heads.restoration.neck.transformer.'),
+    ('norm_7.', 'heads.restoration.neck.output_norm.'),
+    ('decoder_pred.', 'heads.restoration.neck.predict.'),
+)
+# Saved by the release and never used by its forward pass, but for the first, which is a constant.
+SEN_UNUSED = (
+    'decoder_pos_embed',
+    'cross_attn_TextImage.',
+    'cross_attn_Image.',
+    'norm_3.',
+    'norm_5.',
+)
+
+
+def sen_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the tensors of an official SEN checkpoint, in float32.
+
+    Args:
+        state: The ``model`` entry of the checkpoint; a ``module.`` prefix is dropped.
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    used = {key: value for key, value in state.items() if not key.startswith(SEN_UNUSED)}
+    return {name: used[key].float() for key, name in _renamed(used, SEN_TABLE).items()}
+
+
+def sen_to_official(state: Mapping[str, Tensor], grid_position: Tensor) -> dict[str, Tensor]:
+    """Inverse of :func:`sen_from_official`.
+
+    The modules that the release holds without using them are filled with zeros (norms with ones).
+
+    Args:
+        state: State dict of a SEN of this toolbox.
+        grid_position: The decoder's position embedding (1, 1 + N, D).
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    inverse = tuple((ours, official) for official, ours in SEN_TABLE)
+    official = {name: state[key] for key, name in _renamed(state, inverse).items()}
+    unused = {'decoder_pos_embed': grid_position}
+    for key, value in official.items():
+        if key.startswith('cross_attn_Text.'):
+            for prefix in ('cross_attn_TextImage.', 'cross_attn_Image.'):
+                unused[prefix + key.removeprefix('cross_attn_Text.')] = torch.zeros_like(value)
+        if key.startswith('norm_4.'):
+            fill = torch.ones_like if key.endswith('weight') else torch.zeros_like
+            for prefix in ('norm_3.', 'norm_5.'):
+                unused[prefix + key.removeprefix('norm_4.')] = fill(value)
+    return official | unused
+
+
+def _renamed(state: Mapping[str, Tensor], table: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    names, unknown = {}, []
+    for key in state:
+        match = next(((a, b) for a, b in table if key.startswith(a)), None)
+        if match is None:
+            unknown.append(key)
+        else:
+            names[key] = match[1] + key.removeprefix(match[0])
+    if unknown:
+        raise ValueError(
+            f'{len(unknown)} keys have no place in the SEN layout, the first are {unknown[:8]}; '
+            f'is this a checkpoint of another method?'
+        )
+    return names

@@ -1,0 +1,246 @@
+"""CLIP towers: grids, kept patches, and weights from every file format."""
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import DATA, clip_config
+
+from sen_toolbox.models.backbones.weights import (
+    adapt_clip_state,
+    read_clip_state,
+    resize_position_embedding,
+)
+from sen_toolbox.models.necks.restoration import sincos_position
+from sen_toolbox.registry import BACKBONES
+
+TOKENS = torch.tensor([[49406, 320, 786, 49407, 0, 0], [49406, 530, 49407, 0, 0, 0]])
+
+
+def square_clip() -> open_clip.CLIP:
+    """open_clip's own model with the towers of ``clip_config`` on a square image."""
+    torch.manual_seed(0)
+    arch = clip_config()['arch']
+    vision = {**arch['vision_cfg'], 'image_size': 64}
+    return open_clip.CLIP(**{**arch, 'vision_cfg': vision}).eval()
+
+
+def test_features_equal_those_of_open_clip(tmp_path):
+    clip = square_clip()
+    torch.save(clip.state_dict(), tmp_path / 'clip.pt')
+    config = clip_config(image_size=(64, 64), pretrained=str(tmp_path / 'clip.pt'))
+    backbone = BACKBONES.build(config)
+    backbone.init_weights()
+    images = torch.randn(2, 3, 64, 64)
+    tokens = torch.nn.functional.pad(TOKENS, (0, 77 - TOKENS.shape[1]))
+    with torch.no_grad():
+        feats = backbone(images, tokens)
+        torch.testing.assert_close(feats.image, clip.encode_image(images), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(feats.text, clip.encode_text(tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_a_short_caption_has_the_embedding_of_the_padded_one():
+    backbone = BACKBONES.build(clip_config(image_size=(32, 16))).eval()
+    padded = torch.nn.functional.pad(TOKENS, (0, 71))
+    short = backbone.pool_text(backbone.encode_text(TOKENS), TOKENS)
+    torch.testing.assert_close(short, backbone.pool_text(backbone.encode_text(padded), padded))
+
+
+def test_keeping_all_patches_in_order_changes_nothing():
+    backbone = BACKBONES.build(clip_config(image_size=(64, 32)))
+    images = torch.randn(2, 3, 64, 32)
+    keep = torch.arange(8).expand(2, -1)
+    torch.testing.assert_close(
+        backbone.encode_image(images, keep), backbone.encode_image(images), rtol=0, atol=0
+    )
+
+
+def test_patches_that_are_not_kept_have_no_influence():
+    backbone = BACKBONES.build(clip_config(image_size=(64, 32)))
+    images = torch.randn(1, 3, 64, 32)
+    changed = images.clone()
+    changed[..., :16, :16] = 9  # patch 0
+    keep = torch.tensor([[3, 7]])
+    torch.testing.assert_close(
+        backbone.encode_image(images, keep), backbone.encode_image(changed, keep)
+    )
+    assert backbone.encode_image(images, keep).shape == (1, 3, 64)
+
+
+@pytest.mark.parametrize(
+    ('size', 'patch', 'stride', 'grid'),
+    [
+        ((384, 128), 16, None, (24, 8)),
+        ((384, 128), 16, 12, (31, 10)),
+        ((378, 126), 14, None, (27, 9)),
+        ((40, 20), 16, None, (2, 1)),
+    ],
+)
+def test_the_grid_follows_from_size_patch_and_stride(size, patch, stride, grid):
+    backbone = BACKBONES.build(
+        clip_config(image_size=size, patch_size=patch, stride=stride, layers=1)
+    )
+    assert backbone.spec.grid_size == grid
+    assert backbone.encode_image(torch.zeros(1, 3, *size)).shape == (1, 1 + grid[0] * grid[1], 64)
+
+
+@pytest.mark.parametrize(
+    'case', ['p7_to_24x8', 'p14_to_24x8', 'p14_to_16x8', 'p7_to_12x4', 'p14_to_14x14']
+)
+def test_the_position_embedding_is_resized_as_the_release_does(case):
+    # resize_pos_embed of SEN 3d887c1 (identical in IRRA).
+    with np.load(DATA / 'position_embedding.npz') as arrays:
+        before, after = (torch.from_numpy(arrays[f'{case}/{part}']) for part in ('before', 'after'))
+    source, target = case.removeprefix('p').split('_to_')
+    rows, columns = (int(n) for n in target.split('x'))
+    resized = resize_position_embedding(before, (int(source), int(source)), (rows, columns))
+    torch.testing.assert_close(resized, after, rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_of_another_shape_is_resized_though_the_number_of_patches_is_equal():
+    # The release copies 14 x 14 into 28 x 7 as it is; see docs/design.md.
+    state = {'visual.positional_embedding': torch.randn(197, 4)}
+    resized, phrase = adapt_clip_state(state, (28, 7))
+    assert phrase == 'resized from 14 x 14 to 28 x 7'
+    assert not torch.equal(
+        resized['visual.positional_embedding'], state['visual.positional_embedding']
+    )
+
+
+@pytest.mark.parametrize('case', ['64_24x8', '128_16x8', '64_12x4'])
+def test_the_fixed_position_embedding_is_the_official_one(case):
+    # get_2d_sincos_pos_embed of SEN 3d887c1.
+    width, grid = case.split('_')
+    rows, columns = (int(n) for n in grid.split('x'))
+    with np.load(DATA / 'position_embedding.npz') as arrays:
+        expected = arrays[f'sincos/{case}']
+    ours = sincos_position(int(width), (rows, columns)).numpy()
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+class _Archive(torch.nn.Module):
+    """Stands for OpenAI's TorchScript archive: the tensors and its three extra scalars."""
+
+    def __init__(self, clip):
+        super().__init__()
+        self.visual = torch.nn.Module()
+        for name, value in clip.state_dict().items():
+            module, _, leaf = name.rpartition('.')
+            parent = self
+            for part in module.split('.') if module else []:
+                if not hasattr(parent, part):
+                    parent.add_module(part, torch.nn.Module())
+                parent = getattr(parent, part)
+            parent.register_buffer(leaf, value.half())
+        for name in ('input_resolution', 'context_length', 'vocab_size'):
+            self.register_buffer(name, torch.tensor(1))
+
+    def forward(self):
+        return 0
+
+
+def save_as(kind, clip, path):
+    state = clip.state_dict()
+    if kind == 'state dict':
+        torch.save(state, path)
+    elif kind == 'training checkpoint':
+        torch.save({'epoch': 1, 'state_dict': {f'module.{k}': v for k, v in state.items()}}, path)
+    elif kind == 'toolbox checkpoint':
+        ours = {f'backbone.{k}': v for k, v in state.items() if k != 'logit_scale'}
+        torch.save({'meta': {}, 'state_dict': {**ours, 'heads.a.b': torch.zeros(1)}}, path)
+    elif kind == 'safetensors':
+        save_file(state, path)
+    else:
+        torch.jit.save(torch.jit.script(_Archive(clip)), path)
+
+
+@pytest.mark.parametrize(
+    'kind',
+    ['state dict', 'training checkpoint', 'toolbox checkpoint', 'safetensors', 'TorchScript'],
+)
+def test_weights_are_read_from_every_format(tmp_path, kind):
+    clip = square_clip()
+    path = tmp_path / ('clip.safetensors' if kind == 'safetensors' else 'clip.pt')
+    save_as(kind, clip, path)
+    state = read_clip_state(path)
+    expected = {k: v for k, v in clip.state_dict().items() if k != 'logit_scale'}
+    assert set(state) == set(expected)
+    for key, value in expected.items():
+        torch.testing.assert_close(state[key], value, rtol=1e-3, atol=1e-3)
+
+
+def test_weights_of_another_architecture_are_refused_by_key_and_shape(tmp_path):
+    torch.save(square_clip().state_dict(), tmp_path / 'clip.pt')
+    config = clip_config(image_size=(64, 64), layers=3, pretrained=str(tmp_path / 'clip.pt'))
+    with pytest.raises(ValueError, match=r'missing visual\.transformer\.resblocks\.2'):
+        BACKBONES.build(config).init_weights()
+
+
+def test_a_file_without_towers_is_refused(tmp_path):
+    torch.save({'weight': torch.zeros(1)}, tmp_path / 'other.pt')
+    with pytest.raises(ValueError, match=r'other.pt holds no CLIP towers'):
+        read_clip_state(tmp_path / 'other.pt')
+
+
+def test_a_truncated_file_is_refused_by_name(tmp_path):
+    torch.save(square_clip().state_dict(), tmp_path / 'clip.pt')
+    half = (tmp_path / 'clip.pt').read_bytes()[:5000]
+    (tmp_path / 'clip.pt').write_bytes(half)
+    with pytest.raises(ValueError, match=r'clip.pt cannot be read'):
+        read_clip_state(tmp_path / 'clip.pt')
+
+
+class _Harm:
+    def __reduce__(self):
+        return (exec, ("open('harmed', 'w')",))
+
+
+def test_code_in_a_file_is_never_executed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'state_dict': _Harm()}, 'bad.pt')
+    with pytest.raises(ValueError, match='bad.pt cannot be read'):
+        read_clip_state('bad.pt')
+    assert not (tmp_path / 'harmed').exists()
+
+
+def test_missing_openai_weights_name_the_file_and_its_place(tmp_path, monkeypatch):
+    def no_network(config):
+        raise OSError('no network')
+
+    monkeypatch.setattr('sen_toolbox.models.backbones.weights.download_pretrained', no_network)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    config = clip_config(pretrained='openai')
+    backbone = BACKBONES.build({**config, 'arch': 'ViT-B-16-quickgelu', 'image_size': (384, 128)})
+    with pytest.raises(
+        FileNotFoundError, match=r'Put ViT-B-16.pt .* at .*/clip/ViT-B-16.pt'
+    ):
+        backbone.init_weights()
+
+
+def test_an_absent_weight_file_is_named():
+    with pytest.raises(FileNotFoundError, match='no CLIP weights at nowhere.pt'):
+        BACKBONES.build(clip_config(pretrained='nowhere.pt')).init_weights()
+
+
+def test_an_unknown_architecture_lists_what_open_clip_has():
+    with pytest.raises(KeyError, match="no model 'ViT-B-17'"):
+        BACKBONES.build(dict(type='CLIPBackbone', arch='ViT-B-17', image_size=(32, 32)))
+
+
+@pytest.mark.parametrize('arch', ['RN50', 'ViT-B-16-SigLIP'])
+def test_towers_of_another_kind_are_refused(arch):
+    with pytest.raises(ValueError, match='plain ViT'):
+        BACKBONES.build(dict(type='CLIPBackbone', arch=arch, image_size=(32, 32)))
+
+
+def test_images_of_another_size_are_refused():
+    backbone = BACKBONES.build(clip_config(image_size=(64, 32)))
+    with pytest.raises(ValueError, match=r'\(64, 32\).*got \(32, 64\)'):
+        backbone.encode_image(torch.zeros(1, 3, 32, 64))
+
+
+def test_captions_longer_than_the_context_are_refused():
+    backbone = BACKBONES.build(clip_config(image_size=(64, 32)))
+    with pytest.raises(ValueError, match='captions of 78 tokens exceed the context of 77'):
+        backbone.encode_text(torch.zeros(1, 78).long())

@@ -1,0 +1,104 @@
+"""Each loss against a slow, obvious version."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sen_toolbox.registry import LOSSES
+
+PIDS = torch.tensor([3, 1, 3, 2, 1])
+
+
+@pytest.fixture
+def pairs():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(5, 7, generator=generator, dtype=torch.float64)
+    text = torch.randn(5, 7, generator=generator, dtype=torch.float64)
+    return image, text
+
+
+def cosine(a, b):
+    return F.cosine_similarity(a, b, dim=0).item()
+
+
+def slow_sdm(image, text, pids, temperature, epsilon):
+    total = 0.0
+    for queries, gallery in ((text, image), (image, text)):
+        for i in range(len(pids)):
+            logits = [cosine(queries[i], g) / temperature for g in gallery]
+            log_norm = math.log(sum(math.exp(x) for x in logits))
+            same = [float(pids[i] == p) for p in pids]
+            for x, y in zip(logits, same, strict=True):
+                log_true = math.log(y / sum(same) + epsilon)
+                total += math.exp(x - log_norm) * (x - log_norm - log_true) / len(pids)
+    return total
+
+
+def slow_triplet(image, text, pids, margin):
+    total = 0.0
+    for queries, gallery in ((text, image), (image, text)):
+        for i in range(len(pids)):
+            negatives = [
+                cosine(queries[i], gallery[j]) for j in range(len(pids)) if pids[j] != pids[i]
+            ]
+            if negatives:
+                positive = cosine(queries[i], gallery[i])
+                total += max(0.0, max(negatives) - positive + margin) / len(pids)
+    return total
+
+
+def slow_info_nce(image, text, pids, temperature):
+    total = 0.0
+    for queries, gallery in ((text, image), (image, text)):
+        for i in range(len(pids)):
+            logits = [cosine(queries[i], g) / temperature for g in gallery]
+            log_norm = math.log(sum(math.exp(x) for x in logits))
+            same = [j for j in range(len(pids)) if pids[j] == pids[i]]
+            total -= sum(logits[j] - log_norm for j in same) / len(same) / len(pids) / 2
+    return total
+
+
+@pytest.mark.parametrize('pids', [PIDS, torch.zeros(5).long(), torch.arange(5)])
+def test_sdm_is_the_divergence_of_both_directions(pairs, pids):
+    loss = LOSSES.build(dict(type='SDMLoss', temperature=0.1))
+    assert loss(*pairs, pids).item() == pytest.approx(slow_sdm(*pairs, pids, 0.1, 1e-8))
+
+
+@pytest.mark.parametrize('pids', [PIDS, torch.arange(5)])
+def test_the_triplet_takes_the_hardest_negative_of_another_identity(pairs, pids):
+    loss = LOSSES.build(dict(type='HardestTripletLoss', margin=0.3))
+    assert loss(*pairs, pids).item() == pytest.approx(slow_triplet(*pairs, pids, 0.3))
+
+
+def test_the_triplet_of_a_batch_with_one_identity_is_zero_with_a_finite_gradient(pairs):
+    image = pairs[0].requires_grad_()
+    loss = LOSSES.build(dict(type='HardestTripletLoss'))(image, pairs[1], torch.zeros(5).long())
+    loss.backward()
+    assert loss.item() == 0
+    assert image.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize('pids', [PIDS, torch.arange(5)])
+def test_info_nce_spreads_its_target_over_an_identity(pairs, pids):
+    loss = LOSSES.build(dict(type='InfoNCELoss', temperature=0.2))
+    assert loss(*pairs, pids).item() == pytest.approx(slow_info_nce(*pairs, pids, 0.2))
+
+
+def test_the_pixel_loss_is_the_mean_over_scored_patches_alone():
+    predicted, target = torch.zeros(1, 3, 2), torch.tensor([[[1.0, 3.0], [9.0, 9.0], [2.0, 2.0]]])
+    scored = torch.tensor([[True, False, True]])
+    # Mean squares 5 and 4 of the two scored patches.
+    assert LOSSES.build(dict(type='MaskedPixelLoss'))(predicted, target, scored).item() == 4.5
+
+
+@pytest.mark.parametrize('name', ['SDMLoss', 'InfoNCELoss'])
+def test_a_temperature_of_zero_is_refused(name):
+    with pytest.raises(ValueError, match='temperature must be above 0, got 0'):
+        LOSSES.build(dict(type=name, temperature=0))
+
+
+def test_a_head_in_the_place_of_a_loss_is_refused():
+    with pytest.raises(KeyError, match='IdentityHead is not in the'):
+        LOSSES.build(dict(type='IdentityHead', num_classes=2))

@@ -1,0 +1,121 @@
+"""Learning rates, decay and schedule of the release, and mixed precision on the CPU."""
+
+import json
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from tiny import DATA, sen_config
+from torch import nn
+
+from sen_toolbox.checkpoint.official import SEN_TABLE, _renamed
+from sen_toolbox.config import load_config
+from sen_toolbox.registry import (
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIM_WRAPPERS,
+    PARAM_SCHEDULERS,
+)
+
+# build_optimizer and build_lr_scheduler of SEN 3d887c1 on the layout of ViT-B/16.
+OFFICIAL = json.loads((DATA / 'optimizer.json').read_text())
+
+
+def release_optimizer(model: nn.Module) -> OptimWrapper:
+    cfg = load_config('configs/sen/sen_vitb_cuhk.py').optim_wrapper
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        dict(
+            type=cfg.pop('constructor'),
+            paramwise_cfg=cfg.pop('paramwise_cfg'),
+            optim_wrapper_cfg=cfg,
+        )
+    )
+    return constructor(model)
+
+
+def test_every_parameter_has_the_official_rate_and_decay():
+    model = MODELS.build(sen_config(layers=12))
+    optimizer = release_optimizer(model).optimizer
+    ours = {
+        id(p): (group['lr'], group['weight_decay'])
+        for group in optimizer.param_groups
+        for p in group['params']
+    }
+    parameters = dict(model.named_parameters())
+    official = {name: (lr, decay) for name, lr, decay in OFFICIAL['params']}
+    known = [name for name in official if name.startswith(tuple(o for o, _ in SEN_TABLE))]
+    names = _renamed(dict.fromkeys(known), SEN_TABLE)
+    assert set(names.values()) == set(parameters)
+    for official_name, name in names.items():
+        assert ours[id(parameters[name])] == pytest.approx(official[official_name]), name
+
+
+def test_adam_has_the_official_epsilon_and_couples_the_decay():
+    optimizer = release_optimizer(MODELS.build(sen_config())).optimizer
+    assert type(optimizer) is torch.optim.Adam
+    assert optimizer.defaults['eps'] == 1e-3
+    assert optimizer.defaults['betas'] == (0.9, 0.999)
+
+
+def test_the_rate_of_each_of_60_epochs_is_the_official_one():
+    config = load_config('configs/sen/sen_vitb_cuhk.py')
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-5)
+    schedulers = [
+        PARAM_SCHEDULERS.build({**cfg, 'optimizer': optimizer}) for cfg in config.param_scheduler
+    ]
+    for epoch, (expected, *_) in enumerate(OFFICIAL['cosine_60'], start=1):
+        assert optimizer.param_groups[0]['lr'] == pytest.approx(expected, rel=1e-9), epoch
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+
+
+def test_a_rule_with_an_unknown_key_is_refused_by_name():
+    rules = dict(rules=[dict(pattern='bias', lr_multiplier=2)])
+    with pytest.raises(KeyError, match='lr_multiplier'):
+        OPTIM_WRAPPER_CONSTRUCTORS.build(
+            dict(type='RuleOptimWrapperConstructor', optim_wrapper_cfg={}, paramwise_cfg=rules)
+        )
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_half_precision_trains_on_the_cpu_and_keeps_float32_weights(dtype):
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    wrapper = OPTIM_WRAPPERS.build(
+        dict(
+            type='AutocastOptimWrapper',
+            dtype=dtype,
+            optimizer=torch.optim.Adam(model.parameters(), lr=0.1, fused=True),
+        )
+    )
+    inputs, losses = torch.randn(16, 4), []
+    for _ in range(30):
+        with wrapper.optim_context(model):
+            output = model(inputs)
+            assert output.dtype == getattr(torch, dtype)
+            loss = (output.float() - inputs.sum(1, keepdim=True)).square().mean()
+        wrapper.update_params(loss)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 10
+    assert model.weight.dtype == torch.float32
+    restored = OPTIM_WRAPPERS.build(
+        dict(
+            type='AutocastOptimWrapper',
+            dtype=dtype,
+            optimizer=torch.optim.Adam(model.parameters(), lr=0.1, fused=True),
+        )
+    )
+    restored.load_state_dict(wrapper.state_dict())
+    assert restored.loss_scaler.get_scale() == wrapper.loss_scaler.get_scale()
+
+
+def test_an_unknown_precision_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match="'bfloat16', 'float16'.*'half'"):
+        OPTIM_WRAPPERS.build(
+            dict(
+                type='AutocastOptimWrapper',
+                dtype='half',
+                optimizer=torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1),
+            )
+        )
