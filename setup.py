@@ -15,7 +15,10 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['sen_toolbox', 'sen_toolbox.*']),
-    package_data={'sen_toolbox.datasets.transforms': ['*.npz']},
+    package_data={
+        'sen_toolbox.datasets.transforms': ['*.npz'],
+        'sen_toolbox.models.backbones': ['architectures/*.json'],
+    },
     install_requires=[
         # From 2.6 on torch.load refuses foreign types by default. Tried: 2.15.
         'torch>=2.6',

@@ -12,12 +12,14 @@ from mmengine.runner import Runner
 SHARED_VALUES = {
     'batch_size',
     'context_length',
+    'crop_padding',
     'data_root',
     'dataset_type',
     'image_size',
     'max_epochs',
     'num_classes',
     'num_workers',
+    'pin_memory',
 }
 KNOWN_KEYS = (
     SHARED_VALUES
@@ -55,6 +57,10 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     shared = {key: config[key] for key in SHARED_VALUES if key in config}
     for key in config:
         config[key] = _resolve(config[key], shared, key)
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        # torch refuses to keep workers where there are none; a debugger wants num_workers=0.
+        if config.get(key) and config[key].get('num_workers') == 0:
+            config[key].persistent_workers = False
     return config
 
 

@@ -1,18 +1,26 @@
+# The pretraining of the tiny towers: to them what CLIP's is to the real ones.
 _base_ = [
-    '../_base_/models/clip_tiny.py', '../_base_/datasets/pedes.py',
+    '../_base_/models/clip.py', '../_base_/datasets/pedes.py',
     '../_base_/schedules/cosine_60e.py', '../_base_/default_runtime.py'
 ]
 dataset_type = 'SyntheticPedes'
 data_root = 'data/synthetic'
 num_classes = 1500
-num_workers = 2
-max_epochs = 20
+num_workers = 1
+pin_memory = False  # made for a CPU
+crop_padding = 4
+max_epochs = 12
+image_size = (128, 64)
+context_length = 64
 model = dict(
+    data_preprocessor=dict(erasing_prob=0.0),
+    backbone=dict(arch='tiny', pretrained=None),
     heads=dict(contrast=dict(type='MatchingHead', loss=dict(type='InfoNCELoss', temperature=0.05))),
     loss_weights=dict(contrast=1.0))
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=1.5e-3, total_steps='$max_epochs', convert_to_iter_based=True)
+    dict(type='OneCycleLR', eta_max=2e-3, total_steps='$max_epochs', convert_to_iter_based=True)
 ]
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=1.5e-3, eps=1e-8, weight_decay=0.05, betas=(0.9, 0.98)),
-    paramwise_cfg=dict(rules=[dict(pattern=r'(bias|ln_\w+\.weight|embedding(\.weight)?)$', decay_mult=0)]))
+    optimizer=dict(type='AdamW', lr=2e-3, eps=1e-8, weight_decay=0.05, betas=(0.9, 0.98)),
+    paramwise_cfg=dict(
+        rules=[dict(pattern=r'(bias|ln_\w+\.weight|embedding(\.weight)?)$', decay_mult=0)]))

@@ -1,1 +1,18 @@
 _base_ = './sen_vitb_cuhk.py'
+dataset_type = 'SyntheticPedes'
+data_root = 'data/synthetic'
+num_classes = 1500
+num_workers = 1
+pin_memory = False  # made for a CPU
+crop_padding = 4
+max_epochs = 3
+image_size = (128, 64)
+context_length = 64
+model = dict(
+    data_preprocessor=dict(erasing_prob=0.25),
+    backbone=dict(arch='tiny', pretrained='work_dirs/demo/clip/best.pth'))
+train_dataloader = dict(dataset=dict(tagger=dict(type='RuleTagger')))
+param_scheduler = [
+    dict(type='OneCycleLR', eta_max=5e-4, total_steps='$max_epochs', convert_to_iter_based=True)
+]
+optim_wrapper = dict(optimizer=dict(lr=5e-4))

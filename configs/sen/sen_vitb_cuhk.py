@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/models/clip_vitb16.py', '../_base_/datasets/pedes.py',
+    '../_base_/models/clip.py', '../_base_/datasets/pedes.py',
     '../_base_/schedules/cosine_60e.py', '../_base_/default_runtime.py'
 ]
 model = dict(
@@ -22,7 +22,7 @@ train_dataloader = dict(
             dict(type='LoadImage'),
             dict(type='ResizeImage', size='$image_size'),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='PadCrop', padding=10),
+            dict(type='PadCrop', padding='$crop_padding'),
             dict(type='PruneCaption', prob=0.2),
             dict(type='Tokenize', context_length='$context_length'),
             dict(type='MaskWords', noun_adjective_rate=0.3, other_rate=0.05),

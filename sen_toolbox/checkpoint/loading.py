@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors.torch import load_file
 
 STATISTICS = ('min', 'max', 'mean', 'current', 'statistics')
 
@@ -48,15 +49,14 @@ def load_checkpoint_file(filename: str, map_location: Any = None) -> dict:
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'there is no checkpoint {path}')
-    if path.suffix == '.safetensors':
-        from safetensors.torch import load_file
-
-        return dict(state_dict=load_file(path))
     try:
+        if path.suffix == '.safetensors':
+            return dict(state_dict=load_file(path))
         with torch.serialization.safe_globals(MMENGINE_TYPES):
             return torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged or foreign file
+    except Exception as error:  # both libraries raise many types for a damaged or foreign file
+        reason = str(error) or type(error).__name__
         raise ValueError(
             f'{path} is no readable checkpoint (truncated, or it holds other Python types): '
-            f'{str(error).splitlines()[0]}'
+            f'{reason.splitlines()[0]}'
         ) from error

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
 from torchvision.transforms import RandomErasing
 
 from sen_toolbox.registry import MODELS
@@ -45,3 +46,7 @@ class PairPreprocessor(BaseDataPreprocessor):
         if training and self.erase.p > 0:
             images = torch.stack([self.erase(image) for image in images])
         return {**data, 'images': images}
+
+    def to_pixels(self, images: Tensor) -> Tensor:
+        """Inverse of the normalisation: pixels in 0..255 of normalised images (B, 3, H, W)."""
+        return (images * self.std + self.mean) * 255

@@ -4,6 +4,8 @@ data_root = 'data/CUHK-PEDES'
 num_classes = 11003
 batch_size = 128
 num_workers = 8
+pin_memory = True
+crop_padding = 10
 
 _test_pipeline = [
     dict(type='LoadImage'),
@@ -15,9 +17,9 @@ train_dataloader = dict(
     batch_size='$batch_size',
     num_workers='$num_workers',
     persistent_workers=True,  # others repeat their augmentations in every epoch
-    pin_memory=True,
+    pin_memory='$pin_memory',
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='collate_pairs'),
+    collate_fn=dict(type='sen_toolbox.collate_pairs'),  # MMEngine looks this one up without scope
     dataset=dict(
         type='$dataset_type',
         data_root='$data_root',
@@ -26,24 +28,24 @@ train_dataloader = dict(
             dict(type='LoadImage'),
             dict(type='ResizeImage', size='$image_size'),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='PadCrop', padding=10),
+            dict(type='PadCrop', padding='$crop_padding'),
             dict(type='Tokenize', context_length='$context_length'),
             dict(type='PackPair'),
         ]))
 val_dataloader = dict(
     batch_size='$batch_size',
     num_workers='$num_workers',
-    pin_memory=True,
+    pin_memory='$pin_memory',
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='collate_pairs'),
+    collate_fn=dict(type='sen_toolbox.collate_pairs'),
     dataset=dict(
         type='$dataset_type', data_root='$data_root', split='val', pipeline=_test_pipeline))
 test_dataloader = dict(
     batch_size='$batch_size',
     num_workers='$num_workers',
-    pin_memory=True,
+    pin_memory='$pin_memory',
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='collate_pairs'),
+    collate_fn=dict(type='sen_toolbox.collate_pairs'),
     dataset=dict(
         type='$dataset_type', data_root='$data_root', split='test', pipeline=_test_pipeline))
 val_evaluator = dict(type='RetrievalMetric')

@@ -1,8 +1,10 @@
 """CLIP's two transformer towers from open_clip, on any grid of patches."""
 
+from pathlib import Path
+
 import torch
 from mmengine.logging import print_log
-from open_clip import get_model_config, list_models
+from open_clip import add_model_config, get_model_config, list_models
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
@@ -15,6 +17,9 @@ from sen_toolbox.models.backbones.weights import (
 from sen_toolbox.models.features import BackboneSpec, PairFeatures
 from sen_toolbox.registry import BACKBONES
 
+# 'tiny' trains on a CPU within minutes.
+add_model_config(Path(__file__).with_name('architectures'))
+
 
 @BACKBONES.register_module()
 class CLIPBackbone(nn.Module):
@@ -25,7 +30,7 @@ class CLIPBackbone(nn.Module):
 
     Args:
         arch: Name of an open_clip model with a plain ViT and text transformer, for instance
-            'ViT-B-16-quickgelu', or its config as a dict (``embed_dim``, ``vision_cfg``,
+            'ViT-B-16-quickgelu', or 'tiny', or its config as a dict (``embed_dim``, ``vision_cfg``,
             ``text_cfg``, ``quick_gelu``).
         image_size: Input image as (rows, columns), in pixels. Pixels beyond the last whole patch
             are not seen.

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from safetensors.torch import load_file
 from torch import Tensor
 
 # What OpenAI's and open_clip's files hold beside the towers.
@@ -78,11 +79,9 @@ def read_clip_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def _read_tensors(path: Path) -> Mapping[str, Tensor]:
-    if path.suffix == '.safetensors':
-        from safetensors.torch import load_file
-
-        return load_file(path)
     try:
+        if path.suffix == '.safetensors':
+            return load_file(path)
         content = torch.load(path, map_location='cpu', weights_only=True)
     except RuntimeError as error:
         if 'TorchScript' not in str(error):
