@@ -31,6 +31,7 @@ setup(
         'addict>=2.4',
         'opencv-python>=4,<5',  # 5.0 dropped the people detector; mmengine pulls in the newest
         'safetensors>=0.4',
+        'rich>=13',
         'tensorboard>=2.14',
         'pillow>=10.1',  # the first with a scalable default font
     ],

@@ -1,0 +1,316 @@
+"""Person retrieval data sets in their published layouts, behind one record schema."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+
+from sen_toolbox.registry import DATASETS, TASK_UTILS, TRANSFORMS
+
+from .cache import pruned_captions
+from .synthetic import write_synthetic_pedes
+
+SPLITS = ('train', 'val', 'test')
+DRAWN_IDS = {'train': 1500, 'val': 150, 'test': 200}
+
+
+class PedesDataset(BaseDataset):
+    """Images of persons with captions, read from a folder with ``imgs`` and one JSON file.
+
+    The JSON file is a list of records with the keys ``id`` (int), ``captions`` (list of text),
+    ``split`` and the path of the image below ``imgs``. Records in memory are
+    ``dict(img_path, pid, captions)``, and ``pruned``, aligned with ``captions``, with a tagger.
+
+    For training a record is one pair of image and caption, and ids are numbered 0..C-1 in the
+    order of the originals. For evaluation it is one image with all its captions and its own id.
+
+    ``metainfo`` holds ``num_classes`` (identities), ``num_images`` and ``num_captions``.
+
+    Args:
+        data_root: Folder of the data set itself, e.g. ``data/CUHK-PEDES``.
+        split: ``train``, ``val`` or ``test``.
+        pipeline: Transforms, built or as configs.
+        tagger: Config of a tagger (TASK_UTILS) that makes ``pruned``.
+        test_mode: Reads the training split as for evaluation; other splits always are.
+        lazy_init: Reads the files at the first use only.
+
+    Raises:
+        FileNotFoundError: If the folder, the annotations or images of the split are missing.
+        ValueError: If the split is unknown or empty or the annotations are damaged.
+    """
+
+    ANNOTATION_FILES: tuple[str, ...] = ()
+    PATH_KEY = 'file_path'
+    EMPTY_SPLIT_HINTS: Mapping[str, str] = {}
+
+    def __init__(
+        self,
+        *,
+        data_root: str | Path,
+        split: str,
+        pipeline: Sequence = (),
+        tagger: dict | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f'unknown split {split!r}, choose one of {", ".join(SPLITS)}')
+        self.split = split
+        self.tagger = None if tagger is None else TASK_UTILS.build(tagger)
+        super().__init__(
+            data_root=str(data_root),
+            data_prefix={},
+            # Built here, because BaseDataset looks only in MMEngine's own registry unless a
+            # runner has set the default scope.
+            pipeline=[
+                TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline
+            ],
+            test_mode=test_mode or split != 'train',
+            lazy_init=lazy_init,
+        )
+
+    @property
+    def metainfo(self) -> dict:
+        """Counts of the split; reads the annotations if that has not happened."""
+        self.full_init()
+        return super().metainfo
+
+    def prepare_data(self, idx: int) -> Any:
+        """Returns the sample; a pipeline must not drop any.
+
+        Raises:
+            ValueError: If a transform returned nothing; BaseDataset would take another sample.
+        """
+        sample = super().prepare_data(idx)
+        if sample is None:
+            path = self.get_data_info(idx)['img_path']
+            raise ValueError(f'the pipeline returned nothing for record {idx} ({path})')
+        return sample
+
+    def load_data_list(self) -> list[dict]:
+        """Reads and checks the annotations and looks for the images of the split."""
+        path = self._annotation_path()
+        by_split: dict[str, list[dict]] = {split: [] for split in SPLITS}
+        for index, raw in enumerate(_read_json_list(path)):
+            split, record = self._parse(raw, f'{path}: record {index}')
+            by_split[split].append(record)
+        records = by_split[self.split]
+        if not records:
+            counts = ', '.join(f'{split} {len(rows)}' for split, rows in by_split.items() if rows)
+            hint = self.EMPTY_SPLIT_HINTS.get(self.split, 'choose a split that has some')
+            raise ValueError(
+                f'{path} has no records of split {self.split!r} (records: {counts or "none"}): '
+                f'{hint}'
+            )
+        self._check_images(records)
+        records = _without_empty_captions(records, path)
+        if not records:
+            raise ValueError(f'{path}: all captions of split {self.split!r} are empty')
+        self._metainfo.update(
+            num_classes=len({record['pid'] for record in records}),
+            num_images=len(records),
+            num_captions=sum(len(record['captions']) for record in records),
+        )
+        if self.tagger is not None:
+            texts = [text for record in records for text in record['captions']]
+            table = pruned_captions(texts, tagger=self.tagger, data_root=self.data_root)
+            for record in records:
+                record['pruned'] = [table[text] for text in record['captions']]
+        return records if self.test_mode else _as_pairs(records)
+
+    def _annotation_path(self) -> Path:
+        root = Path(self.data_root)
+        names = ' or '.join(self.ANNOTATION_FILES)
+        layout = f'{root} should hold {names} and the folder imgs'
+        if not root.is_dir():
+            raise FileNotFoundError(f'there is no folder {root}: {layout}')
+        for name in self.ANNOTATION_FILES:
+            if (root / name).is_file():
+                return root / name
+        message = f'there is no annotation file in {root}: {layout}'
+        if (root / 'caption_all.json').is_file():
+            message += f'; caption_all.json says nothing about splits and cannot replace {names}'
+        raise FileNotFoundError(message)
+
+    def _parse(self, raw: Any, where: str) -> tuple[str, dict]:
+        if not isinstance(raw, dict):
+            raise ValueError(f'{where} is a {type(raw).__name__}, expected a JSON object')
+        missing = [key for key in ('split', self.PATH_KEY, 'id', 'captions') if key not in raw]
+        if missing:
+            raise ValueError(f'{where} lacks {", ".join(missing)}; it has {", ".join(raw)}')
+        if raw['split'] not in SPLITS:
+            raise ValueError(
+                f'{where} has the unknown split {raw["split"]!r}, expected one of '
+                f'{", ".join(SPLITS)}'
+            )
+        # bool is a kind of int in Python.
+        if not isinstance(raw['id'], int) or isinstance(raw['id'], bool):
+            raise ValueError(f'{where} has the id {raw["id"]!r}, expected a whole number')
+        if not isinstance(raw[self.PATH_KEY], str):
+            raise ValueError(f'{where} has the {self.PATH_KEY} {raw[self.PATH_KEY]!r}, not text')
+        captions = raw['captions']
+        if not isinstance(captions, list):
+            raise ValueError(f'{where} has captions {captions!r}, expected a list of texts')
+        for number, caption in enumerate(captions):
+            if not isinstance(caption, str):
+                raise ValueError(f'{where} has caption {number} {caption!r}, expected text')
+        path = os.path.join(self.data_root, 'imgs', raw[self.PATH_KEY])
+        return raw['split'], {'img_path': path, 'pid': raw['id'], 'captions': captions}
+
+    def _check_images(self, records: list[dict]) -> None:
+        # One listing per folder; asking for each file takes minutes on a network drive.
+        paths = [os.path.split(record['img_path']) for record in records]
+        present = {folder: _file_names(folder) for folder in {folder for folder, _ in paths}}
+        missing = [os.path.join(*path) for path in paths if path[1] not in present[path[0]]]
+        if missing:
+            raise FileNotFoundError(
+                f'{len(missing)} of {len(records)} images of split {self.split!r} are missing, '
+                f'e.g. {", ".join(missing[:3])}: unpack them below '
+                f'{os.path.join(self.data_root, "imgs")}'
+            )
+
+
+def _read_json_list(path: Path) -> list:
+    try:
+        records = json.loads(path.read_text(encoding='utf-8'))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f'{path} is not valid JSON at line {error.lineno}, column {error.colno} '
+            f'({error.msg}): it may be cut off, copy it again'
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not UTF-8 text at byte {error.start}') from error
+    if not isinstance(records, list):
+        raise ValueError(f'{path} holds a {type(records).__name__}, expected a list of records')
+    return records
+
+
+def _file_names(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except OSError:
+        return set()
+
+
+def _without_empty_captions(records: list[dict], path: Path) -> list[dict]:
+    kept = []
+    changed = []
+    dropped = []
+    for record in records:
+        captions = [text for text in record['captions'] if text.strip()]
+        if captions:
+            kept.append({**record, 'captions': captions})
+            if len(captions) < len(record['captions']):
+                changed.append(record['img_path'])
+        else:
+            dropped.append(record['img_path'])
+    for files, what in (
+        (changed, 'have empty captions, which are left out'),
+        (dropped, 'have no caption and are left out'),
+    ):
+        if files:
+            names = ', '.join(files[:3]) + (', ...' if len(files) > 3 else '')
+            print_log(
+                f'{path}: {len(files)} images {what}: {names}',
+                logger='current',
+                level=logging.WARNING,
+            )
+    return kept
+
+
+def _as_pairs(records: list[dict]) -> list[dict]:
+    labels = {pid: label for label, pid in enumerate(sorted({r['pid'] for r in records}))}
+    pairs = []
+    for record in records:
+        for number, caption in enumerate(record['captions']):
+            pair = {**record, 'pid': labels[record['pid']], 'captions': [caption]}
+            if 'pruned' in record:
+                pair['pruned'] = [record['pruned'][number]]
+            pairs.append(pair)
+    return pairs
+
+
+@DATASETS.register_module()
+class CUHKPEDES(PedesDataset):
+    """CUHK-PEDES: ``imgs`` and ``reid_raw.json``."""
+
+    ANNOTATION_FILES = ('reid_raw.json',)
+
+
+@DATASETS.register_module()
+class ICFGPEDES(PedesDataset):
+    """ICFG-PEDES: ``imgs`` and ``ICFG-PEDES.json``, or one of its other two spellings."""
+
+    ANNOTATION_FILES = ('ICFG-PEDES.json', 'ICFG_PEDES.json', 'ICFG-PDES.json')
+    EMPTY_SPLIT_HINTS = {
+        'val': 'ICFG-PEDES was published without a validation split; use test, and say so'
+    }
+
+
+@DATASETS.register_module()
+class RSTPReid(PedesDataset):
+    """RSTPReid: ``imgs`` and ``data_captions.json``."""
+
+    ANNOTATION_FILES = ('data_captions.json',)
+    PATH_KEY = 'img_path'
+
+
+@DATASETS.register_module()
+class SyntheticPedes(CUHKPEDES):
+    """Drawn persons with generated captions, in the layout of CUHK-PEDES.
+
+    Draws the data set if the folder has none and completes one whose drawing was interrupted.
+
+    Args:
+        data_root: Folder of the data set; made if needed.
+        num_ids: Identities of each split.
+        images_per_id: Images of each identity.
+        captions_per_image: Captions of each image.
+        image_size: (rows, columns) in pixels.
+        seed: Decides every image and caption.
+        **kwargs: The other arguments of ``PedesDataset``.
+
+    Raises:
+        ValueError: If the folder holds a data set that was not drawn with these numbers.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: str | Path,
+        num_ids: Mapping[str, int] = DRAWN_IDS,
+        images_per_id: int = 4,
+        captions_per_image: int = 2,
+        image_size: tuple[int, int] = (128, 64),
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self.recipe = {
+            'num_ids': dict(num_ids),
+            'images_per_id': images_per_id,
+            'captions_per_image': captions_per_image,
+            'image_size': tuple(image_size),
+            'seed': seed,
+        }
+        super().__init__(data_root=data_root, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Draws the data set if needed and reads it."""
+        # One process draws while the others wait.
+        if is_main_process():
+            write_synthetic_pedes(self.data_root, **self.recipe, progress=_log_progress)
+        barrier()
+        return super().load_data_list()
+
+
+def _log_progress(done: int, total: int) -> None:
+    # Ten lines suit a log file better than a bar.
+    if done * 10 // total > (done - 1) * 10 // total:
+        print_log(f'drew {done} of {total} persons', logger='current')

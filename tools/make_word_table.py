@@ -1,0 +1,43 @@
+"""Makes the table that says which tokens ``MaskWords`` takes for nouns or adjectives.
+
+Follows the SEN release: a token's text loses its last four characters (the mark of a word's end;
+pieces of words lose letters), NLTK tags it alone, and NN* and JJ* count. Needs NLTK's
+averaged_perceptron_tagger_eng. The table is part of the package; run this only to check it:
+    python tools/make_word_table.py --check
+"""
+
+import argparse
+
+import nltk
+import numpy as np
+
+from sen_toolbox.datasets.transforms.text import END_ID, MASK_ID, WORD_TABLE, clip_tokenizer
+
+
+def word_table() -> np.ndarray:
+    """Returns one bool for each token id; False for the padding and the special tokens."""
+    decoder = clip_tokenizer().decoder
+    words = [decoder[token][:-4] for token in range(1, MASK_ID)]
+    table = np.zeros(END_ID + 1, dtype=bool)
+    for token, word in enumerate(words, start=1):
+        ((_, tag),) = nltk.pos_tag([word])
+        table[token] = tag.startswith(('NN', 'JJ'))
+    return table
+
+
+def main() -> None:
+    """Writes the table or compares it with the one in the package."""
+    parser = argparse.ArgumentParser(description='Makes the noun and adjective table.')
+    parser.add_argument('--check', action='store_true', help='compare, do not write')
+    table = word_table()
+    if parser.parse_args().check:
+        with np.load(WORD_TABLE) as stored:
+            differences = np.flatnonzero(stored['noun_or_adjective'] != table)
+        if differences.size:
+            raise SystemExit(f'{differences.size} tokens differ, e.g. {differences[:10].tolist()}')
+    else:
+        np.savez_compressed(WORD_TABLE, noun_or_adjective=table)
+
+
+if __name__ == '__main__':
+    main()
