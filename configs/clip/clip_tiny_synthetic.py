@@ -11,7 +11,7 @@ pin_memory = False  # made for a CPU
 crop_padding = 4
 max_epochs = 12
 image_size = (128, 64)
-context_length = 64
+context_length = 56
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
     backbone=dict(arch='tiny', pretrained=None),

@@ -7,7 +7,7 @@ pin_memory = False  # made for a CPU
 crop_padding = 4
 max_epochs = 3
 image_size = (128, 64)
-context_length = 64
+context_length = 56
 model = dict(
     data_preprocessor=dict(erasing_prob=0.25),
     backbone=dict(arch='tiny', pretrained='work_dirs/demo/clip/best.pth'))
