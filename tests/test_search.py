@@ -1,0 +1,101 @@
+"""A trained model ranks files by sentences, and the boards show what it saw."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import sen_config
+
+from sen_toolbox.config import load_config
+from sen_toolbox.registry import MODELS
+from sen_toolbox.search.encoder import PairEncoder, list_images
+from sen_toolbox.visualization.results import HIDDEN_LEVEL, ranked_queries, restored_images
+
+CONFIG = 'configs/sen/sen_tiny_synthetic.py'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp('crops')
+    for number, colour in enumerate([(200, 30, 30), (30, 30, 200), (30, 160, 30)]):
+        Image.new('RGB', (50 + number, 120), colour).save(root / f'{number}.jpg')
+    (root / 'notes.txt').write_text('no image')
+    return root
+
+
+@pytest.fixture(scope='module')
+def encoder(tmp_path_factory):
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(CONFIG).model)
+    path = tmp_path_factory.mktemp('model') / 'sen.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return PairEncoder(CONFIG, path)
+
+
+def test_embeddings_are_those_of_the_evaluation(encoder, folder):
+    paths, captions = list_images(folder), ['a red coat', 'a blue coat', 'a green coat']
+    batch = {**encoder.preprocess(paths, captions), 'num_captions': torch.ones(3).long()}
+    with torch.no_grad():
+        records = encoder.model.predict(batch)
+    images, text = encoder.embed_images(paths, batch_size=2), encoder.embed_text(captions)
+    torch.testing.assert_close(images, torch.stack([r['image'] for r in records]))
+    torch.testing.assert_close(text, torch.cat([r['text'] for r in records]))
+
+
+def test_images_of_a_folder_are_listed_in_order(folder):
+    assert [path.name for path in list_images(folder)] == ['0.jpg', '1.jpg', '2.jpg']
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match='holds no images'):
+        list_images(tmp_path)
+    with pytest.raises(FileNotFoundError, match='there is no folder .*nowhere'):
+        list_images(tmp_path / 'nowhere')
+
+
+def test_a_checkpoint_of_another_model_is_refused(encoder, tmp_path):
+    torch.save(dict(state_dict={'weight': torch.zeros(1)}), tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match='other.pth does not fit the model: missing backbone'):
+        PairEncoder(CONFIG, tmp_path / 'other.pth')
+
+
+def test_ranked_queries_put_the_best_first_and_know_who_is_right():
+    gallery = [dict(img_path=str(i), pid=pid) for i, pid in enumerate([5, 6, 5])]
+    scores = torch.tensor([[0.1, 0.9, 0.5]])
+    (row,) = ranked_queries(['a man'], [5], scores, gallery, topk=2)
+    assert row['image_paths'] == ['1', '2']
+    assert row['correct'] == [False, True]
+    assert row['scores'] == pytest.approx([0.9, 0.5])
+
+
+def test_a_restoration_hides_what_it_paints_and_keeps_what_it_saw():
+    torch.manual_seed(0)
+    model = MODELS.build(sen_config(image_size=(64, 48)))
+    batch = dict(images=torch.randn(2, 3, 64, 48), tokens=torch.tensor([[49406, 320, 49407]] * 2))
+    rows = restored_images(model, batch, ['a', 'b'])
+    head = model.heads['restoration']
+    for row in rows:
+        masked = torch.from_numpy(row['masked']).permute(2, 0, 1)[None].float()
+        hidden = (head.to_patches(masked) == HIDDEN_LEVEL).all(dim=2)[0]
+        assert hidden.sum() == 12 - (head.num_kept - 1)
+        original, restored = (
+            head.to_patches(torch.from_numpy(row[name]).permute(2, 0, 1)[None].float())[0]
+            for name in ('original', 'restored')
+        )
+        assert torch.equal(original[~hidden], restored[~hidden])
+        assert not torch.equal(original[hidden], restored[hidden])
+
+
+def test_pixels_come_back_from_the_normalisation():
+    model = MODELS.build(sen_config(image_size=(64, 48)))
+    image = torch.randint(0, 256, (1, 3, 64, 48), dtype=torch.uint8)
+    normalised = model.data_preprocessor(dict(images=image))['images']
+    back = model.data_preprocessor.to_pixels(normalised)
+    np.testing.assert_allclose(back.numpy(), image.numpy(), atol=1e-3)
+
+
+def test_a_model_without_restoration_says_so():
+    config = sen_config(image_size=(64, 48))
+    del config['heads']['restoration'], config['loss_weights']['restoration']
+    with pytest.raises(KeyError, match=r"restores nothing; its heads are \['identity', 'sdm'"):
+        restored_images(MODELS.build(config), {}, [])
