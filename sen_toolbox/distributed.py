@@ -1,4 +1,4 @@
-"""Prepares a launch on several processes; MMEngine's own set-up needs a GPU."""
+"""Starts and ends a launch on several processes; MMEngine's own set-up needs a GPU."""
 
 import torch
 import torch.distributed as dist
@@ -17,3 +17,14 @@ def prepare_launch(config: Config) -> None:
     config.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
     )
+
+
+def finish_launch() -> None:
+    """Waits for the other processes and leaves their group; to be called after success only.
+
+    A process that exits within a group may be aborted, upon which the launcher ends the others,
+    perhaps while they write the last checkpoint.
+    """
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()

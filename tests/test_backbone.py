@@ -212,9 +212,7 @@ def test_missing_openai_weights_name_the_file_and_its_place(tmp_path, monkeypatc
     monkeypatch.setenv('HOME', str(tmp_path))
     config = clip_config(pretrained='openai')
     backbone = BACKBONES.build({**config, 'arch': 'ViT-B-16-quickgelu', 'image_size': (384, 128)})
-    with pytest.raises(
-        FileNotFoundError, match=r'Put ViT-B-16.pt .* at .*/clip/ViT-B-16.pt'
-    ):
+    with pytest.raises(FileNotFoundError, match=r'Put ViT-B-16.pt .* at .*/clip/ViT-B-16.pt'):
         backbone.init_weights()
 
 

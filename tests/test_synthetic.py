@@ -1,4 +1,5 @@
 """Drawn pedestrians: what two of them share, what the pixels show, what the captions say."""
+
 import json
 import runpy
 import sys
@@ -29,8 +30,11 @@ SMALL = dict(num_ids=dict(train=5, val=2, test=3), images_per_id=2, image_size=(
 
 
 def all_bytes(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes()
-            for path in sorted(root.rglob('*')) if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob('*'))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +67,8 @@ def test_seed_zero_still_describes_the_people_of_version_one():
         'She is wearing black boots. The female has a blond ponytail.',
         'The male is dressed in a black t-shirt with a red logo on the front, dark slacks and '
         'black leather shoes. The male has brown hair in a ponytail. There is a brown backpack '
-        'on his back.']
+        'on his back.',
+    ]
     assert VERSION == 1
 
 
@@ -81,8 +86,10 @@ def test_the_layout_is_that_of_cuhk_pedes(drawn):
 
 def test_the_ids_of_the_splits_follow_each_other(drawn):
     records = json.loads((drawn / 'reid_raw.json').read_text())
-    ids = {split: {record['id'] for record in records if record['split'] == split}
-           for split in ('train', 'val', 'test')}
+    ids = {
+        split: {record['id'] for record in records if record['split'] == split}
+        for split in ('train', 'val', 'test')
+    }
     assert ids == {'train': {1, 2, 3, 4, 5}, 'val': {6, 7}, 'test': {8, 9, 10}}
 
 
@@ -126,15 +133,18 @@ def test_an_interrupted_set_is_completed_without_drawing_again(drawn, tmp_path):
     assert all_bytes(tmp_path) == all_bytes(drawn)
 
 
-@pytest.mark.parametrize('change, message', [
-    (dict(num_ids=dict(training=3)), r"unknown splits \['training'\]"),
-    (dict(num_ids=dict(train=0)), 'num_ids must be'),
-    (dict(images_per_id=0), 'images_per_id must be at least 1, but is 0'),
-    (dict(captions_per_image=0), 'captions_per_image'),
-    (dict(image_size=(8, 64)), 'image_size'),
-    (dict(seed=-1), 'seed'),
-    (dict(workers=0), 'workers'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(num_ids=dict(training=3)), r"unknown splits \['training'\]"),
+        (dict(num_ids=dict(train=0)), 'num_ids must be'),
+        (dict(images_per_id=0), 'images_per_id must be at least 1, but is 0'),
+        (dict(captions_per_image=0), 'captions_per_image'),
+        (dict(image_size=(8, 64)), 'image_size'),
+        (dict(seed=-1), 'seed'),
+        (dict(workers=0), 'workers'),
+    ],
+)
 def test_parameters_out_of_range_are_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         write_synthetic_pedes(tmp_path, **{**SMALL, **change})
@@ -159,9 +169,18 @@ def test_a_plain_top_shows_its_colour_in_the_pixels(people):
     """Averaged over views, the middle of the torso is nearest in hue to its own colour."""
     names = ['red', 'blue', 'green', 'yellow', 'white', 'black', 'purple', 'orange']
     palette = np.array([COLOURS[name] for name in names], dtype=float)
-    person = replace(people[0], top='sweater', pattern='plain', second_colour='none',
-                     inner_colour='none', sleeves='long', bag='none', bag_colour='none',
-                     carried='none', carried_colour='none')
+    person = replace(
+        people[0],
+        top='sweater',
+        pattern='plain',
+        second_colour='none',
+        inner_colour='none',
+        sleeves='long',
+        bag='none',
+        bag_colour='none',
+        carried='none',
+        carried_colour='none',
+    )
     for index, name in enumerate(names):
         dressed = replace(person, top_colour=name)
         views = [draw_person(dressed, np.random.default_rng([7, view])) for view in range(24)]
@@ -193,18 +212,27 @@ def test_captions_are_plain_english_of_the_promised_length(people):
 
 
 def test_captions_nearly_always_name_the_colours_of_both_garments(people):
-    synonyms = {'grey': ('grey', 'gray'), 'navy': ('navy', 'dark blue'),
-                'light blue': ('light blue', 'pale blue'),
-                'maroon': ('maroon', 'dark red', 'burgundy'), 'beige': ('beige', 'tan', 'khaki'),
-                'dark green': ('dark green', 'olive green'), 'purple': ('purple', 'violet')}
+    synonyms = {
+        'grey': ('grey', 'gray'),
+        'navy': ('navy', 'dark blue'),
+        'light blue': ('light blue', 'pale blue'),
+        'maroon': ('maroon', 'dark red', 'burgundy'),
+        'beige': ('beige', 'tan', 'khaki'),
+        'dark green': ('dark green', 'olive green'),
+        'purple': ('purple', 'violet'),
+    }
     named = []
     for index, person in enumerate(people):
         caption = describe_person(person, np.random.default_rng([2, index])).lower()
         colours = [person.top_colour]
         if person.bottom != 'bare legs' and person.top != 'suit':
             colours.append(person.bottom_colour)
-        named.append(all(any(word in caption for word in synonyms.get(colour, (colour,)))
-                         for colour in colours))
+        named.append(
+            all(
+                any(word in caption for word in synonyms.get(colour, (colour,)))
+                for colour in colours
+            )
+        )
     assert np.mean(named) > 0.93
 
 
@@ -214,27 +242,34 @@ def test_an_ideal_reader_finds_the_described_among_two_hundred(people):
 
     def told(person, fact):
         return {
-            'top colour': person.top_colour, 'bottom colour': person.bottom_colour,
-            'top shade': shade(person.top_colour), 'bottom shade': shade(person.bottom_colour),
-            'inner': person.inner_colour, 'second': (person.pattern, person.second_colour),
-            'shoes': person.shoes_colour, 'hair': (person.hair, person.hair_colour),
-            'hat': (person.hat, person.hat_colour), 'bag': (person.bag, person.bag_colour),
+            'top colour': person.top_colour,
+            'bottom colour': person.bottom_colour,
+            'top shade': shade(person.top_colour),
+            'bottom shade': shade(person.bottom_colour),
+            'inner': person.inner_colour,
+            'second': (person.pattern, person.second_colour),
+            'shoes': person.shoes_colour,
+            'hair': (person.hair, person.hair_colour),
+            'hat': (person.hat, person.hat_colour),
+            'bag': (person.bag, person.bag_colour),
         }.get(fact) or getattr(person, fact)
 
     gallery = people[:200]
     chances = []
     for index, person in enumerate(gallery):
         facts = choose_facts(person, np.random.default_rng([3, index]))
-        fitting = [all(told(person, fact) == told(other, fact) for fact in facts)
-                   for other in gallery]
+        fitting = [
+            all(told(person, fact) == told(other, fact) for fact in facts) for other in gallery
+        ]
         chances.append(1 / sum(fitting))
     assert np.mean(chances) > 0.9
 
 
 def test_the_tool_draws_a_set_and_refuses_to_change_it(tmp_path, monkeypatch):
     tool = str(Path(__file__).parents[1] / 'tools' / 'make_synthetic.py')
-    options = ('--train 2 --val 1 --test 1 --images-per-id 1 --image-size 32 16 --workers 1 '
-               '--seed').split()
+    options = (
+        '--train 2 --val 1 --test 1 --images-per-id 1 --image-size 32 16 --workers 1 --seed'
+    ).split()
     monkeypatch.setattr(sys, 'argv', [tool, str(tmp_path), *options, '0'])
     runpy.run_path(tool, run_name='__main__')
     assert len(json.loads((tmp_path / 'reid_raw.json').read_text())) == 4

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sen_toolbox.checkpoint.keys import check_keys
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.checkpoint.official import sen_from_official, sen_to_official
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
@@ -17,7 +18,9 @@ from sen_toolbox.registry import MODELS
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config of the model, for instance configs/sen/sen_vitb_cuhk.py')
+    parser.add_argument(
+        'config', help='config of the model, for instance configs/sen/sen_vitb_cuhk.py'
+    )
     parser.add_argument('source', type=Path, help='checkpoint to read')
     parser.add_argument('target', type=Path, help='checkpoint to write')
     parser.add_argument('--to-official', action='store_true', help='convert ours to the official')
@@ -26,10 +29,8 @@ def parse_args() -> argparse.Namespace:
 
 def read_state(path: Path, entry: str) -> dict[str, torch.Tensor]:
     """The tensors under ``entry`` of a checkpoint, or its top level without such an entry."""
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint {path}')
     with torch.serialization.safe_globals([argparse.Namespace]):
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        content = load_checkpoint_file(str(path), map_location='cpu')
     return content.get(entry, content)
 
 

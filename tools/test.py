@@ -7,7 +7,7 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from sen_toolbox.config import load_config
-from sen_toolbox.distributed import prepare_launch
+from sen_toolbox.distributed import finish_launch, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,6 +37,7 @@ def main() -> None:
     config.load_from, config.resume = args.checkpoint, False
     prepare_launch(config)
     Runner.from_cfg(config).test()
+    finish_launch()
 
 
 if __name__ == '__main__':

@@ -3,12 +3,11 @@
 import argparse
 from pathlib import Path
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from sen_toolbox.config import load_config
-from sen_toolbox.distributed import prepare_launch
+from sen_toolbox.distributed import finish_launch, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,8 +62,8 @@ def main() -> None:
     args = parse_args()
     config = prepare(args)
     prepare_launch(config)
-    torch.backends.cudnn.allow_tf32 = True
     Runner.from_cfg(config).train()
+    finish_launch()
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """Drawn pedestrians with generated captions: a whole data set from a seed."""
+
 from .describe import describe_person
 from .draw import draw_person
 from .people import Person, sample_people

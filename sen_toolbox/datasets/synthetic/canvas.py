@@ -1,4 +1,5 @@
 """Soft-edged, shaded shapes on a float image: what the drawn people are made of."""
+
 import math
 from dataclasses import dataclass
 
@@ -51,8 +52,9 @@ class Cloth:
             pixels = pixels + amount[..., None] * (self.second - self.colour)
         return pixels
 
-    def paint_front(self, pixels: np.ndarray, angle: np.ndarray, along: np.ndarray,
-                    length: float) -> np.ndarray:
+    def paint_front(
+        self, pixels: np.ndarray, angle: np.ndarray, along: np.ndarray, length: float
+    ) -> np.ndarray:
         """Add what only a torso has: the opening, the zip, the straps and the logo."""
         if self.pattern == 'logo' and self.second is not None:
             mark = (np.abs(angle) < 0.62) & (np.abs(along - 0.105) < 0.036)
@@ -60,8 +62,9 @@ class Cloth:
         if self.inner is not None:
             share = along / length
             narrowing = 1.15 - 0.5 * share if self.tie is None else 1.3 - 2.1 * share
-            pixels = np.where((np.abs(angle) < self.opening * narrowing)[..., None], self.inner,
-                              pixels)
+            pixels = np.where(
+                (np.abs(angle) < self.opening * narrowing)[..., None], self.inner, pixels
+            )
             if self.tie is not None:
                 knot = (np.abs(angle) < 0.11 + 0.1 * share) & (share < 0.57)
                 pixels = np.where(knot[..., None], self.tie, pixels)
@@ -102,8 +105,9 @@ class Canvas:
         scale: Pixels per body height.
     """
 
-    def __init__(self, *, pixels: np.ndarray, folds: np.ndarray, light: float,
-                 scale: float) -> None:
+    def __init__(
+        self, *, pixels: np.ndarray, folds: np.ndarray, light: float, scale: float
+    ) -> None:
         self.pixels = pixels
         self.folds = folds
         self.light = light
@@ -111,8 +115,16 @@ class Canvas:
         self._rows = np.arange(pixels.shape[0], dtype=np.float32)[:, None] + 0.5
         self._columns = np.arange(pixels.shape[1], dtype=np.float32)[None, :] + 0.5
 
-    def limb(self, start: Point, end: Point, start_radius: float, end_radius: float,
-             cloth: Cloth, *, offset: float = 0.0) -> None:
+    def limb(
+        self,
+        start: Point,
+        end: Point,
+        start_radius: float,
+        end_radius: float,
+        cloth: Cloth,
+        *,
+        offset: float = 0.0,
+    ) -> None:
         """A tapered rod with round ends; points in pixels, radii in body heights.
 
         Args:
@@ -124,10 +136,12 @@ class Canvas:
             offset: Length already covered by the limb above it, so that stripes go on.
         """
         first, last = start_radius * self.scale, end_radius * self.scale
-        window = self._window(min(start[0] - first, end[0] - last),
-                              max(start[0] + first, end[0] + last),
-                              min(start[1] - first, end[1] - last),
-                              max(start[1] + first, end[1] + last))
+        window = self._window(
+            min(start[0] - first, end[0] - last),
+            max(start[0] + first, end[0] + last),
+            min(start[1] - first, end[1] - last),
+            max(start[1] + first, end[1] + last),
+        )
         if window is None:
             return
         where, x, y = window
@@ -149,8 +163,9 @@ class Canvas:
             colour = cloth.paint(side * 1.3, along / self.scale + offset, start_radius)
         self._lay(where, alpha, colour, shade)
 
-    def shell(self, heights: np.ndarray, centres: np.ndarray, halves: np.ndarray, yaw: float,
-              cloth: Cloth) -> None:
+    def shell(
+        self, heights: np.ndarray, centres: np.ndarray, halves: np.ndarray, yaw: float, cloth: Cloth
+    ) -> None:
         """A round body seen from the side, such as a torso or a skirt.
 
         Args:
@@ -160,8 +175,9 @@ class Canvas:
             yaw: By how much its front is turned away from the viewer, radians.
             cloth: Its surface.
         """
-        window = self._window((centres - halves).min(), (centres + halves).max(), heights[0],
-                              heights[-1])
+        window = self._window(
+            (centres - halves).min(), (centres + halves).max(), heights[0], heights[-1]
+        )
         if window is None:
             return
         where, x, y = window
@@ -177,10 +193,17 @@ class Canvas:
         along = (y - top) / self.scale
         colour = cloth.paint(angle, along, float(halves.max()) / self.scale)
         colour = cloth.paint_front(colour, angle, along, (bottom - top) / self.scale)
-        self._lay(where, alpha, colour, 1.05 - 0.26 * side ** 2 + 0.10 * self.light * side)
+        self._lay(where, alpha, colour, 1.05 - 0.26 * side**2 + 0.10 * self.light * side)
 
-    def ellipse(self, centre: Point, half_width: float, half_height: float,
-                colour: np.ndarray, *, above: float = np.inf) -> None:
+    def ellipse(
+        self,
+        centre: Point,
+        half_width: float,
+        half_height: float,
+        colour: np.ndarray,
+        *,
+        above: float = np.inf,
+    ) -> None:
         """A shaded ellipse; half sizes in body heights, cut off below the row `above`."""
         rx, ry = max(half_width * self.scale, 0.5), max(half_height * self.scale, 0.5)
         window = self._window(centre[0] - rx, centre[0] + rx, centre[1] - ry, centre[1] + ry)
@@ -194,8 +217,7 @@ class Canvas:
             alpha = alpha * np.clip(0.5 + above - y, 0, 1)
         self._lay(where, alpha, colour, 1.05 - 0.22 * u * u + 0.10 * self.light * u)
 
-    def shadow(self, centre: Point, half_width: float, half_height: float,
-               strength: float) -> None:
+    def shadow(self, centre: Point, half_width: float, half_height: float, strength: float) -> None:
         """Darken an ellipse, by `strength` (0 to 1) in its middle and not at all at its edge."""
         rx, ry = half_width * self.scale, half_height * self.scale
         window = self._window(centre[0] - rx, centre[0] + rx, centre[1] - ry, centre[1] + ry)
@@ -205,16 +227,25 @@ class Canvas:
         u, v = (x - centre[0]) / rx, (y - centre[1]) / ry
         self.pixels[where] *= (1 - strength * np.clip(1 - u * u - v * v, 0, 1))[..., None]
 
-    def box(self, centre: Point, half_width: float, half_height: float, colour: np.ndarray, *,
-            corner: float = 0.01, turn: float = 0.0) -> None:
+    def box(
+        self,
+        centre: Point,
+        half_width: float,
+        half_height: float,
+        colour: np.ndarray,
+        *,
+        corner: float = 0.01,
+        turn: float = 0.0,
+    ) -> None:
         """A rounded box; sizes in body heights, turned by `turn` radians."""
         half_x, half_y, corner = (size * self.scale for size in (half_width, half_height, corner))
         corner = min(corner, half_x, half_y)
         cos, sin = math.cos(turn), math.sin(turn)
         reach_x = abs(cos) * half_x + abs(sin) * half_y
         reach_y = abs(sin) * half_x + abs(cos) * half_y
-        window = self._window(centre[0] - reach_x, centre[0] + reach_x, centre[1] - reach_y,
-                              centre[1] + reach_y)
+        window = self._window(
+            centre[0] - reach_x, centre[0] + reach_x, centre[1] - reach_y, centre[1] + reach_y
+        )
         if window is None:
             return
         where, x, y = window
@@ -227,8 +258,9 @@ class Canvas:
         shade = 1.04 - 0.12 * (v / max(half_y, 1)) + 0.08 * self.light * u / max(half_x, 1)
         self._lay(where, alpha, colour, shade)
 
-    def _window(self, left: float, right: float, top: float, bottom: float
-                ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray] | None:
+    def _window(
+        self, left: float, right: float, top: float, bottom: float
+    ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray] | None:
         rows, columns = self.pixels.shape[:2]
         x0, x1 = max(int(left) - 1, 0), min(int(right) + 2, columns)
         y0, y1 = max(int(top) - 1, 0), min(int(bottom) + 2, rows)
@@ -236,8 +268,9 @@ class Canvas:
             return None
         return (slice(y0, y1), slice(x0, x1)), self._columns[:, x0:x1], self._rows[y0:y1]
 
-    def _lay(self, where: tuple[slice, slice], alpha: np.ndarray, colour: np.ndarray,
-             shade: np.ndarray) -> None:
+    def _lay(
+        self, where: tuple[slice, slice], alpha: np.ndarray, colour: np.ndarray, shade: np.ndarray
+    ) -> None:
         under = self.pixels[where]
         value = colour * (shade * self.folds[where])[..., None]
         under += alpha[..., None] * (value - under)

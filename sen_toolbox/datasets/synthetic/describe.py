@@ -1,4 +1,5 @@
 """Captions: say in varied English what a drawn person looks like."""
+
 import re
 from collections.abc import Sequence
 
@@ -10,9 +11,11 @@ from .people import DARK, LIGHT, Person
 MIN_WORDS, MAX_WORDS = 12, 45
 
 _COLOUR_WORDS = {
-    'grey': ('grey', 'gray'), 'navy': ('navy blue', 'dark blue', 'navy'),
+    'grey': ('grey', 'gray'),
+    'navy': ('navy blue', 'dark blue', 'navy'),
     'light blue': ('light blue', 'light blue', 'pale blue'),
-    'maroon': ('maroon', 'dark red', 'burgundy'), 'beige': ('beige', 'beige', 'tan', 'khaki'),
+    'maroon': ('maroon', 'dark red', 'burgundy'),
+    'beige': ('beige', 'beige', 'tan', 'khaki'),
     'dark green': ('dark green', 'dark green', 'olive green'),
     'purple': ('purple', 'purple', 'violet'),
 }
@@ -26,38 +29,59 @@ _TOP_WORDS = {
     'coat': ('coat', 'coat', 'long coat', 'overcoat', 'long jacket'),
     'vest': ('vest', 'vest', 'sleeveless jacket'),
     'tank top': ('tank top', 'tank top', 'sleeveless top', 'sleeveless shirt'),
-    'suit': ('suit', 'suit', 'business suit'), 'dress': ('dress',),
+    'suit': ('suit', 'suit', 'business suit'),
+    'dress': ('dress',),
 }
 _BOTTOM_WORDS = {
     'jeans': ('jeans', 'jeans', 'jeans', 'denim pants', 'denim jeans'),
     'trousers': ('pants', 'pants', 'trousers', 'slacks'),
     'sweatpants': ('sweatpants', 'sweatpants', 'track pants', 'jogging pants'),
-    'leggings': ('leggings', 'leggings', 'tight pants'), 'shorts': ('shorts',),
-    'skirt': ('skirt', 'skirt', 'knee-length skirt'), 'long skirt': ('long skirt',),
+    'leggings': ('leggings', 'leggings', 'tight pants'),
+    'shorts': ('shorts',),
+    'skirt': ('skirt', 'skirt', 'knee-length skirt'),
+    'long skirt': ('long skirt',),
     'tights': ('tights', 'stockings'),
 }
 _SHOE_WORDS = {
-    'sneakers': ('sneakers', 'sneakers', 'shoes', 'trainers', 'running shoes',
-                 'tennis shoes'),
-    'leather shoes': ('shoes', 'leather shoes', 'dress shoes'), 'boots': ('boots',),
-    'sandals': ('sandals',), 'flats': ('flats', 'flat shoes', 'shoes'),
+    'sneakers': ('sneakers', 'sneakers', 'shoes', 'trainers', 'running shoes', 'tennis shoes'),
+    'leather shoes': ('shoes', 'leather shoes', 'dress shoes'),
+    'boots': ('boots',),
+    'sandals': ('sandals',),
+    'flats': ('flats', 'flat shoes', 'shoes'),
     'high heels': ('high heels', 'heels'),
 }
 _BAG_WORDS = {
     'backpack': ('backpack', 'backpack', 'rucksack'),
     'shoulder bag': ('shoulder bag', 'messenger bag', 'bag'),
-    'handbag': ('handbag', 'purse', 'handbag'), 'suitcase': ('suitcase', 'rolling suitcase'),
+    'handbag': ('handbag', 'purse', 'handbag'),
+    'suitcase': ('suitcase', 'rolling suitcase'),
 }
-_HAT_WORDS = {'cap': ('cap', 'baseball cap'), 'beanie': ('beanie', 'knit hat'),
-              'sun hat': ('sun hat', 'wide-brimmed hat')}
-_CARRIED_WORDS = {'phone': ('a phone', 'a cell phone', 'a mobile phone'),
-                  'papers': ('some papers', 'a sheet of paper', 'a white paper'),
-                  'cup': ('a cup', 'a paper cup', 'a drink')}
-_NOUNS = {'man': ('man', 'man', 'man', 'male', 'guy', 'male pedestrian', 'gentleman'),
-          'woman': ('woman', 'woman', 'woman', 'female', 'lady', 'female pedestrian', 'girl')}
+_HAT_WORDS = {
+    'cap': ('cap', 'baseball cap'),
+    'beanie': ('beanie', 'knit hat'),
+    'sun hat': ('sun hat', 'wide-brimmed hat'),
+}
+_CARRIED_WORDS = {
+    'phone': ('a phone', 'a cell phone', 'a mobile phone'),
+    'papers': ('some papers', 'a sheet of paper', 'a white paper'),
+    'cup': ('a cup', 'a paper cup', 'a drink'),
+}
+_NOUNS = {
+    'man': ('man', 'man', 'man', 'male', 'guy', 'male pedestrian', 'gentleman'),
+    'woman': ('woman', 'woman', 'woman', 'female', 'lady', 'female pedestrian', 'girl'),
+}
 #: How often each detail is told when the person has it.
-_TOLD = {'hair': 0.46, 'shoes': 0.50, 'bag': 0.8, 'hat': 0.8, 'glasses': 0.4, 'carried': 0.5,
-         'inner': 0.85, 'second': 0.93, 'build': 0.12}
+_TOLD = {
+    'hair': 0.46,
+    'shoes': 0.50,
+    'bag': 0.8,
+    'hat': 0.8,
+    'glasses': 0.4,
+    'carried': 0.5,
+    'inner': 0.85,
+    'second': 0.93,
+    'build': 0.12,
+}
 
 
 def choose_facts(person: Person, rng: np.random.Generator) -> frozenset[str]:
@@ -73,10 +97,17 @@ def choose_facts(person: Person, rng: np.random.Generator) -> frozenset[str]:
     facts = {'top', 'bottom', 'top colour', 'bottom colour'}
     if rng.random() < 0.93:
         facts.add('sex')
-    present = {'hair': True, 'shoes': True, 'bag': person.bag != 'none',
-               'hat': person.hat != 'none', 'glasses': person.glasses != 'none',
-               'carried': person.carried != 'none', 'inner': person.inner_colour != 'none',
-               'second': person.pattern != 'plain', 'build': person.build != 'average'}
+    present = {
+        'hair': True,
+        'shoes': True,
+        'bag': person.bag != 'none',
+        'hat': person.hat != 'none',
+        'glasses': person.glasses != 'none',
+        'carried': person.carried != 'none',
+        'inner': person.inner_colour != 'none',
+        'second': person.pattern != 'plain',
+        'build': person.build != 'average',
+    }
     for name, share in _TOLD.items():
         if rng.random() < share and present[name]:
             facts.add(name)
@@ -90,9 +121,12 @@ def choose_facts(person: Person, rng: np.random.Generator) -> frozenset[str]:
         facts -= {'bottom', 'bottom colour', 'bottom shade'}
         facts.add('shoes')
     if rng.random() < 0.35:
-        dropped = [name for name in ('carried', 'glasses', 'build', 'bag', 'hat', 'shoes', 'hair')
-                   if name in facts]
-        facts -= set(dropped[:len(dropped) // 2])
+        dropped = [
+            name
+            for name in ('carried', 'glasses', 'build', 'bag', 'hat', 'shoes', 'hair')
+            if name in facts
+        ]
+        facts -= set(dropped[: len(dropped) // 2])
     if not facts & {'hair', 'shoes', 'bag', 'hat', 'inner', 'second'}:
         facts.add('hair' if rng.random() < 0.5 else 'shoes')
     return frozenset(facts)
@@ -168,30 +202,46 @@ class _Caption:
     def _garment_colour(self, garment: str) -> str:
         name = self.person.top_colour if garment == 'top' else self.person.bottom_colour
         if f'{garment} shade' in self.facts:
-            return self.pick(('dark', 'dark colored')) if name in DARK \
+            return (
+                self.pick(('dark', 'dark colored'))
+                if name in DARK
                 else self.pick(('light colored', 'light'))
+            )
         return self.colour(name)
 
     def _top(self) -> str:
         person = self.person
         colour, noun = self._garment_colour('top'), self.pick(_TOP_WORDS[person.top])
-        if person.top in ('shirt', 't-shirt', 'dress') and person.sleeves in ('long', 'short') \
-                and self.rng.random() < 0.25:
-            noun = f'{person.sleeves}-sleeved {noun}' if self.rng.random() < 0.6 \
+        if (
+            person.top in ('shirt', 't-shirt', 'dress')
+            and person.sleeves in ('long', 'short')
+            and self.rng.random() < 0.25
+        ):
+            noun = (
+                f'{person.sleeves}-sleeved {noun}'
+                if self.rng.random() < 0.6
                 else f'{person.sleeves} sleeve {noun}'
+            )
         phrase = with_article(f'{colour} {noun}')
         if 'second' in self.facts:
             phrase = self._patterned(colour, self.colour(person.second_colour), noun)
         if 'inner' in self.facts:
             inner = self.colour(person.inner_colour)
-            under = self.pick(('shirt', 'shirt', 'top', 'undershirt')) \
-                if person.top not in ('suit', 'vest') else 'shirt'
+            under = (
+                self.pick(('shirt', 'shirt', 'top', 'undershirt'))
+                if person.top not in ('suit', 'vest')
+                else 'shirt'
+            )
             if person.top in ('jacket', 'coat') and self.rng.random() < 0.35:
                 phrase = re.sub('^an? ', 'an open ', phrase)
-            phrase += ' ' + self.pick((f'over {with_article(f"{inner} {under}")}',
-                                       f'with {with_article(f"{inner} {under}")} underneath',
-                                       f'on top of {with_article(f"{inner} {under}")}',
-                                       f'over {with_article(f"{inner} {under}")}'))
+            phrase += ' ' + self.pick(
+                (
+                    f'over {with_article(f"{inner} {under}")}',
+                    f'with {with_article(f"{inner} {under}")} underneath',
+                    f'on top of {with_article(f"{inner} {under}")}',
+                    f'over {with_article(f"{inner} {under}")}',
+                )
+            )
         return phrase
 
     def _patterned(self, colour: str, second: str, noun: str) -> str:
@@ -204,16 +254,29 @@ class _Caption:
             return f'{base} with {with_article(f"{second} {mark}")}{place}'
         if pattern == 'checks':
             word = self.pick(('checked', 'checkered', 'plaid', 'plaid'))
-            return with_article(self.pick((f'{both} {word} {noun}', f'{word} {noun} in {both}',
-                                           f'{both} {word} {noun}')))
+            return with_article(
+                self.pick(
+                    (f'{both} {word} {noun}', f'{word} {noun} in {both}', f'{both} {word} {noun}')
+                )
+            )
         if pattern == 'two-tone':
-            return self.pick((with_article(f'{both} {noun}'), f'{base} with {second} shoulders',
-                              f'{base} with {with_article(f"{second} upper part")}',
-                              with_article(f'two-tone {both} {noun}')))
+            return self.pick(
+                (
+                    with_article(f'{both} {noun}'),
+                    f'{base} with {second} shoulders',
+                    f'{base} with {with_article(f"{second} upper part")}',
+                    with_article(f'two-tone {both} {noun}'),
+                )
+            )
         way = pattern.split()[0]
-        return self.pick((with_article(f'{both} striped {noun}'),
-                          f'{base} with {second} {way} stripes', f'{base} with {second} stripes',
-                          with_article(f'{both} {way}ly striped {noun}')))
+        return self.pick(
+            (
+                with_article(f'{both} striped {noun}'),
+                f'{base} with {second} {way} stripes',
+                f'{base} with {second} stripes',
+                with_article(f'{both} {way}ly striped {noun}'),
+            )
+        )
 
     def _bottom(self) -> str:
         kind = self.person.bottom
@@ -231,11 +294,21 @@ class _Caption:
             return self.top
         if ' with ' in self.top:
             return f'{self.top} and {self.bottom}'
-        if person.top == 'suit' and 'bottom shade' not in self.facts and \
-                'top shade' not in self.facts and self.rng.random() < 0.5:
+        if (
+            person.top == 'suit'
+            and 'bottom shade' not in self.facts
+            and 'top shade' not in self.facts
+            and self.rng.random() < 0.5
+        ):
             return self.top + self.pick((' and matching pants', ' and matching trousers'))
-        return self.pick((f'{self.top} and {self.bottom}', f'{self.top} with {self.bottom}',
-                          f'{self.top} and {self.bottom}', f'{self.bottom} and {self.top}'))
+        return self.pick(
+            (
+                f'{self.top} and {self.bottom}',
+                f'{self.top} with {self.bottom}',
+                f'{self.top} and {self.bottom}',
+                f'{self.bottom} and {self.top}',
+            )
+        )
 
     def _hair(self) -> str:
         person = self.person
@@ -246,15 +319,19 @@ class _Caption:
             'short': (f'short {colour} hair', f'short, {colour} hair'),
             'medium': (f'shoulder-length {colour} hair', f'medium length {colour} hair'),
             'long': (f'long {colour} hair', f'long, {colour} hair'),
-            'ponytail': (f'{colour} hair in a ponytail', f'{with_article(colour)} ponytail',
-                         f'{colour} hair tied back in a ponytail'),
+            'ponytail': (
+                f'{colour} hair in a ponytail',
+                f'{with_article(colour)} ponytail',
+                f'{colour} hair tied back in a ponytail',
+            ),
             'bun': (f'{colour} hair in a bun', f'{colour} hair tied up in a bun'),
         }[person.hair][int(self.rng.integers(2))]
 
     def _hair_colour(self) -> str:
         name = self.person.hair_colour
-        return self.pick(_HAIR_COLOUR_WORDS[name]) if name in _HAIR_COLOUR_WORDS \
-            else self.colour(name)
+        return (
+            self.pick(_HAIR_COLOUR_WORDS[name]) if name in _HAIR_COLOUR_WORDS else self.colour(name)
+        )
 
     def _shoes(self) -> str:
         person = self.person
@@ -266,8 +343,12 @@ class _Caption:
         return with_article(f'{self.colour(self.person.hat_colour)} {noun}')
 
     def _glasses(self) -> str:
-        return self.pick({'glasses': ('glasses', 'a pair of glasses', 'eyeglasses'),
-                          'sunglasses': ('sunglasses', 'dark sunglasses')}[self.person.glasses])
+        return self.pick(
+            {
+                'glasses': ('glasses', 'a pair of glasses', 'eyeglasses'),
+                'sunglasses': ('sunglasses', 'dark sunglasses'),
+            }[self.person.glasses]
+        )
 
     def _bag_noun(self) -> str:
         noun = self.pick(_BAG_WORDS[self.person.bag])
@@ -278,15 +359,31 @@ class _Caption:
     def _bag(self) -> str:
         """A verb phrase that says which bag and how it is carried."""
         noun, whose = self._bag_noun(), self.possessive
-        return self.pick({
-            'backpack': (f'is carrying {noun}', f'has {noun} on {whose} back',
-                         f'carries {noun} on {whose} back', f'is wearing {noun}'),
-            'shoulder bag': (f'carries {noun} at {whose} side', f'has {noun} across the body',
-                             f'is carrying {noun} with a strap across the chest'),
-            'handbag': (f'is holding {noun}', f'carries {noun} in one hand',
-                        f'has {noun} in {whose} hand'),
-            'suitcase': (f'is pulling {noun}', f'pulls {noun} behind', f'is pulling {noun} along'),
-        }[self.person.bag])
+        return self.pick(
+            {
+                'backpack': (
+                    f'is carrying {noun}',
+                    f'has {noun} on {whose} back',
+                    f'carries {noun} on {whose} back',
+                    f'is wearing {noun}',
+                ),
+                'shoulder bag': (
+                    f'carries {noun} at {whose} side',
+                    f'has {noun} across the body',
+                    f'is carrying {noun} with a strap across the chest',
+                ),
+                'handbag': (
+                    f'is holding {noun}',
+                    f'carries {noun} in one hand',
+                    f'has {noun} in {whose} hand',
+                ),
+                'suitcase': (
+                    f'is pulling {noun}',
+                    f'pulls {noun} behind',
+                    f'is pulling {noun} along',
+                ),
+            }[self.person.bag]
+        )
 
     def _carried(self) -> str:
         person = self.person
@@ -303,8 +400,11 @@ class _Caption:
     def _subject(self) -> str:
         noun = self.noun
         if 'build' in self.facts:
-            word = self.pick({'slim': ('slim', 'thin', 'slender'),
-                              'heavy': ('heavyset', 'stocky', 'large')}[self.person.build])
+            word = self.pick(
+                {'slim': ('slim', 'thin', 'slender'), 'heavy': ('heavyset', 'stocky', 'large')}[
+                    self.person.build
+                ]
+            )
             noun = f'{word} {noun}'
         return self.pick((with_article(noun), with_article(noun), f'the {noun}', f'this {noun}'))
 
@@ -334,11 +434,13 @@ class _Caption:
             action = self.pick(('is seen', 'is out walking', 'can be seen'))
             return f'{subject} {action} wearing {clothes}', set()
         if option == 'worn':
-            return f'{self.pick(("wearing", "dressed in"))} {clothes}, {subject} is ' + \
-                self.pick(('walking', 'on foot', 'walking along')), set()
+            return f'{self.pick(("wearing", "dressed in"))} {clothes}, {subject} is ' + self.pick(
+                ('walking', 'on foot', 'walking along')
+            ), set()
         if option == 'shoes':
-            garments = [self.top, self.bottom, self._shoes()] if self.bottom \
-                else [self.top, self._shoes()]
+            garments = (
+                [self.top, self.bottom, self._shoes()] if self.bottom else [self.top, self._shoes()]
+            )
             return f'{subject} {wears} {_join(garments)}', {'shoes'}
         if option == 'dressed shoes':
             verb = self.pick(('is wearing', 'wears', 'has on'))
@@ -357,8 +459,11 @@ class _Caption:
 
     def _details(self, told: set[str]) -> list[str]:
         """The details not told yet, in random order."""
-        left = [name for name in ('hair', 'shoes', 'hat', 'glasses', 'bag', 'carried')
-                if name in self.facts and name not in told]
+        left = [
+            name
+            for name in ('hair', 'shoes', 'hat', 'glasses', 'bag', 'carried')
+            if name in self.facts and name not in told
+        ]
         self.rng.shuffle(left)
         return left
 
@@ -369,8 +474,9 @@ class _Caption:
         if name == 'shoes':
             return f'{pick(("is wearing", "wears", "has on", "also wears"))} {self._shoes()}'
         if name == 'hat':
-            return pick((f'is wearing {self._hat()}', f'has {self._hat()} on',
-                         f'wears {self._hat()}'))
+            return pick(
+                (f'is wearing {self._hat()}', f'has {self._hat()} on', f'wears {self._hat()}')
+            )
         if name == 'glasses':
             return f'{pick(("wears", "is wearing", "has on"))} {self._glasses()}'
         return self._bag() if name == 'bag' else self._carried()
@@ -392,11 +498,19 @@ class _Caption:
         """A sentence whose subject is the detail, not the person."""
         person, whose = self.person, self.possessive
         if name == 'shoes':
-            return self.pick((f'{whose} shoes are {self.colour(person.shoes_colour)}',
-                              f'on {whose} feet are {self._shoes()}'))
+            return self.pick(
+                (
+                    f'{whose} shoes are {self.colour(person.shoes_colour)}',
+                    f'on {whose} feet are {self._shoes()}',
+                )
+            )
         if name == 'bag':
-            where = {'backpack': f'on {whose} back', 'shoulder bag': f'at {whose} side',
-                     'handbag': f'in {whose} hand', 'suitcase': f'behind {whose} legs'}
+            where = {
+                'backpack': f'on {whose} back',
+                'shoulder bag': f'at {whose} side',
+                'handbag': f'in {whose} hand',
+                'suitcase': f'behind {whose} legs',
+            }
             return f'there is {self._bag_noun()} {where[person.bag]}'
         if person.hair == 'bald':
             return f'{whose} head is bald'

@@ -1,4 +1,5 @@
 """Draw one view of a person: a jointed figure, turned and projected, dressed and photographed."""
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,10 +14,30 @@ Spot = tuple[float, float, float]
 _OVERSAMPLING = 2
 _WIDTHS = {'slim': 0.90, 'average': 1.0, 'heavy': 1.17}
 #: How far down each upper garment reaches, and how much it adds to the body (body heights).
-_HEMS = {'t-shirt': 0.515, 'shirt': 0.53, 'sweater': 0.525, 'hoodie': 0.53, 'jacket': 0.525,
-         'coat': 0.69, 'vest': 0.52, 'tank top': 0.51, 'suit': 0.56, 'dress': 0.70}
-_BULK = {'t-shirt': 0.004, 'shirt': 0.005, 'sweater': 0.008, 'hoodie': 0.013, 'jacket': 0.015,
-         'coat': 0.017, 'vest': 0.010, 'tank top': 0.0, 'suit': 0.010, 'dress': 0.001}
+_HEMS = {
+    't-shirt': 0.515,
+    'shirt': 0.53,
+    'sweater': 0.525,
+    'hoodie': 0.53,
+    'jacket': 0.525,
+    'coat': 0.69,
+    'vest': 0.52,
+    'tank top': 0.51,
+    'suit': 0.56,
+    'dress': 0.70,
+}
+_BULK = {
+    't-shirt': 0.004,
+    'shirt': 0.005,
+    'sweater': 0.008,
+    'hoodie': 0.013,
+    'jacket': 0.015,
+    'coat': 0.017,
+    'vest': 0.010,
+    'tank top': 0.0,
+    'suit': 0.010,
+    'dress': 0.001,
+}
 
 
 @dataclass(frozen=True)
@@ -35,9 +56,13 @@ class _Look:
     carried: np.ndarray
 
 
-def draw_person(person: Person, view_rng: np.random.Generator,
-                image_size: tuple[int, int] = (128, 64), *, camera: int | None = None
-                ) -> np.ndarray:
+def draw_person(
+    person: Person,
+    view_rng: np.random.Generator,
+    image_size: tuple[int, int] = (128, 64),
+    *,
+    camera: int | None = None,
+) -> np.ndarray:
     """Draw one photograph of a person.
 
     Args:
@@ -57,32 +82,42 @@ def draw_person(person: Person, view_rng: np.random.Generator,
     columns = round(rows / 2 * rng.uniform(0.78, 1.12))
     pixels = paint_background(place, rng, (rows, columns))
     scale = rows * float(np.clip(rng.normal(0.90, 0.045), 0.74, 1.06))
-    canvas = Canvas(pixels=pixels, folds=_folds(rng, rows, columns), light=rng.uniform(-1, 1),
-                    scale=scale)
+    canvas = Canvas(
+        pixels=pixels, folds=_folds(rng, rows, columns), light=rng.uniform(-1, 1), scale=scale
+    )
     slack = rows - scale
-    figure = _Figure(person, rng, canvas, elevation=place.elevation * rng.uniform(0.6, 1.3),
-                     left=columns * (0.5 + float(np.clip(rng.normal(0, 0.05), -0.12, 0.12))),
-                     top=slack * rng.uniform(0.25, 0.75) if slack > 0 else slack * 0.3)
+    figure = _Figure(
+        person,
+        rng,
+        canvas,
+        elevation=place.elevation * rng.uniform(0.6, 1.3),
+        left=columns * (0.5 + float(np.clip(rng.normal(0, 0.05), -0.12, 0.12))),
+        top=slack * rng.uniform(0.25, 0.75) if slack > 0 else slack * 0.3,
+    )
     figure.draw()
     if rng.random() < 0.14:
         paint_occluder(canvas, rng)
     return _photograph(canvas.pixels, place, rng, image_size)
 
 
-def _photograph(pixels: np.ndarray, place: Camera, rng: np.random.Generator,
-                image_size: tuple[int, int]) -> np.ndarray:
+def _photograph(
+    pixels: np.ndarray, place: Camera, rng: np.random.Generator, image_size: tuple[int, int]
+) -> np.ndarray:
     height, width = image_size
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     image = image.resize((width, height), Image.Resampling.BOX)
     if rng.random() < 0.3:
         shrink = rng.uniform(0.45, 0.8)
-        image = image.resize((max(round(width * shrink), 8), max(round(height * shrink), 16)),
-                             Image.Resampling.BILINEAR)
+        image = image.resize(
+            (max(round(width * shrink), 8), max(round(height * shrink), 16)),
+            Image.Resampling.BILINEAR,
+        )
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     blur = rng.uniform(*place.sharpness) * height / 128
     if rng.random() < 0.35:  # many surveillance cameras sharpen what they record
-        image = image.filter(ImageFilter.UnsharpMask(1.3 * height / 128,
-                                                     int(rng.integers(30, 110)), 0))
+        image = image.filter(
+            ImageFilter.UnsharpMask(1.3 * height / 128, int(rng.integers(30, 110)), 0)
+        )
     elif blur > 0.25:
         image = image.filter(ImageFilter.GaussianBlur(blur))
     value = expose(np.asarray(image, dtype=np.float32), place, rng)
@@ -105,15 +140,17 @@ def _look(person: Person) -> _Look:
     def shade(colour: tuple[int, int, int], spread: float = 0.05) -> np.ndarray:
         value = np.array(colour, dtype=np.float32)
         return np.clip(value * rng.normal(1, spread) + rng.normal(0, 3.5, 3), 8, 240).astype(
-            np.float32)
+            np.float32
+        )
 
     def cloth(name: str) -> np.ndarray | None:
         return None if name == 'none' else shade(COLOURS[name])
 
     skin = shade(SKINS[person.skin], 0.03)
     hair = skin * 0.95 if person.hair == 'bald' else shade(HAIR_COLOURS[person.hair_colour])
-    top, second, inner = (cloth(name) for name in
-                          (person.top_colour, person.second_colour, person.inner_colour))
+    top, second, inner = (
+        cloth(name) for name in (person.top_colour, person.second_colour, person.inner_colour)
+    )
     bag, hat = cloth(person.bag_colour), cloth(person.hat_colour)
     period = rng.uniform(0.042, 0.062)
     bottom = shade(COLOURS[person.bottom_colour])
@@ -124,12 +161,18 @@ def _look(person: Person) -> _Look:
     surface = Cloth(top, second=second, pattern=person.pattern, period=period)
     opening = {'suit': 0.46, 'vest': 0.40}.get(person.top, rng.uniform(0.34, 0.55))
     tie = shade(COLOURS[('navy', 'maroon', 'black')[person.tint % 3]])
-    torso = Cloth(top, second=second, pattern=person.pattern, period=period, inner=inner,
-                  opening=opening,
-                  tie=tie if person.top == 'suit' and person.sex == 'man' else None,
-                  line=person.top in ('shirt', 'jacket', 'coat', 'hoodie'),
-                  straps=bag if person.bag == 'backpack' else None,
-                  belt=bag if person.bag == 'shoulder bag' else None)
+    torso = Cloth(
+        top,
+        second=second,
+        pattern=person.pattern,
+        period=period,
+        inner=inner,
+        opening=opening,
+        tie=tie if person.top == 'suit' and person.sex == 'man' else None,
+        line=person.top in ('shirt', 'jacket', 'coat', 'hoodie'),
+        straps=bag if person.bag == 'backpack' else None,
+        belt=bag if person.bag == 'shoulder bag' else None,
+    )
     if person.top == 'vest':
         sleeve = Cloth(inner)
     elif person.pattern in ('logo', 'vertical stripes'):
@@ -138,10 +181,17 @@ def _look(person: Person) -> _Look:
         sleeve = surface
     none = np.zeros(3, dtype=np.float32)
     return _Look(
-        skin=skin, hair=hair, top=surface, torso=torso, sleeve=sleeve, bottom=Cloth(bottom),
-        shoes=Cloth(shade(COLOURS[person.shoes_colour])), bag=none if bag is None else bag,
+        skin=skin,
+        hair=hair,
+        top=surface,
+        torso=torso,
+        sleeve=sleeve,
+        bottom=Cloth(bottom),
+        shoes=Cloth(shade(COLOURS[person.shoes_colour])),
+        bag=none if bag is None else bag,
         hat=none if hat is None else hat,
-        carried=none if person.carried_colour == 'none' else cloth(person.carried_colour))
+        carried=none if person.carried_colour == 'none' else cloth(person.carried_colour),
+    )
 
 
 class _Figure:
@@ -151,8 +201,16 @@ class _Figure:
     and the soles at down 1; forwards is where the person faces.
     """
 
-    def __init__(self, person: Person, rng: np.random.Generator, canvas: Canvas, *,
-                 elevation: float, left: float, top: float) -> None:
+    def __init__(
+        self,
+        person: Person,
+        rng: np.random.Generator,
+        canvas: Canvas,
+        *,
+        elevation: float,
+        left: float,
+        top: float,
+    ) -> None:
         self.person = person
         self.canvas = canvas
         self.look = _look(person)
@@ -172,13 +230,16 @@ class _Figure:
     @staticmethod
     def _direction(rng: np.random.Generator) -> float:
         """Radians by which the person is turned away from the camera; 0 is a front view."""
-        main = rng.choice((0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4, np.pi),
-                          p=(0.27, 0.17, 0.18, 0.13, 0.25))
+        main = rng.choice(
+            (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4, np.pi), p=(0.27, 0.17, 0.18, 0.13, 0.25)
+        )
         return float((main + rng.normal(0, 0.16)) * rng.choice((-1.0, 1.0)))
 
     def _stand(self, rng: np.random.Generator) -> None:
         walking = rng.random() < 0.7
-        swing = rng.uniform(0.12, 0.38) * rng.choice((-1.0, 1.0)) if walking else rng.normal(0, .04)
+        swing = (
+            rng.uniform(0.12, 0.38) * rng.choice((-1.0, 1.0)) if walking else rng.normal(0, 0.04)
+        )
         if self.person.bottom == 'long skirt':
             swing *= 0.6
         bend = abs(swing) * rng.uniform(0.5, 1.6)
@@ -189,14 +250,23 @@ class _Figure:
             angle = side * swing
             knee_bend = bend if angle < 0 else rng.uniform(0, 0.12)
             spread = rng.uniform(0, 0.012) if walking else rng.uniform(0, 0.03)
-            knee = (side * (self.hip + spread * 0.5), 0.50 + 0.225 * np.cos(angle),
-                    0.225 * np.sin(angle))
+            knee = (
+                side * (self.hip + spread * 0.5),
+                0.50 + 0.225 * np.cos(angle),
+                0.225 * np.sin(angle),
+            )
             lower = angle - knee_bend
-            ankle = (side * (self.hip + spread), knee[1] + 0.228 * np.cos(lower),
-                     knee[2] + 0.228 * np.sin(lower))
+            ankle = (
+                side * (self.hip + spread),
+                knee[1] + 0.228 * np.cos(lower),
+                knee[2] + 0.228 * np.sin(lower),
+            )
             tilt = 0.5 * knee_bend if angle < 0 else 0.0
-            toe = (ankle[0] + side * 0.012, ankle[1] + 0.020 + 0.07 * np.sin(tilt),
-                   ankle[2] + 0.078 * np.cos(tilt))
+            toe = (
+                ankle[0] + side * 0.012,
+                ankle[1] + 0.020 + 0.07 * np.sin(tilt),
+                ankle[2] + 0.078 * np.cos(tilt),
+            )
             self.knees.append(knee)
             self.ankles.append(ankle)
             self.toes.append(toe)
@@ -214,12 +284,21 @@ class _Figure:
                 angle, fore, inwards = rng.uniform(-0.2, 0.3), rng.uniform(1.2, 1.8), 0.5
             elif pose == 'pockets':
                 out, angle, fore, inwards = rng.uniform(0.2, 0.35), -0.25, 0.35, 0.35
-            self.elbows.append((side * (self.shoulder - 0.008 + 0.15 * np.sin(out)),
-                                0.198 + 0.155 * np.cos(angle) * np.cos(out),
-                                0.155 * np.sin(angle)))
+            self.elbows.append(
+                (
+                    side * (self.shoulder - 0.008 + 0.15 * np.sin(out)),
+                    0.198 + 0.155 * np.cos(angle) * np.cos(out),
+                    0.155 * np.sin(angle),
+                )
+            )
             elbow = self.elbows[-1]
-            self.hands.append((elbow[0] - side * inwards * 0.13,
-                               elbow[1] + 0.145 * np.cos(fore), elbow[2] + 0.145 * np.sin(fore)))
+            self.hands.append(
+                (
+                    elbow[0] - side * inwards * 0.13,
+                    elbow[1] + 0.145 * np.cos(fore),
+                    elbow[2] + 0.145 * np.sin(fore),
+                )
+            )
 
     def at(self, spot: Spot) -> Point:
         """Where a position lies on the canvas, (x, y) in pixels."""
@@ -284,13 +363,23 @@ class _Figure:
                 canvas.limb(self.at(knee), self.at(low), shin * wide, hem * wide, look.bottom)
             if kind == 'jeans':
                 worn = Cloth(look.bottom.colour * 1.16)
-                canvas.limb(self.at(_between(hip, knee, 0.35)), self.at(_between(hip, knee, 0.85)),
-                            thigh * 0.55 * wide, shin * 0.5 * wide, worn)
+                canvas.limb(
+                    self.at(_between(hip, knee, 0.35)),
+                    self.at(_between(hip, knee, 0.85)),
+                    thigh * 0.55 * wide,
+                    shin * 0.5 * wide,
+                    worn,
+                )
             if person.shoes == 'boots' and (slim or bare):
                 canvas.limb(self.at(_between(knee, ankle, 0.45)), foot, 0.034, 0.027, look.shoes)
             if kind == 'shorts':
-                canvas.limb(self.at(hip), self.at(_between(hip, knee, 0.86)), 0.056 * wide,
-                            0.050 * wide, look.bottom)
+                canvas.limb(
+                    self.at(hip),
+                    self.at(_between(hip, knee, 0.86)),
+                    0.056 * wide,
+                    0.050 * wide,
+                    look.bottom,
+                )
 
         self.parts.append((-0.5 + self.near(_between(hip, ankle, 0.6)), paint))
 
@@ -306,8 +395,9 @@ class _Figure:
             return
         if shoes == 'sneakers':
             sole = Cloth(np.array((205, 205, 203), dtype=np.float32))
-            canvas.limb(self.at(_lower(heel, 0.006)), self.at(_lower(toe, 0.006)), 0.022, 0.020,
-                        sole)
+            canvas.limb(
+                self.at(_lower(heel, 0.006)), self.at(_lower(toe, 0.006)), 0.022, 0.020, sole
+            )
         thick = 0.026 if shoes == 'boots' else 0.020 if shoes == 'flats' else 0.023
         if shoes == 'boots':
             canvas.limb(self.at(_lower(ankle, -0.02)), self.at(heel), 0.027, 0.026, look.shoes)
@@ -323,22 +413,43 @@ class _Figure:
         if person.build == 'heavy':
             waist += 0.012
         chest = self.shoulder - 0.006
-        knots = [(0.148, 0.036, 0.036), (0.158, 0.058 * wide, 0.044),
-                 (0.172, 0.092 * wide, 0.052), (0.192, chest, 0.060),
-                 (0.25, chest - 0.006, self.depth + 0.006), (0.36, waist * wide, self.depth),
-                 (0.47, hips, self.depth + 0.006), (0.52, hips, self.depth + 0.008)]
+        knots = [
+            (0.148, 0.036, 0.036),
+            (0.158, 0.058 * wide, 0.044),
+            (0.172, 0.092 * wide, 0.052),
+            (0.192, chest, 0.060),
+            (0.25, chest - 0.006, self.depth + 0.006),
+            (0.36, waist * wide, self.depth),
+            (0.47, hips, self.depth + 0.006),
+            (0.52, hips, self.depth + 0.008),
+        ]
         if hem > 0.57:
             knots.append((hem, hips + flare, self.depth + 0.008 + flare))
 
         def paint_bottom() -> None:
             if person.bottom in ('skirt', 'long skirt'):
                 low = 0.70 if person.bottom == 'skirt' else 0.88
-                self._shell([(0.44, waist * wide, self.depth), (0.50, hips, self.depth + 0.008),
-                             (low, hips + 0.028, self.depth + 0.030)], low, look.bottom, 0.004)
+                self._shell(
+                    [
+                        (0.44, waist * wide, self.depth),
+                        (0.50, hips, self.depth + 0.008),
+                        (low, hips + 0.028, self.depth + 0.030),
+                    ],
+                    low,
+                    look.bottom,
+                    0.004,
+                )
             elif person.bottom not in ('bare legs', 'tights'):
-                self._shell([(0.45, waist * wide, self.depth - 0.004),
-                             (0.50, hips, self.depth), (0.545, hips - 0.01, self.depth - 0.01)],
-                            0.545, look.bottom, 0.002)
+                self._shell(
+                    [
+                        (0.45, waist * wide, self.depth - 0.004),
+                        (0.50, hips, self.depth),
+                        (0.545, hips - 0.01, self.depth - 0.01),
+                    ],
+                    0.545,
+                    look.bottom,
+                    0.002,
+                )
 
         def paint() -> None:
             if person.top in ('vest', 'jacket', 'coat') and person.inner_colour != 'none':
@@ -349,8 +460,9 @@ class _Figure:
         self.parts.append((-0.1, paint_bottom))
         self.parts.append((0.0, paint))
 
-    def _shell(self, knots: list[tuple[float, float, float]], hem: float, cloth: Cloth,
-               bulk: float) -> None:
+    def _shell(
+        self, knots: list[tuple[float, float, float]], hem: float, cloth: Cloth, bulk: float
+    ) -> None:
         heights = [knot[0] for knot in knots]
         downs = [down for down in heights if down < hem - 0.004] + [hem]
         halves, centres, rows = [], [], []
@@ -379,17 +491,36 @@ class _Figure:
                 canvas.limb(self.at(shoulder), self.at(elbow), upper, middle, skin)
                 canvas.limb(self.at(elbow), self.at(hand), middle, wrist, skin)
             if person.sleeves == 'long':
-                canvas.limb(self.at(elbow), self.at(_between(elbow, hand, 0.97)), middle + bulk,
-                            wrist + bulk, look.sleeve, offset=0.2)
-                canvas.limb(self.at(shoulder), self.at(elbow), upper + bulk, middle + bulk,
-                            look.sleeve, offset=0.045)
+                canvas.limb(
+                    self.at(elbow),
+                    self.at(_between(elbow, hand, 0.97)),
+                    middle + bulk,
+                    wrist + bulk,
+                    look.sleeve,
+                    offset=0.2,
+                )
+                canvas.limb(
+                    self.at(shoulder),
+                    self.at(elbow),
+                    upper + bulk,
+                    middle + bulk,
+                    look.sleeve,
+                    offset=0.045,
+                )
             elif person.sleeves == 'short':
-                canvas.limb(self.at(shoulder), self.at(_between(shoulder, elbow, 0.66)),
-                            upper + bulk + 0.003, middle + bulk + 0.007, look.sleeve, offset=0.045)
+                canvas.limb(
+                    self.at(shoulder),
+                    self.at(_between(shoulder, elbow, 0.66)),
+                    upper + bulk + 0.003,
+                    middle + bulk + 0.007,
+                    look.sleeve,
+                    offset=0.045,
+                )
 
         depth = self.near(_between(shoulder, elbow, 0.7))
-        self.parts.append((depth if abs(depth) > 0.012 else 0.012 * (1 if self.cos > 0 else -1),
-                           paint))
+        self.parts.append(
+            (depth if abs(depth) > 0.012 else 0.012 * (1 if self.cos > 0 else -1), paint)
+        )
 
     def _add_head(self) -> None:
         person, look, canvas = self.person, self.look, self.canvas
@@ -401,8 +532,13 @@ class _Figure:
         rx *= 1.0 + 0.12 * abs(sin)
 
         def paint_neck() -> None:
-            canvas.limb(self.at((0.0, 0.11, 0.0)), self.at((0.0, 0.142, 0.0)), 0.029, 0.030,
-                        Cloth(skin * 0.88))
+            canvas.limb(
+                self.at((0.0, 0.11, 0.0)),
+                self.at((0.0, 0.142, 0.0)),
+                0.029,
+                0.030,
+                Cloth(skin * 0.88),
+            )
 
         def paint_collar() -> None:
             if person.top in ('t-shirt', 'tank top', 'dress') and cos > 0:
@@ -413,11 +549,16 @@ class _Figure:
                 x, y = self.at((0.0, 0.153, 0.01))
                 canvas.ellipse((x, y), 0.046, 0.015, look.top.colour * 0.88)
                 if person.inner_colour != 'none' and cos > 0.2:
-                    canvas.ellipse((x + 0.02 * sin * canvas.scale, y), 0.030, 0.015,
-                                   look.torso.inner)
+                    canvas.ellipse(
+                        (x + 0.02 * sin * canvas.scale, y), 0.030, 0.015, look.torso.inner
+                    )
                 elif person.top == 'shirt' and cos > 0.2:
-                    canvas.ellipse((x + 0.02 * sin * canvas.scale, y - 0.006 * canvas.scale),
-                                   0.020, 0.014, skin * 0.92)
+                    canvas.ellipse(
+                        (x + 0.02 * sin * canvas.scale, y - 0.006 * canvas.scale),
+                        0.020,
+                        0.014,
+                        skin * 0.92,
+                    )
 
         def paint_hood() -> None:
             x, y = self.at((0.0, 0.162, -0.052))
@@ -429,8 +570,12 @@ class _Figure:
             if person.hair != 'bald':
                 self._paint_hair(x, y, rx, ry)
             elif man:
-                canvas.ellipse((x - 0.02 * sin * canvas.scale, y - 0.004 * canvas.scale),
-                               rx * 0.98, ry * 0.9, skin * 0.96)
+                canvas.ellipse(
+                    (x - 0.02 * sin * canvas.scale, y - 0.004 * canvas.scale),
+                    rx * 0.98,
+                    ry * 0.9,
+                    skin * 0.96,
+                )
             self._paint_face(x, y, rx)
             self._paint_hat(x, y, rx, ry)
 
@@ -466,8 +611,13 @@ class _Figure:
         scale = canvas.scale
         thick = 1.06 if self.person.hair == 'short' else 1.12
         low = y + (ry * (0.45 if self.person.hair == 'short' else 0.7)) * scale
-        canvas.ellipse((x - 0.006 * sin * scale, y - 0.006 * scale), rx * thick, ry * thick,
-                       look.hair, above=low)
+        canvas.ellipse(
+            (x - 0.006 * sin * scale, y - 0.006 * scale),
+            rx * thick,
+            ry * thick,
+            look.hair,
+            above=low,
+        )
         if cos < -0.3:
             return
         wide = rx * float(np.clip(0.55 + 0.42 * cos, 0.25, 0.9))
@@ -483,14 +633,19 @@ class _Figure:
         middle = x + (rx * 0.55 * sin) * scale
         if person.glasses == 'none':
             for end in (-0.6, 0.6):
-                canvas.box((middle + end * wide * scale, y + 0.002 * scale), wide * 0.3, 0.005,
-                           self.look.skin * 0.5)
+                canvas.box(
+                    (middle + end * wide * scale, y + 0.002 * scale),
+                    wide * 0.3,
+                    0.005,
+                    self.look.skin * 0.5,
+                )
         else:
             dark, thin = {'glasses': (0.45, 0.006), 'sunglasses': (0.12, 0.009)}[person.glasses]
             canvas.box((middle, y + 0.002 * scale), wide, thin, self.look.skin * dark)
         if cos > 0.2:
-            canvas.box((x + rx * 0.5 * sin * scale, y + 0.034 * scale), 0.012, 0.004,
-                       self.look.skin * 0.78)
+            canvas.box(
+                (x + rx * 0.5 * sin * scale, y + 0.034 * scale), 0.012, 0.004, self.look.skin * 0.78
+            )
 
     def _paint_hat(self, x: float, y: float, rx: float, ry: float) -> None:
         canvas, hat, colour = self.canvas, self.person.hat, self.look.hat
@@ -498,19 +653,23 @@ class _Figure:
         if hat == 'none':
             return
         if hat == 'beanie':
-            canvas.ellipse((x, y - 0.014 * scale), rx * 1.14, ry * 1.08, colour,
-                           above=y - 0.014 * scale)
+            canvas.ellipse(
+                (x, y - 0.014 * scale), rx * 1.14, ry * 1.08, colour, above=y - 0.014 * scale
+            )
             canvas.box((x, y - 0.018 * scale), rx * 1.14, 0.008, colour * 0.85)
         elif hat == 'cap':
-            canvas.ellipse((x, y - 0.012 * scale), rx * 1.10, ry * 1.02, colour,
-                           above=y - 0.020 * scale)
+            canvas.ellipse(
+                (x, y - 0.012 * scale), rx * 1.10, ry * 1.02, colour, above=y - 0.020 * scale
+            )
             brim = self.at((0.0, 0.052, 0.058))
             if self.cos > -0.6:
-                canvas.ellipse((brim[0], y - 0.018 * scale), self.half(0.034, 0.030), 0.009,
-                               colour * 0.8)
+                canvas.ellipse(
+                    (brim[0], y - 0.018 * scale), self.half(0.034, 0.030), 0.009, colour * 0.8
+                )
         else:
-            canvas.ellipse((x, y - 0.020 * scale), rx * 1.05, ry * 0.95, colour,
-                           above=y - 0.022 * scale)
+            canvas.ellipse(
+                (x, y - 0.020 * scale), rx * 1.05, ry * 0.95, colour, above=y - 0.022 * scale
+            )
             canvas.ellipse((x, y - 0.022 * scale), 0.085, 0.016, colour * 0.92)
 
     def _add_bag(self) -> None:
@@ -523,8 +682,13 @@ class _Figure:
             def paint() -> None:
                 x, y = self.at(back)
                 canvas.box((x, y), self.half(0.074, 0.042), 0.105, look.bag, corner=0.03)
-                canvas.box((x, y + 0.045 * canvas.scale), self.half(0.058, 0.044), 0.042,
-                           look.bag * 0.84, corner=0.015)
+                canvas.box(
+                    (x, y + 0.045 * canvas.scale),
+                    self.half(0.058, 0.044),
+                    0.042,
+                    look.bag * 0.84,
+                    corner=0.015,
+                )
 
             self.parts.append((self.near(back), paint))
         elif kind == 'shoulder bag':
@@ -532,8 +696,12 @@ class _Figure:
 
             def paint() -> None:
                 canvas.box(self.at(spot), self.half(0.028, 0.070), 0.062, look.bag, corner=0.014)
-                canvas.box((self.at(spot)[0], self.at(spot)[1] - 0.022 * canvas.scale),
-                           self.half(0.029, 0.070), 0.008, look.bag * 0.75)
+                canvas.box(
+                    (self.at(spot)[0], self.at(spot)[1] - 0.022 * canvas.scale),
+                    self.half(0.029, 0.070),
+                    0.008,
+                    look.bag * 0.75,
+                )
 
             self.parts.append((self.near(spot) * 1.2, paint))
         elif kind == 'handbag':
@@ -545,8 +713,13 @@ class _Figure:
                 x, y = self.at(spot)
                 reach = self.half(0.025, 0.060)
                 for end in (-0.7, 0.7):
-                    canvas.limb(grip, (x + end * reach * canvas.scale, y), 0.005, 0.005,
-                                Cloth(look.bag * 0.85))
+                    canvas.limb(
+                        grip,
+                        (x + end * reach * canvas.scale, y),
+                        0.005,
+                        0.005,
+                        Cloth(look.bag * 0.85),
+                    )
                 canvas.box((x, y + 0.012 * canvas.scale), reach, 0.048, look.bag, corner=0.012)
 
             self.parts.append((self.near(hand) * 1.3 + 0.001, paint))
@@ -555,8 +728,13 @@ class _Figure:
 
             def paint() -> None:
                 x, y = self.at(spot)
-                canvas.limb(self.at(self.hands[0]), (x, y - 0.1 * canvas.scale), 0.005, 0.005,
-                            Cloth(np.array((90, 90, 92), dtype=np.float32)))
+                canvas.limb(
+                    self.at(self.hands[0]),
+                    (x, y - 0.1 * canvas.scale),
+                    0.005,
+                    0.005,
+                    Cloth(np.array((90, 90, 92), dtype=np.float32)),
+                )
                 canvas.box((x, y), self.half(0.075, 0.048), 0.125, look.bag, corner=0.016)
                 canvas.box((x, y), self.half(0.055, 0.03), 0.10, look.bag * 0.88, corner=0.01)
 
@@ -575,16 +753,32 @@ class _Figure:
             if kind == 'phone':
                 canvas.box((x, y - 0.012 * scale), 0.012, 0.022, np.array((28, 28, 32.0)), turn=0.3)
             elif kind == 'papers':
-                canvas.box((x, y), self.half(0.05, 0.035), 0.034, np.array((226, 226, 222.0)),
-                           corner=0.002, turn=0.25)
+                canvas.box(
+                    (x, y),
+                    self.half(0.05, 0.035),
+                    0.034,
+                    np.array((226, 226, 222.0)),
+                    corner=0.002,
+                    turn=0.25,
+                )
             elif kind == 'cup':
                 canvas.box((x, y - 0.012 * scale), 0.014, 0.022, np.array((222, 214, 200.0)))
             elif kind == 'shopping bag':
-                canvas.box((x, y + 0.085 * scale), self.half(0.030, 0.062), 0.070,
-                           self.look.carried, corner=0.008)
+                canvas.box(
+                    (x, y + 0.085 * scale),
+                    self.half(0.030, 0.062),
+                    0.070,
+                    self.look.carried,
+                    corner=0.008,
+                )
             else:
-                canvas.limb((x, y), (x + 0.03 * scale, y + 0.28 * scale), 0.015, 0.006,
-                            Cloth(self.look.carried))
+                canvas.limb(
+                    (x, y),
+                    (x + 0.03 * scale, y + 0.28 * scale),
+                    0.015,
+                    0.006,
+                    Cloth(self.look.carried),
+                )
 
         self.parts.append((self.near(hand) * 1.3 + 0.002, paint))
 

@@ -1,4 +1,5 @@
 """Where the drawn pedestrians walk: five cameras, each with its scene, light and colour cast."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,26 +39,65 @@ class Camera:
 
 
 CAMERAS = (
-    Camera('cam_a', (150, 149, 146), (132, 128, 122), (0.12, 0.5),
-           ((96, 98, 104), (70, 72, 76), (164, 158, 150), (120, 84, 70), (190, 190, 192)),
-           (182, 178, 150), (1.0, 1.0, 1.0), 0.20, (0.1, 0.6)),
-    Camera('cam_b', (172, 166, 156), (196, 192, 184), (0.35, 0.75),
-           ((88, 78, 70), (216, 214, 208), (128, 134, 140), (60, 60, 64), (170, 140, 110)),
-           (146, 140, 132), (1.06, 1.0, 0.90), 0.12, (0.2, 0.8)),
-    Camera('cam_c', (108, 124, 80), (66, 84, 56), (0.1, 0.55),
-           ((48, 66, 42), (92, 106, 70), (80, 66, 52), (150, 146, 134), (110, 118, 104)),
-           (158, 150, 132), (1.0, 1.02, 0.95), 0.16, (0.2, 0.7)),
-    Camera('cam_d', (126, 128, 132), (110, 112, 116), (-0.5, 0.02),
-           ((104, 106, 110), (152, 152, 152), (92, 96, 88), (140, 136, 128)),
-           (204, 204, 200), (0.98, 1.0, 1.03), 0.34, (0.2, 0.9)),
-    Camera('cam_e', (98, 94, 92), (70, 68, 70), (0.3, 0.7),
-           ((38, 38, 42), (150, 130, 96), (110, 60, 52), (60, 74, 92), (190, 178, 150)),
-           (122, 118, 112), (0.98, 0.98, 1.04), 0.10, (0.3, 1.0)),
+    Camera(
+        'cam_a',
+        (150, 149, 146),
+        (132, 128, 122),
+        (0.12, 0.5),
+        ((96, 98, 104), (70, 72, 76), (164, 158, 150), (120, 84, 70), (190, 190, 192)),
+        (182, 178, 150),
+        (1.0, 1.0, 1.0),
+        0.20,
+        (0.1, 0.6),
+    ),
+    Camera(
+        'cam_b',
+        (172, 166, 156),
+        (196, 192, 184),
+        (0.35, 0.75),
+        ((88, 78, 70), (216, 214, 208), (128, 134, 140), (60, 60, 64), (170, 140, 110)),
+        (146, 140, 132),
+        (1.06, 1.0, 0.90),
+        0.12,
+        (0.2, 0.8),
+    ),
+    Camera(
+        'cam_c',
+        (108, 124, 80),
+        (66, 84, 56),
+        (0.1, 0.55),
+        ((48, 66, 42), (92, 106, 70), (80, 66, 52), (150, 146, 134), (110, 118, 104)),
+        (158, 150, 132),
+        (1.0, 1.02, 0.95),
+        0.16,
+        (0.2, 0.7),
+    ),
+    Camera(
+        'cam_d',
+        (126, 128, 132),
+        (110, 112, 116),
+        (-0.5, 0.02),
+        ((104, 106, 110), (152, 152, 152), (92, 96, 88), (140, 136, 128)),
+        (204, 204, 200),
+        (0.98, 1.0, 1.03),
+        0.34,
+        (0.2, 0.9),
+    ),
+    Camera(
+        'cam_e',
+        (98, 94, 92),
+        (70, 68, 70),
+        (0.3, 0.7),
+        ((38, 38, 42), (150, 130, 96), (110, 60, 52), (60, 74, 92), (190, 178, 150)),
+        (122, 118, 112),
+        (0.98, 0.98, 1.04),
+        0.10,
+        (0.3, 1.0),
+    ),
 )
 
 
-def paint_background(camera: Camera, rng: np.random.Generator, size: tuple[int, int]
-                     ) -> np.ndarray:
+def paint_background(camera: Camera, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """One corner of a camera's scene, out of focus.
 
     Args:
@@ -73,8 +113,9 @@ def paint_background(camera: Camera, rng: np.random.Generator, size: tuple[int, 
     horizon = rng.uniform(*camera.horizon) * rows
 
     def vary(colour: Colour, amount: float = 12) -> Colour:
-        values = np.clip(np.array(colour) * level + rng.normal(0, amount) + rng.normal(0, 2.5, 3),
-                         0, 255)
+        values = np.clip(
+            np.array(colour) * level + rng.normal(0, amount) + rng.normal(0, 2.5, 3), 0, 255
+        )
         return tuple(int(value) for value in values)
 
     image = Image.new('RGB', (columns, rows), vary(camera.ground))
@@ -95,8 +136,9 @@ def paint_background(camera: Camera, rng: np.random.Generator, size: tuple[int, 
         x, y = rng.uniform(0, columns), rng.uniform(0, rows)
         draw.rectangle((x, y, x + rng.uniform(3, 12), y + rng.uniform(3, 14)), fill=colour)
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.0)))
-    pixels = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BICUBIC),
-                        dtype=np.float32)
+    pixels = np.asarray(
+        image.resize((size[1], size[0]), Image.Resampling.BICUBIC), dtype=np.float32
+    )
     grain = rng.standard_normal((size[0] // 2, size[1] // 2), dtype=np.float32)
     grain *= np.float32(rng.uniform(0.5, 4))
     grain = np.asarray(Image.fromarray(grain).resize((size[1], size[0])))
@@ -104,8 +146,14 @@ def paint_background(camera: Camera, rng: np.random.Generator, size: tuple[int, 
     return pixels + grain[..., None] + slope[:, None, None]
 
 
-def _paint_ground(draw: ImageDraw.ImageDraw, camera: Camera, rng: np.random.Generator, rows: int,
-                  columns: int, vary) -> None:
+def _paint_ground(
+    draw: ImageDraw.ImageDraw,
+    camera: Camera,
+    rng: np.random.Generator,
+    rows: int,
+    columns: int,
+    vary,
+) -> None:
     slant = rng.uniform(-1, 1)
     if rng.random() < 0.55:
         gap = rng.uniform(7, 16)
@@ -120,18 +168,34 @@ def _paint_ground(draw: ImageDraw.ImageDraw, camera: Camera, rng: np.random.Gene
     for _ in range(rng.integers(0, 3)):
         x, y = rng.uniform(0, columns), rng.uniform(0, rows)
         shift = rng.uniform(-1.2, 1.2) * rows
-        draw.line((x - shift, y + rows, x + shift, y - rows), fill=vary(camera.marks),
-                  width=int(rng.integers(1, 5)))
+        draw.line(
+            (x - shift, y + rows, x + shift, y - rows),
+            fill=vary(camera.marks),
+            width=int(rng.integers(1, 5)),
+        )
     if rng.random() < 0.3:
         x, y = rng.uniform(-0.4, 1) * columns, rng.uniform(0.1, 0.9) * rows
         shadow = tuple(int(0.68 * value) for value in vary(camera.ground, 4))
-        draw.polygon([(x, y), (x + rng.uniform(8, 40), y + rng.uniform(-8, 8)),
-                      (x + rng.uniform(8, 40), y + rng.uniform(6, 24)),
-                      (x + rng.uniform(-10, 10), y + rng.uniform(6, 24))], fill=shadow)
+        draw.polygon(
+            [
+                (x, y),
+                (x + rng.uniform(8, 40), y + rng.uniform(-8, 8)),
+                (x + rng.uniform(8, 40), y + rng.uniform(6, 24)),
+                (x + rng.uniform(-10, 10), y + rng.uniform(6, 24)),
+            ],
+            fill=shadow,
+        )
 
 
-def _paint_passer(draw: ImageDraw.ImageDraw, camera: Camera, rng: np.random.Generator, rows: int,
-                  columns: int, horizon: float, vary) -> None:
+def _paint_passer(
+    draw: ImageDraw.ImageDraw,
+    camera: Camera,
+    rng: np.random.Generator,
+    rows: int,
+    columns: int,
+    horizon: float,
+    vary,
+) -> None:
     """Somebody far behind: a few blobs."""
     if rng.random() < 0.6:
         return
@@ -142,8 +206,9 @@ def _paint_passer(draw: ImageDraw.ImageDraw, camera: Camera, rng: np.random.Gene
     width = height * 0.13
     draw.rectangle((x - width * 0.7, foot - height * 0.5, x + width * 0.7, foot), fill=bottom)
     draw.rectangle((x - width, foot - height * 0.86, x + width, foot - height * 0.46), fill=top)
-    draw.ellipse((x - width * 0.4, foot - height, x + width * 0.4, foot - height * 0.84),
-                 fill=(70, 52, 44))
+    draw.ellipse(
+        (x - width * 0.4, foot - height, x + width * 0.4, foot - height * 0.84), fill=(70, 52, 44)
+    )
 
 
 def paint_occluder(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -169,10 +234,12 @@ def paint_occluder(canvas: Canvas, rng: np.random.Generator) -> None:
         x = columns * (0.5 + side * rng.uniform(0.46, 0.56))
         y = rows * rng.uniform(-0.05, 0.2)
         canvas.limb((x, y + 0.55 * canvas.scale), (x, rows * 1.1), 0.09, 0.06, Cloth(bottom))
-        canvas.limb((x, y + 0.2 * canvas.scale), (x, y + 0.5 * canvas.scale), 0.12, 0.11,
-                    Cloth(top))
-        canvas.ellipse((x, y + 0.03 * canvas.scale), 0.05, 0.065,
-                       np.array((64, 48, 40), dtype=np.float32))
+        canvas.limb(
+            (x, y + 0.2 * canvas.scale), (x, y + 0.5 * canvas.scale), 0.12, 0.11, Cloth(top)
+        )
+        canvas.ellipse(
+            (x, y + 0.03 * canvas.scale), 0.05, 0.065, np.array((64, 48, 40), dtype=np.float32)
+        )
 
 
 def expose(pixels: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,5 @@
 """Write a set of drawn pedestrians to disk in the layout of CUHK-PEDES."""
+
 import io
 import json
 import multiprocessing
@@ -22,11 +23,17 @@ PARAMETERS = 'synthetic.json'
 _SPLITS = ('train', 'val', 'test')
 
 
-def write_synthetic_pedes(root: str | os.PathLike, *, num_ids: dict[str, int] | None = None,
-                          images_per_id: int = 4, captions_per_image: int = 2,
-                          image_size: tuple[int, int] = (128, 64), seed: int = 0,
-                          workers: int | None = None,
-                          progress: Callable[[int, int], None] | None = None) -> Path:
+def write_synthetic_pedes(
+    root: str | os.PathLike,
+    *,
+    num_ids: dict[str, int] | None = None,
+    images_per_id: int = 4,
+    captions_per_image: int = 2,
+    image_size: tuple[int, int] = (128, 64),
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """Draw people and write their images, captions and identities.
 
     The files depend on nothing but the parameters: not on `workers`, nor on how often writing
@@ -53,9 +60,16 @@ def write_synthetic_pedes(root: str | os.PathLike, *, num_ids: dict[str, int] | 
     """
     root = Path(root)
     num_ids = {'train': 1500, 'val': 150, 'test': 200} if num_ids is None else dict(num_ids)
-    parameters = _checked(dict(version=VERSION, num_ids=num_ids, images_per_id=images_per_id,
-                               captions_per_image=captions_per_image, image_size=list(image_size),
-                               seed=seed))
+    parameters = _checked(
+        dict(
+            version=VERSION,
+            num_ids=num_ids,
+            images_per_id=images_per_id,
+            captions_per_image=captions_per_image,
+            image_size=list(image_size),
+            seed=seed,
+        )
+    )
     if _is_finished(root, parameters):
         return root / ANNOTATIONS
     for camera in CAMERAS:
@@ -85,8 +99,10 @@ def _checked(parameters: dict) -> dict:
         if parameters[name] < 1:
             raise ValueError(f'{name} must be at least 1, but is {parameters[name]}')
     if len(parameters['image_size']) != 2 or min(parameters['image_size']) < 16:
-        raise ValueError('image_size must be (rows, columns) of at least 16 each, but is '
-                         f'{parameters["image_size"]}')
+        raise ValueError(
+            'image_size must be (rows, columns) of at least 16 each, but is '
+            f'{parameters["image_size"]}'
+        )
     if parameters['seed'] < 0:
         raise ValueError(f'seed must be at least 0, but is {parameters["seed"]}')
     return parameters
@@ -96,20 +112,28 @@ def _is_finished(root: Path, parameters: dict) -> bool:
     """Whether the set is there; refuses a folder with another set."""
     if not (root / PARAMETERS).exists():
         if (root / ANNOTATIONS).exists():
-            raise ValueError(f'{root} holds a {ANNOTATIONS} that was not drawn (there is no '
-                             f'{PARAMETERS} beside it); choose another folder')
+            raise ValueError(
+                f'{root} holds a {ANNOTATIONS} that was not drawn (there is no '
+                f'{PARAMETERS} beside it); choose another folder'
+            )
         return False
     found = json.loads((root / PARAMETERS).read_text(encoding='utf-8'))
-    differing = [f'{name} is {found.get(name)!r} there and {value!r} here'
-                 for name, value in parameters.items() if found.get(name) != value]
+    differing = [
+        f'{name} is {found.get(name)!r} there and {value!r} here'
+        for name, value in parameters.items()
+        if found.get(name) != value
+    ]
     if differing:
-        raise ValueError(f'{root} holds a drawn set with other parameters: {"; ".join(differing)}. '
-                         'Choose another folder or delete that one')
+        raise ValueError(
+            f'{root} holds a drawn set with other parameters: {"; ".join(differing)}. '
+            'Choose another folder or delete that one'
+        )
     return (root / ANNOTATIONS).exists()
 
 
-def _run(write: Callable[[tuple], list[dict]], identities: list[tuple], workers: int | None
-         ) -> Iterator[list[dict]]:
+def _run(
+    write: Callable[[tuple], list[dict]], identities: list[tuple], workers: int | None
+) -> Iterator[list[dict]]:
     workers = min(os.cpu_count() or 1, 8) if workers is None else workers
     if workers < 1:
         raise ValueError(f'workers must be at least 1, but is {workers}')
@@ -122,8 +146,9 @@ def _run(write: Callable[[tuple], list[dict]], identities: list[tuple], workers:
         yield from pool.imap(write, identities, chunksize=4)
 
 
-def _write_identity(identity: tuple[int, Person, str], *, root: Path, parameters: dict
-                    ) -> list[dict]:
+def _write_identity(
+    identity: tuple[int, Person, str], *, root: Path, parameters: dict
+) -> list[dict]:
     """Write the views of one identity that are missing; return its records."""
     pid, person, split = identity
     seed, size = parameters['seed'], tuple(parameters['image_size'])
@@ -141,9 +166,15 @@ def _write_identity(identity: tuple[int, Person, str], *, root: Path, parameters
             _replace(target, buffer.getvalue())
         rng = np.random.default_rng([seed, pid, view, 1])
         captions = [describe_person(person, rng) for _ in range(parameters['captions_per_image'])]
-        records.append(dict(split=split, captions=captions, file_path=file_path,
-                            processed_tokens=[split_words(caption) for caption in captions],
-                            id=pid))
+        records.append(
+            dict(
+                split=split,
+                captions=captions,
+                file_path=file_path,
+                processed_tokens=[split_words(caption) for caption in captions],
+                id=pid,
+            )
+        )
     return records
 
 

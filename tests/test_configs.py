@@ -1,0 +1,232 @@
+"""Every config composes and builds; misspelt names are refused and the right ones are told."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+from sen_toolbox.config import load_config
+from sen_toolbox.registry import (
+    DATASETS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    PARAM_SCHEDULERS,
+)
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ('configs/*/*.py', 'projects/*/configs/*.py')
+    for path in ROOT.glob(pattern)
+    if '_base_' not in path.parts
+)
+SEN = 'configs/sen/sen_vitb_cuhk.py'
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def load(path, overrides=None):
+    return load_config(ROOT / path, overrides)
+
+
+def build_model(config):
+    """The model without memory for its weights; ViT-L has 400 million."""
+    with torch.device('meta'):
+        return MODELS.build(config.model)
+
+
+def strings(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [text for item in value for text in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+class ManyPersons(torch.utils.data.Dataset):
+    """Stands for any training split in a sampler's eyes: 300 persons with two captions each."""
+
+    def __len__(self):
+        return 600
+
+    def get_data_info(self, index):
+        return dict(pid=index // 2)
+
+    def __getitem__(self, index):
+        return dict(
+            images=torch.zeros(3, 4, 2, dtype=torch.uint8),
+            tokens=torch.zeros(1, 5, dtype=torch.long),
+            pids=index // 2,
+        )
+
+
+def test_there_are_configs():
+    assert SEN in CONFIGS
+    assert len(CONFIGS) >= 8
+    assert {path.split('/')[1] for path in CONFIGS} >= {'sen', 'clip'}
+    assert len([p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts]) == len(
+        [path for path in CONFIGS if path.startswith('configs/')]
+    )
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_every_value_is_resolved(path):
+    assert [text for text in strings(dict(load(path))) if text.startswith('$')] == []
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_the_model_and_its_optimiser_build(path):
+    config = load(path)
+    model = build_model(config)
+    assert model.backbone.spec.image_size == tuple(config.image_size)
+    wrapper = config.optim_wrapper
+    wrapper.optimizer.pop('fused', None)  # refused for weights without memory
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        dict(
+            type=wrapper.pop('constructor'),
+            paramwise_cfg=wrapper.pop('paramwise_cfg'),
+            optim_wrapper_cfg=wrapper,
+        )
+    )
+    optimizer = constructor(model).optimizer
+    held = sum(len(group['params']) for group in optimizer.param_groups)
+    assert held == len(list(model.parameters()))
+    for scheduler in config.param_scheduler:
+        scheduler = dict(scheduler)
+        if scheduler.pop('convert_to_iter_based', False):
+            scheduler['total_steps'] *= 10
+        PARAM_SCHEDULERS.build(scheduler, default_args=dict(optimizer=optimizer))
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_datasets_samplers_hooks_and_evaluators_build(path):
+    config = load(path, {'num_workers': 0})
+    with DefaultScope.overwrite_default_scope('sen_toolbox'):
+        for name in DATALOADERS:
+            loader = config[name]
+            dataset = DATASETS.build({**loader.dataset, 'lazy_init': True})
+            assert len(dataset.pipeline.transforms) == len(loader.dataset.pipeline) >= 4
+            built = Runner.build_dataloader({**loader, 'dataset': ManyPersons()}, seed=0)
+            batch = next(iter(built))
+            assert len(batch['images']) == config.batch_size == len(batch['num_captions'])
+        for hook in [*config.default_hooks.values(), *config.custom_hooks]:
+            HOOKS.build(hook)
+        METRICS.build(config.val_evaluator)
+        METRICS.build(config.test_evaluator)
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_the_identity_classifier_has_the_configured_number_of_classes(path):
+    config = load(path, {'num_classes': 37})
+    heads = build_model(config).heads
+    found = [head.num_classes for head in heads.values() if hasattr(head, 'num_classes')]
+    assert found == [37] * len(found)
+    assert found or path.startswith('configs/clip/')
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_one_data_root_reaches_all_splits(path):
+    config = load(path, {'data_root': 'elsewhere'})
+    assert [config[name].dataset.data_root for name in DATALOADERS] == ['elsewhere'] * 3
+
+
+@pytest.mark.parametrize('path', [path for path in CONFIGS if '_vitl_' in path])
+def test_vit_l_sees_27_x_9_patches_and_images_of_378_x_126(path):
+    config = load(path)
+    spec = build_model(config).backbone.spec
+    assert (spec.grid_size, spec.patch_size, spec.embed_dim) == ((27, 9), 14, 768)
+    for name in DATALOADERS:
+        [resize] = [t for t in config[name].dataset.pipeline if t['type'] == 'ResizeImage']
+        assert tuple(resize['size']) == (378, 126)
+
+
+def test_vit_b_sees_24_x_8_patches():
+    spec = build_model(load(SEN)).backbone.spec
+    assert (spec.grid_size, spec.patch_size, spec.embed_dim) == ((24, 8), 16, 512)
+
+
+def test_without_worker_processes_none_are_kept():
+    assert load(SEN).train_dataloader.persistent_workers
+    assert not load(SEN, {'num_workers': 0}).train_dataloader.persistent_workers
+
+
+def test_an_override_may_index_a_list():
+    config = load(SEN, {'train_dataloader.dataset.pipeline.2.prob': 0.25})
+    assert config.train_dataloader.dataset.pipeline[2].prob == 0.25
+    assert config.train_dataloader.dataset.pipeline[2].type == 'RandomFlip'
+    assert load(SEN, {'param_scheduler.0.end': 3}).param_scheduler[0].end == 3
+
+
+@pytest.mark.parametrize(
+    ('key', 'message'),
+    [
+        ('dta_root', r"override 'dta_root': unknown key 'dta_root'; did you mean data_root"),
+        ('model.heads.sdm.los.type', r"unknown key 'los'; did you mean loss"),
+        ('model.heads.sdm.loss.temprature', r"unknown key 'temprature'; did you mean temperature"),
+        ('model.heads.qqq', r"unknown key 'qqq'; known are \['identity', 'restoration'"),
+        ('param_scheduler.2.end', r"unknown key '2'; known are \['0', '1'\]"),
+        ('param_scheduler.-1.end', r"unknown key '-1'"),
+        ('batch_size.x', r"unknown key 'x'; known are \[\]"),
+    ],
+)
+def test_an_override_of_a_key_that_does_not_exist_is_refused(key, message):
+    with pytest.raises(KeyError, match=message):
+        load(SEN, {key: 1})
+
+
+def child(tmp_path, text):
+    path = tmp_path / 'child_of_sen.py'
+    path.write_text(f"_base_ = '{ROOT / SEN}'\n{text}\n")
+    return path
+
+
+def test_a_misspelt_top_level_key_is_refused_with_its_file(tmp_path):
+    path = child(tmp_path, 'max_epoch = 3')
+    with pytest.raises(KeyError, match=r"child_of_sen.py: unknown key 'max_epoch'.*max_epochs"):
+        load_config(path)
+
+
+def test_a_config_may_have_variables_of_its_own(tmp_path):
+    config = load_config(child(tmp_path, '_factor = 3\nmax_epochs = 10 * _factor'))
+    assert config.train_cfg.max_epochs == 30
+
+
+def test_a_misspelt_name_of_a_shared_value_is_refused_with_its_place(tmp_path):
+    text = "model = dict(heads=dict(identity=dict(num_classes='$num_clases')))"
+    with pytest.raises(
+        KeyError, match=r"model.heads.identity.num_classes: unknown key 'num_clases'.*num_classes"
+    ):
+        load_config(child(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('loss=dict(temprature=1)', r"SDMLoss.*unexpected keyword argument 'temprature'"),
+        ('los=dict()', r"MatchingHead.*unexpected keyword argument 'los'"),
+    ],
+)
+def test_a_misspelt_key_of_a_part_is_named_with_the_part(tmp_path, text, message):
+    config = load_config(child(tmp_path, f'model = dict(heads=dict(sdm=dict({text})))'))
+    with pytest.raises(TypeError, match=message):
+        build_model(config)
+
+
+def test_a_misspelt_type_is_named(tmp_path):
+    text = "model = dict(heads=dict(sdm=dict(loss=dict(type='SMDLoss'))))"
+    with pytest.raises(KeyError, match='SMDLoss is not in the .*loss'):
+        build_model(load_config(child(tmp_path, text)))
+
+
+def test_a_loss_in_the_place_of_a_head_is_refused(tmp_path):
+    text = "model = dict(heads=dict(sdm=dict(_delete_=True, type='SDMLoss')))"
+    with pytest.raises(KeyError, match='SDMLoss is not in the .*head'):
+        build_model(load_config(child(tmp_path, text)))
+
+
+def test_an_absent_config_is_named():
+    with pytest.raises(FileNotFoundError, match='there is no config nowhere.py'):
+        load_config('nowhere.py')

@@ -1,0 +1,208 @@
+"""The model that joins backbone and heads, its preprocessor, and training on two processes."""
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from PIL import Image
+from tiny import NORMALISE, sen_config
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torchvision.transforms import Compose, Normalize, ToTensor
+
+from sen_toolbox.registry import MODELS
+
+
+def small_sen(**kwargs) -> nn.Module:
+    torch.manual_seed(0)
+    return MODELS.build({**sen_config(image_size=(64, 32)), **kwargs})
+
+
+def make_batch(num_images=3, num_captions=(2, 1, 3)) -> dict:
+    generator = torch.Generator().manual_seed(1)
+    total = sum(num_captions)
+    tokens = torch.randint(1, 49405, (total, 9), generator=generator)
+    tokens[:, 0], tokens[:, -2], tokens[:, -1] = 49406, 49407, 0
+    return dict(
+        images=torch.randn(num_images, 3, 64, 32, generator=generator),
+        tokens=tokens,
+        pids=torch.arange(num_images) // 2,
+        num_captions=torch.tensor(num_captions),
+    )
+
+
+@torch.no_grad()
+def test_predict_gives_one_record_per_image_with_all_its_captions():
+    model, batch = small_sen().eval(), make_batch()
+    records = model(mode='predict', **batch)
+    assert [record['pid'] for record in records] == [0, 0, 1]
+    assert [tuple(record['text'].shape) for record in records] == [(2, 64), (1, 64), (3, 64)]
+    feats = model(mode='tensor', images=batch['images'][[0, 0, 1, 2, 2, 2]], tokens=batch['tokens'])
+    images = torch.stack([record['image'] for record in records])
+    texts = torch.cat([record['text'] for record in records])
+    unit_image = feats.image / feats.image.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(images, unit_image[[0, 2, 3]])
+    torch.testing.assert_close(texts, feats.text / feats.text.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(texts.norm(dim=1), torch.ones(6))
+
+
+@torch.no_grad()
+def test_features_of_a_half_precision_model_are_normalised_in_float32():
+    model = small_sen().eval().to(torch.bfloat16)
+    batch = make_batch()
+    [first, *_] = model(mode='predict', **{**batch, 'images': batch['images'].bfloat16()})
+    assert first['image'].dtype == first['text'].dtype == torch.float32
+    assert first['image'].norm().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_each_loss_is_weighted_and_named_by_its_head():
+    weights = dict(sdm=1.0, identity=1.0, triplet=1.0, restoration=1.0)
+    batch = make_batch(4, (1, 1, 1, 1))
+    plain, weighted = (
+        small_sen(loss_weights=w) for w in (weights, {**weights, 'sdm': 3.0, 'triplet': 0.0})
+    )
+    for model in (plain, weighted):
+        model.heads['restoration'].draw_noise = lambda n, device: torch.arange(n * 8.0).view(n, 8)
+    before, after = (model(mode='loss', **batch) for model in (plain, weighted))
+    assert {key for key in before if 'loss' in key} == {
+        'sdm.loss', 'identity.loss', 'triplet.loss', 'restoration.loss'
+    }  # fmt: skip
+    torch.testing.assert_close(after['sdm.loss'], 3 * before['sdm.loss'])
+    assert after['triplet.loss'] == 0 < before['triplet.loss']
+    torch.testing.assert_close(after['restoration.loss'], before['restoration.loss'])
+    assert not before['identity.image_acc'].requires_grad
+    assert before['identity.loss'].requires_grad
+
+
+def test_every_parameter_receives_a_gradient():
+    model = small_sen()
+    losses = model(mode='loss', **make_batch(4, (1, 1, 1, 1)))
+    sum(value for key, value in losses.items() if key.endswith('.loss')).backward()
+    without = [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()
+    ]
+    assert without == []
+
+
+@pytest.mark.parametrize('weights', [dict(sdm=1.0), dict(sdm=1.0, identity=1.0, itc=1.0)])
+def test_heads_and_weights_must_name_the_same(weights):
+    heads = sen_config()['heads']
+    heads = dict(sdm=heads['sdm'], identity=heads['identity'])
+    with pytest.raises(KeyError, match=r"got heads \['identity', 'sdm'\] and loss_weights \["):
+        small_sen(heads=heads, loss_weights=weights)
+
+
+def test_a_statistic_may_not_be_named_loss():
+    class Statistic(nn.Module):
+        def forward(self, feats, batch, backbone):
+            return dict(loss=feats.image.sum(), pixel_loss=feats.image.sum())
+
+    model = small_sen()
+    model.heads['sdm'] = Statistic()
+    with pytest.raises(KeyError, match=r"head 'sdm' .*'loss' in it: \['pixel_loss'\]"):
+        model(mode='loss', **make_batch(4, (1, 1, 1, 1)))
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="'loss', 'predict', 'tensor', got 'train'"):
+        small_sen()(mode='train', **make_batch())
+
+
+def pixels(rows=7, columns=5, count=2):
+    return np.random.default_rng(0).integers(0, 256, (count, rows, columns, 3), dtype=np.uint8)
+
+
+def as_batch(images):
+    return dict(images=torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), pids=torch.zeros(2))
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_pixels_are_normalised_as_torchvision_does(training):
+    images = pixels()
+    preprocessor = MODELS.build(dict(type='PairPreprocessor', **NORMALISE))
+    ours = preprocessor(as_batch(images), training=training)['images']
+    transform = Compose([ToTensor(), Normalize(**NORMALISE)])
+    expected = torch.stack([transform(Image.fromarray(image)) for image in images])
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
+
+
+def test_a_rectangle_is_erased_in_training_only_and_filled_with_the_mean():
+    images = pixels(64, 32)
+    preprocessor = MODELS.build(dict(type='PairPreprocessor', erasing_prob=1.0, **NORMALISE))
+    batch = as_batch(images)
+    whole = preprocessor(batch)['images']
+    torch.testing.assert_close(preprocessor.to_pixels(whole).round().byte(), batch['images'])
+    torch.manual_seed(0)
+    erased = preprocessor(batch, training=True)['images']
+    mean = torch.tensor(NORMALISE['mean']).view(3, 1, 1)
+    for before, after in zip(whole, erased, strict=True):
+        changed = (before != after).any(dim=0)
+        rows, columns = changed.any(dim=1).nonzero(), changed.any(dim=0).nonzero()
+        top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+        rectangle = torch.zeros(64, 32, dtype=torch.bool)
+        rectangle[top:bottom, left:right] = True
+        assert torch.equal(changed, rectangle)
+        # A rounded side may add or take half a row.
+        assert 0.015 < rectangle.float().mean() < 0.42
+        assert torch.equal(after[:, rectangle], mean.view(3, 1).expand(-1, rectangle.sum()))
+
+
+def test_a_probability_above_one_is_refused():
+    with pytest.raises(ValueError, match='erasing_prob is a probability in 0..1, got 1.5'):
+        MODELS.build(dict(type='PairPreprocessor', erasing_prob=1.5, **NORMALISE))
+
+
+class Objective(nn.Module):
+    """SEN in double precision with given masks; its forward pass is the sum of the losses."""
+
+    def __init__(self, noise):
+        super().__init__()
+        self.model = small_sen().double()
+        self.model.heads['restoration'].draw_noise = lambda n, device: noise
+
+    def forward(self, batch):
+        losses = self.model(mode='loss', **batch)
+        return {key: value for key, value in losses.items() if key.endswith('.loss')}
+
+
+def global_batch() -> tuple[dict, torch.Tensor]:
+    batch = make_batch(8, (1,) * 8)
+    batch['images'] = batch['images'].double()
+    batch['pids'] = torch.tensor([0, 1, 2, 0, 1, 0, 3, 4])
+    return batch, torch.rand(8, 8, generator=torch.Generator().manual_seed(2))
+
+
+def gradients(module) -> dict[str, torch.Tensor]:
+    return {name.removeprefix('module.'): p.grad for name, p in module.named_parameters()}
+
+
+def train_on_half(rank, folder):
+    dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
+    batch, noise = global_batch()
+    half = slice(4 * rank, 4 * rank + 4)
+    module = DistributedDataParallel(Objective(noise[half]))
+    losses = module({key: value[half] for key, value in batch.items()})
+    sum(losses.values()).backward()
+    values = {key: value.detach() for key, value in losses.items()}
+    torch.save(dict(losses=values, gradients=gradients(module)), f'{folder}/rank{rank}.pt')
+    dist.destroy_process_group()
+
+
+def test_two_processes_give_the_losses_and_gradients_of_one_with_the_whole_batch(tmp_path):
+    batch, noise = global_batch()
+    module = Objective(noise)
+    losses = module(batch)
+    sum(losses.values()).backward()
+
+    mp.spawn(train_on_half, args=(str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f'rank{rank}.pt') for rank in (0, 1))
+    for key in ('sdm.loss', 'triplet.loss'):  # of the whole batch on each process
+        torch.testing.assert_close(first['losses'][key], losses[key].detach(), rtol=0, atol=1e-9)
+        torch.testing.assert_close(second['losses'][key], losses[key].detach(), rtol=0, atol=1e-9)
+    for key in ('identity.loss', 'restoration.loss'):  # of the process's half
+        mean = (first['losses'][key] + second['losses'][key]) / 2
+        torch.testing.assert_close(mean, losses[key].detach(), rtol=0, atol=1e-9)
+    for name, gradient in gradients(module).items():
+        for rank in (first, second):
+            torch.testing.assert_close(rank['gradients'][name], gradient, rtol=1e-6, atol=1e-9)
