@@ -24,7 +24,7 @@ setup(
         'torch>=2.6',
         'torchvision>=0.21',  # the release that belongs to torch 2.6
         'mmengine>=0.10.7',
-        'mmcv-lite>=2.2',  # mmcv proper does not build against this torch and adds no part used here
+        'mmcv-lite>=2.2',  # mmcv proper does not build against this torch
         'open_clip_torch>=3.3',
         'nltk>=3.9',  # 3.9 reads the tagger from JSON; older ones unpickle it
         'prettytable>=3.0',

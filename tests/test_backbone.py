@@ -4,6 +4,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 from tiny import DATA, clip_config
 
@@ -148,7 +149,9 @@ def save_as(kind, clip, path):
         torch.save({'epoch': 1, 'state_dict': {f'module.{k}': v for k, v in state.items()}}, path)
     elif kind == 'toolbox checkpoint':
         ours = {f'backbone.{k}': v for k, v in state.items() if k != 'logit_scale'}
-        torch.save({'meta': {}, 'state_dict': {**ours, 'heads.a.b': torch.zeros(1)}}, path)
+        hub = dict(log_scalars={'train/lr': HistoryBuffer([1.0], [1])})
+        state = {**ours, 'heads.a.b': torch.zeros(1)}
+        torch.save({'meta': {}, 'state_dict': state, 'message_hub': hub}, path)
     elif kind == 'safetensors':
         save_file(state, path)
     else:
@@ -187,7 +190,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path):
     torch.save(square_clip().state_dict(), tmp_path / 'clip.pt')
     half = (tmp_path / 'clip.pt').read_bytes()[:5000]
     (tmp_path / 'clip.pt').write_bytes(half)
-    with pytest.raises(ValueError, match=r'clip.pt cannot be read'):
+    with pytest.raises(ValueError, match=r'clip.pt is no readable checkpoint'):
         read_clip_state(tmp_path / 'clip.pt')
 
 
@@ -199,7 +202,7 @@ class _Harm:
 def test_code_in_a_file_is_never_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({'state_dict': _Harm()}, 'bad.pt')
-    with pytest.raises(ValueError, match='bad.pt cannot be read'):
+    with pytest.raises(ValueError, match='bad.pt is no readable checkpoint'):
         read_clip_state('bad.pt')
     assert not (tmp_path / 'harmed').exists()
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from tiny import build_optimizer
 
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import (
@@ -13,7 +14,6 @@ from sen_toolbox.registry import (
     HOOKS,
     METRICS,
     MODELS,
-    OPTIM_WRAPPER_CONSTRUCTORS,
     PARAM_SCHEDULERS,
 )
 
@@ -84,20 +84,12 @@ def test_the_model_and_its_optimiser_build(path):
     assert model.backbone.spec.image_size == tuple(config.image_size)
     wrapper = config.optim_wrapper
     wrapper.optimizer.pop('fused', None)  # refused for weights without memory
-    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
-        dict(
-            type=wrapper.pop('constructor'),
-            paramwise_cfg=wrapper.pop('paramwise_cfg'),
-            optim_wrapper_cfg=wrapper,
-        )
-    )
-    optimizer = constructor(model).optimizer
+    optimizer = build_optimizer(wrapper, model)
     held = sum(len(group['params']) for group in optimizer.param_groups)
     assert held == len(list(model.parameters()))
     for scheduler in config.param_scheduler:
         scheduler = dict(scheduler)
-        if scheduler.pop('convert_to_iter_based', False):
-            scheduler['total_steps'] *= 10
+        scheduler.pop('convert_to_iter_based', None)  # needs the length of an epoch
         PARAM_SCHEDULERS.build(scheduler, default_args=dict(optimizer=optimizer))
 
 

@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch
-from mmengine.optim import OptimWrapper
-from tiny import DATA, sen_config
+from tiny import DATA, build_optimizer, sen_config
 from torch import nn
 
 from sen_toolbox.checkpoint.official import SEN_TABLE, _renamed
@@ -21,21 +20,13 @@ from sen_toolbox.registry import (
 OFFICIAL = json.loads((DATA / 'optimizer.json').read_text())
 
 
-def release_optimizer(model: nn.Module) -> OptimWrapper:
-    cfg = load_config('configs/sen/sen_vitb_cuhk.py').optim_wrapper
-    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
-        dict(
-            type=cfg.pop('constructor'),
-            paramwise_cfg=cfg.pop('paramwise_cfg'),
-            optim_wrapper_cfg=cfg,
-        )
-    )
-    return constructor(model)
+def release_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    return build_optimizer(load_config('configs/sen/sen_vitb_cuhk.py').optim_wrapper, model)
 
 
 def test_every_parameter_has_the_official_rate_and_decay():
     model = MODELS.build(sen_config(layers=12))
-    optimizer = release_optimizer(model).optimizer
+    optimizer = release_optimizer(model)
     ours = {
         id(p): (group['lr'], group['weight_decay'])
         for group in optimizer.param_groups
@@ -51,7 +42,7 @@ def test_every_parameter_has_the_official_rate_and_decay():
 
 
 def test_adam_has_the_official_epsilon_and_couples_the_decay():
-    optimizer = release_optimizer(MODELS.build(sen_config())).optimizer
+    optimizer = release_optimizer(MODELS.build(sen_config()))
     assert type(optimizer) is torch.optim.Adam
     assert optimizer.defaults['eps'] == 1e-3
     assert optimizer.defaults['betas'] == (0.9, 0.999)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import golden, golden_batch, golden_sen, golden_state
+from tiny import build_optimizer, golden, golden_batch, golden_sen, golden_state, sen_config
 
 from sen_toolbox.checkpoint.official import (
     SEN_TABLE,
@@ -12,7 +12,7 @@ from sen_toolbox.checkpoint.official import (
     sen_to_official,
 )
 from sen_toolbox.config import load_config
-from sen_toolbox.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+from sen_toolbox.registry import MODELS
 
 
 @pytest.fixture(scope='module')
@@ -141,14 +141,7 @@ def test_three_optimiser_steps_equal_the_official_ones():
     wrapper = load_config('configs/sen/sen_vitb_cuhk.py').optim_wrapper
     # The fixture was made with a base rate of 1e-3, a hundred times the release's.
     wrapper.optimizer.lr = 1e-3
-    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
-        dict(
-            type=wrapper.pop('constructor'),
-            paramwise_cfg=wrapper.pop('paramwise_cfg'),
-            optim_wrapper_cfg=wrapper,
-        )
-    )
-    optimizer = constructor(model).optimizer
+    optimizer = build_optimizer(wrapper, model)
     base = [group['lr'] for group in optimizer.param_groups]
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     ours = names_of_ours()
@@ -202,8 +195,6 @@ def test_every_parameter_receives_a_gradient(trained):
 
 
 def test_a_non_square_grid_with_a_remainder_trains():
-    from tiny import sen_config
-
     model = MODELS.build(sen_config(num_classes=3, image_size=(126, 63), patch_size=14))
     assert model.backbone.spec.grid_size == (9, 4)
     batch = dict(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sen_toolbox.checkpoint.official import sen_from_official
-from sen_toolbox.registry import MODELS
+from sen_toolbox.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
 DATA = Path(__file__).parent / 'data'
 NORMALISE = dict(mean=[0.48145466, 0.4578275, 0.40821073], std=[0.26862954, 0.26130258, 0.27577711])
@@ -78,3 +78,16 @@ def golden_sen():
     _, noise = golden_batch()
     model.heads['restoration'].draw_noise = lambda batch_size, device: noise
     return model
+
+
+def build_optimizer(optim_wrapper: dict, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """The optimiser that a config describes, with its rules."""
+    wrapper = dict(optim_wrapper)
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        dict(
+            type=wrapper.pop('constructor'),
+            paramwise_cfg=wrapper.pop('paramwise_cfg'),
+            optim_wrapper_cfg=wrapper,
+        )
+    )
+    return constructor(model).optimizer

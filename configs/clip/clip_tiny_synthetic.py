@@ -18,9 +18,13 @@ model = dict(
     heads=dict(contrast=dict(type='MatchingHead', loss=dict(type='InfoNCELoss', temperature=0.05))),
     loss_weights=dict(contrast=1.0))
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=2e-3, total_steps='$max_epochs', convert_to_iter_based=True)
+    dict(type='LinearLR', start_factor=0.04, end=3, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=3, end='$max_epochs', convert_to_iter_based=True),
 ]
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-3, eps=1e-8, weight_decay=0.05, betas=(0.9, 0.98)),
-    paramwise_cfg=dict(
-        rules=[dict(pattern=r'(bias|ln_\w+\.weight|embedding(\.weight)?)$', decay_mult=0)]))
+    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.05),
+    paramwise_cfg=dict(rules=[
+        dict(pattern=r'(bias|ln_\w+\.weight|embedding(\.weight)?)$', decay_mult=0),
+        # A word is seen in few captions.
+        dict(pattern=r'token_embedding', lr_mult=3),
+    ]))

@@ -13,6 +13,7 @@ model = dict(
     backbone=dict(arch='tiny', pretrained='work_dirs/demo/clip/best.pth'))
 train_dataloader = dict(dataset=dict(tagger=dict(type='RuleTagger')))
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=5e-4, total_steps='$max_epochs', convert_to_iter_based=True)
+    dict(type='LinearLR', start_factor=0.04, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=1, end='$max_epochs', convert_to_iter_based=True),
 ]
 optim_wrapper = dict(optimizer=dict(lr=5e-4))

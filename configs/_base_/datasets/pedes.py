@@ -40,13 +40,6 @@ val_dataloader = dict(
     collate_fn=dict(type='sen_toolbox.collate_pairs'),
     dataset=dict(
         type='$dataset_type', data_root='$data_root', split='val', pipeline=_test_pipeline))
-test_dataloader = dict(
-    batch_size='$batch_size',
-    num_workers='$num_workers',
-    pin_memory='$pin_memory',
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='sen_toolbox.collate_pairs'),
-    dataset=dict(
-        type='$dataset_type', data_root='$data_root', split='test', pipeline=_test_pipeline))
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], split='test'))
 val_evaluator = dict(type='RetrievalMetric')
 test_evaluator = dict(type='RetrievalMetric')

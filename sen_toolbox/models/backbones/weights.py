@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
-from safetensors.torch import load_file
 from torch import Tensor
+
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
 
 # What OpenAI's and open_clip's files hold beside the towers.
 EXPECTED_UNUSED = {
@@ -64,7 +65,7 @@ def read_clip_state(path: str | Path) -> dict[str, Tensor]:
     backbone is taken. Nothing in the file is executed as Python.
 
     Raises:
-        ValueError: If the file is none of these.
+        ValueError: If the file is none of these, or truncated.
     """
     path = Path(path)
     state = _read_tensors(path)
@@ -80,17 +81,12 @@ def read_clip_state(path: str | Path) -> dict[str, Tensor]:
 
 def _read_tensors(path: Path) -> Mapping[str, Tensor]:
     try:
-        if path.suffix == '.safetensors':
-            return load_file(path)
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except RuntimeError as error:
+        content = load_checkpoint_file(str(path), map_location='cpu')
+    except ValueError as error:
+        # A TorchScript archive holds its own instructions and runs no Python.
         if 'TorchScript' not in str(error):
-            raise ValueError(f'{path} cannot be read as a checkpoint: {error}') from error
+            raise
         return torch.jit.load(path, map_location='cpu').state_dict()
-    except Exception as error:
-        raise ValueError(
-            f'{path} cannot be read as a checkpoint of plain tensors: {error}'
-        ) from error
     content = content.get('state_dict', content) if isinstance(content, Mapping) else {}
     return {k: v for k, v in content.items() if isinstance(v, Tensor)}
 
