@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from mmengine.config import DictAction
 
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import DATASETS
@@ -21,12 +22,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--top-k', type=int, default=10, help='images a caption')
     parser.add_argument('--restored', type=int, default=4, help='images to restore')
     parser.add_argument('--seed', type=int, default=0, help='which captions, images and masks')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override existing config values, for instance data_root=FOLDER',
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    config = load_config(args.config)
+    config = load_config(args.config, args.cfg_options)
     encoder = PairEncoder(config, args.checkpoint)
     dataset = DATASETS.build({**config.test_dataloader.dataset, 'pipeline': []})
     records = [dataset.get_data_info(index) for index in range(len(dataset))]
