@@ -102,11 +102,20 @@ def test_the_position_embedding_is_resized_as_the_release_does(case):
 def test_a_grid_of_another_shape_is_resized_though_the_number_of_patches_is_equal():
     # The release copies 14 x 14 into 28 x 7 as it is; see docs/design.md.
     state = {'visual.positional_embedding': torch.randn(197, 4)}
-    resized, phrase = adapt_clip_state(state, (28, 7))
+    resized, phrase = adapt_clip_state(state, (28, 7), square=True)
     assert phrase == 'resized from 14 x 14 to 28 x 7'
     assert not torch.equal(
         resized['visual.positional_embedding'], state['visual.positional_embedding']
     )
+
+
+def test_an_embedding_of_our_own_is_never_taken_for_a_square_one():
+    state = {'visual.positional_embedding': torch.randn(65, 4)}
+    assert adapt_clip_state(state, (16, 4), square=False) == (state, 'as it is')
+    with pytest.raises(ValueError, match='has 64 patches, the model has 8 x 4'):
+        adapt_clip_state(state, (8, 4), square=False)
+    with pytest.raises(ValueError, match='has 33 patches, the model has 8 x 4'):
+        adapt_clip_state({'visual.positional_embedding': torch.randn(34, 4)}, (8, 4), square=True)
 
 
 @pytest.mark.parametrize('case', ['64_24x8', '128_16x8', '64_12x4'])
@@ -166,7 +175,8 @@ def test_weights_are_read_from_every_format(tmp_path, kind):
     clip = square_clip()
     path = tmp_path / ('clip.safetensors' if kind == 'safetensors' else 'clip.pt')
     save_as(kind, clip, path)
-    state = read_clip_state(path)
+    state, is_ours = read_clip_state(path)
+    assert is_ours == (kind == 'toolbox checkpoint')
     expected = {k: v for k, v in clip.state_dict().items() if k != 'logit_scale'}
     assert set(state) == set(expected)
     for key, value in expected.items():

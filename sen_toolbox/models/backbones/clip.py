@@ -92,7 +92,8 @@ class CLIPBackbone(nn.Module):
         if self.pretrained is None:
             return
         path = find_pretrained(self.pretrained, self.arch)
-        state, resized = adapt_clip_state(read_clip_state(path), self.spec.grid_size)
+        state, is_ours = read_clip_state(path)
+        state, resized = adapt_clip_state(state, self.spec.grid_size, square=not is_ours)
         check_keys(self, state, path)
         self.load_state_dict(state)
         print_log(

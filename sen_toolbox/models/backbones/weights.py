@@ -1,5 +1,6 @@
 """Reads CLIP weights from any of their file formats and fits them to a grid."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,18 +58,22 @@ def find_pretrained(pretrained: str, arch: str) -> Path:
         ) from error
 
 
-def read_clip_state(path: str | Path) -> dict[str, Tensor]:
+def read_clip_state(path: str | Path) -> tuple[dict[str, Tensor], bool]:
     """Reads the tensors of a checkpoint in float32 under open_clip's names.
 
     Understands safetensors, TorchScript archives (what OpenAI ships), state dicts with or without
     a ``state_dict`` entry, a ``module.`` prefix, and checkpoints of this toolbox, of which the
     backbone is taken. Nothing in the file is executed as Python.
 
+    Returns:
+        The tensors, and whether the file is a checkpoint of this toolbox.
+
     Raises:
         ValueError: If the file is none of these, or truncated.
     """
     path = Path(path)
     state = _read_tensors(path)
+    is_ours = any(key.startswith('backbone.') for key in state)
     for prefix in ('module.', 'backbone.'):
         inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         state = inner or state
@@ -76,7 +81,8 @@ def read_clip_state(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(
             f'{path} holds no CLIP towers: {POSITION_KEY!r} is missing among {sorted(state)[:5]}...'
         )
-    return {key: value.float() for key, value in state.items() if key not in EXPECTED_UNUSED}
+    state = {key: value.float() for key, value in state.items() if key not in EXPECTED_UNUSED}
+    return state, is_ours
 
 
 def _read_tensors(path: Path) -> Mapping[str, Tensor]:
@@ -92,36 +98,37 @@ def _read_tensors(path: Path) -> Mapping[str, Tensor]:
 
 
 def adapt_clip_state(
-    state: dict[str, Tensor], grid_size: tuple[int, int]
+    state: dict[str, Tensor], grid_size: tuple[int, int], *, square: bool
 ) -> tuple[dict[str, Tensor], str]:
     """Fits the image position embedding to ``grid_size`` (rows, columns).
 
-    CLIP is published for square images, so an embedding with a square number of patches is taken
-    for a square grid (the release copies 14 x 14 into 28 x 7 unresized; here the shape counts). Any
-    other number must be the target's own.
+    Args:
+        state: Tensors under open_clip's names.
+        grid_size: The grid of the model.
+        square: Whether a square number of patches is a square grid, as in every published CLIP.
+            The shape counts: 14 x 14 is resized to 28 x 7, which the release copies as it is. Any
+            other grid must be the model's own.
 
     Returns:
         The state and a phrase that says what was done to the embedding.
 
     Raises:
-        ValueError: If the grid of the embedding is unknown.
+        ValueError: If the number of patches fits no such grid.
     """
     position = state[POSITION_KEY]
     num_patches = len(position) - 1
-    side = round(num_patches**0.5)
-    if side * side == num_patches:
-        source = (side, side)
-    elif num_patches == grid_size[0] * grid_size[1]:
-        source = tuple(grid_size)
-    else:
-        raise ValueError(
-            f'the position embedding has {num_patches} patches, which is no square grid and not '
-            f'the {grid_size[0]} x {grid_size[1]} of this model'
-        )
-    if source == tuple(grid_size):
+    side = math.isqrt(num_patches)
+    if not square or side * side != num_patches:
+        if num_patches != math.prod(grid_size):
+            raise ValueError(
+                f'the position embedding has {num_patches} patches, the model has '
+                f'{grid_size[0]} x {grid_size[1]}'
+            )
         return state, 'as it is'
-    resized = resize_position_embedding(position, source, grid_size)
-    phrase = f'resized from {source[0]} x {source[1]} to {grid_size[0]} x {grid_size[1]}'
+    if (side, side) == tuple(grid_size):
+        return state, 'as it is'
+    resized = resize_position_embedding(position, (side, side), grid_size)
+    phrase = f'resized from {side} x {side} to {grid_size[0]} x {grid_size[1]}'
     return {**state, POSITION_KEY: resized}, phrase
 
 
