@@ -1,8 +1,8 @@
 """Trains SEN with one part switched off at a time and prints what each part is worth.
 
 Every variant starts from the same pretrained towers and runs with several seeds; the table gives
-mean and standard deviation on the test split, after the last epoch. Results are kept in JSON,
-so an interrupted run goes on where it stopped.
+mean and standard deviation on the test split, after the last epoch. Each result is kept in a JSON
+file, so an interrupted run goes on where it stopped, and seeds can run side by side.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from sen_toolbox.config import load_config
 HEADS = ('restoration', 'triplet')
 TRANSFORMS = ('PruneCaption', 'MaskWords')
 FULL = 'SEN'
+PARTS = (FULL, *HEADS, *TRANSFORMS)
 MEASURES = ('t2i/R1', 't2i/mAP', 'i2t/R1')
 
 
@@ -49,6 +50,7 @@ def train(args: argparse.Namespace, part: str, seed: int) -> dict[str, float]:
     config.model.backbone.pretrained = args.pretrained
     config.randomness.seed = seed
     config.work_dir = str(args.work_dir / f'{part}_{seed}')
+    # No validation: the last epoch counts.
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     config.train_cfg.pop('val_interval')
     config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=-1)
@@ -57,13 +59,13 @@ def train(args: argparse.Namespace, part: str, seed: int) -> dict[str, float]:
     return runner.test()
 
 
-def table(results: dict[str, dict[str, float]], parts: list[str], seeds: list[int]) -> str:
+def table(results: dict[tuple[str, int], dict], seeds: list[int]) -> str:
     """Mean and standard deviation of every variant, in Markdown."""
     rows = [f'| | {" | ".join(MEASURES)} |', '|---' * (len(MEASURES) + 1) + '|']
-    for part in parts:
+    for part in PARTS:
         cells = []
         for measure in MEASURES:
-            values = [results[f'{part}/{seed}'][measure] for seed in seeds]
+            values = [results[part, seed][measure] for seed in seeds]
             spread = statistics.stdev(values) if len(values) > 1 else float('nan')
             cells.append(f'{statistics.mean(values):.2f} ± {spread:.2f}')
         name = part if part == FULL else f'without {part}'
@@ -73,18 +75,16 @@ def table(results: dict[str, dict[str, float]], parts: list[str], seeds: list[in
 
 def main() -> None:
     args = parse_args()
-    path = args.work_dir / 'results.json'
-    results = json.loads(path.read_text()) if path.exists() else {}
-    parts = [FULL, *HEADS, *TRANSFORMS]
+    results = {}
     for seed in args.seeds:
-        for part in parts:
-            key = f'{part}/{seed}'
-            if key not in results:
-                results[key] = train(args, part, seed)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(results, indent=1))
-            print(f'{key}: {results[key]["t2i/R1"]:.2f}', flush=True)
-    print(table(results, parts, args.seeds))
+        for part in PARTS:
+            path = args.work_dir / f'{part}_{seed}.json'
+            if not path.exists():
+                metrics = train(args, part, seed)
+                path.write_text(json.dumps(metrics, indent=1))
+            results[part, seed] = json.loads(path.read_text())
+            print(f'{path.stem}: t2i R1 {results[part, seed]["t2i/R1"]:.2f}', flush=True)
+    print(table(results, args.seeds))
 
 
 if __name__ == '__main__':
