@@ -155,6 +155,7 @@ def test_nothing_is_read_before_it_is_needed(folder, tmp_path):
 
 def test_a_data_set_survives_pickling_and_a_subset_of_it_works(folder):
     dataset = CUHKPEDES(data_root=folder(), split='train', pipeline=PIPELINE, tagger=RULES)
+    # Our own bytes of a moment ago, as a data worker receives them.
     copy = pickle.loads(pickle.dumps(dataset))  # noqa: S301
     assert contents(copy) == contents(dataset)
     assert contents(dataset.get_subset([2, 0])) == [contents(dataset)[2], contents(dataset)[0]]
