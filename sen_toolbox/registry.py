@@ -19,13 +19,16 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
     return Registry(name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
-# backbone(images, tokens) -> PairFeatures; has `spec`, `encode_image(images, keep=None)` and
-# `encode_text(tokens)`.
+# backbone(images, tokens, reads) -> PairFeatures with the fields named in `reads`; has `spec`,
+# `init_weights()`, and for retrieval `embed_image(images)` and `embed_text(tokens)`, both (B, D).
+# Heads that encode a corrupted view also call `encode_image(images, keep=None)` and
+# `encode_text(tokens)`, which return all tokens.
 BACKBONES = _root('backbone', 'sen_toolbox.models.backbones')
 # Modules that a head runs on a backbone's tokens; the constructor takes `spec`.
 NECKS = _root('neck', 'sen_toolbox.models.necks')
 # head(feats, batch, backbone) -> dict with 'loss' (to be weighted and summed); every other key is
-# a statistic that is only logged. The constructor takes `spec`.
+# a statistic that is only logged. The constructor takes `spec`. A head that reads more than the
+# global embeddings names those fields of PairFeatures in a class attribute `reads`.
 HEADS = _root('head', 'sen_toolbox.models.heads')
 # loss(tensors...) -> scalar; knows no config, batch dict or weight.
 LOSSES = _root('loss', 'sen_toolbox.models.losses')

@@ -44,8 +44,7 @@ def test_features_equal_those_of_open_clip(tmp_path):
 def test_a_short_caption_has_the_embedding_of_the_padded_one():
     backbone = BACKBONES.build(clip_config(image_size=(32, 16))).eval()
     padded = torch.nn.functional.pad(TOKENS, (0, 71))
-    short = backbone.pool_text(backbone.encode_text(TOKENS), TOKENS)
-    torch.testing.assert_close(short, backbone.pool_text(backbone.encode_text(padded), padded))
+    torch.testing.assert_close(backbone.embed_text(TOKENS), backbone.embed_text(padded))
 
 
 def test_keeping_all_patches_in_order_changes_nothing():
@@ -255,3 +254,48 @@ def test_captions_longer_than_the_context_are_refused():
     backbone = BACKBONES.build(clip_config(image_size=(64, 32)))
     with pytest.raises(ValueError, match='captions of 78 tokens exceed the context of 77'):
         backbone.encode_text(torch.zeros(1, 78).long())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('field', ['image_tokens', 'text_tokens', 'image_attention'])
+def test_what_nothing_reads_is_left_out_and_changes_no_embedding(field):
+    backbone = BACKBONES.build(clip_config(image_size=(64, 32))).eval()
+    images = torch.randn(2, 3, 64, 32)
+    everything = backbone(images, TOKENS)
+    some = backbone(images, TOKENS, frozenset({field}))
+    nothing = backbone(images, TOKENS, frozenset())
+    assert getattr(nothing, field) is None
+    torch.testing.assert_close(getattr(some, field), getattr(everything, field))
+    for feats in (some, nothing):
+        torch.testing.assert_close(feats.image, everything.image, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(feats.text, everything.text, rtol=1e-5, atol=1e-6)
+
+
+def slow_attention(block, x, mask):
+    """Softmax of the scaled products, head by head, of a whole block."""
+    attention = block.attn
+    heads, width = attention.num_heads, x.shape[2]
+    projected = block.ln_1(x) @ attention.in_proj_weight.t() + attention.in_proj_bias
+    query, key, _ = projected.split(width, dim=2)
+    total = torch.zeros(len(x), x.shape[1], x.shape[1])
+    for head in range(heads):
+        part = slice(head * width // heads, (head + 1) * width // heads)
+        scores = query[..., part] @ key[..., part].transpose(1, 2) / (width // heads) ** 0.5
+        total += (scores + mask).softmax(dim=2) / heads
+    return total
+
+
+@torch.no_grad()
+def test_attention_is_that_of_the_pooled_token_in_the_last_block():
+    backbone = BACKBONES.build(clip_config(image_size=(64, 32))).eval()
+    images = torch.randn(2, 3, 64, 32)
+    feats = backbone(images, TOKENS)
+    x = backbone._before_last_image_block(images)
+    slow = slow_attention(backbone.visual.transformer.resblocks[-1], x, torch.zeros(()))
+    torch.testing.assert_close(feats.image_attention, slow[:, 0, 1:])
+    x = backbone._before_last_text_block(TOKENS)
+    mask = torch.full((TOKENS.shape[1],) * 2, -torch.inf).triu(1)
+    slow = slow_attention(backbone.transformer.resblocks[-1], x, mask)
+    rows = torch.arange(len(TOKENS))
+    torch.testing.assert_close(feats.text_attention, slow[rows, TOKENS.argmax(dim=1)])
+    assert (feats.text_attention[:, -1] == 0).all()

@@ -25,7 +25,7 @@ RULES = {
     'models.necks': ('registry', 'models.features'),
     'models.backbones': ('registry', 'models.features', 'checkpoint'),
     'models.heads': ('registry', 'models.features', 'models.gather'),
-    'models.retriever': ('registry',),
+    'models.retriever': ('registry', 'models.features'),
     'models.preprocessor': ('registry',),
     'models': ('registry',),
     'datasets': ('registry',),

@@ -6,6 +6,9 @@ import torch
 
 from sen_toolbox.registry import FUNCTIONS
 
+# One row a caption, not one an image.
+PER_CAPTION = ('tokens', 'word_labels')
+
 
 @FUNCTIONS.register_module()
 def collate_pairs(samples: Sequence[dict]) -> dict:
@@ -13,26 +16,28 @@ def collate_pairs(samples: Sequence[dict]) -> dict:
 
     Args:
         samples: What ``PackPair`` returns: ``images`` (3, H, W) uint8, ``tokens`` (n, L) int64
-            with n free, ``pids`` int.
+            with n free, ``pids`` int, and its extras.
 
     Returns:
         ``images`` (B, 3, H, W), ``tokens`` (sum of n, L), ``pids`` (B,) and ``num_captions`` (B,),
-        which says how many rows of ``tokens`` belong to each image.
+        which says how many rows of ``tokens`` belong to each image. Of the extras, ``word_labels``
+        is joined as ``tokens`` are, all others are stacked.
 
     Raises:
         ValueError: If the images differ in size.
     """
-    images = [sample['images'] for sample in samples]
-    tokens = [sample['tokens'] for sample in samples]
-    sizes = sorted({tuple(image.shape[1:]) for image in images})
+    sizes = sorted({tuple(sample['images'].shape[1:]) for sample in samples})
     if len(sizes) > 1:
         raise ValueError(
             f'images of one batch must have one size, got (rows, columns) {sizes}: '
             'put ResizeImage into the pipeline'
         )
-    return {
-        'images': torch.stack(images),
-        'tokens': torch.cat(tokens),
-        'pids': torch.tensor([sample['pids'] for sample in samples]),
-        'num_captions': torch.tensor([len(rows) for rows in tokens]),
-    }
+    batch = {}
+    for key in samples[0]:
+        values = [sample[key] for sample in samples]
+        if key in PER_CAPTION:
+            batch[key] = torch.cat(values)
+        else:
+            batch[key] = torch.stack([torch.as_tensor(value) for value in values])
+    batch['num_captions'] = torch.tensor([len(sample['tokens']) for sample in samples])
+    return batch

@@ -1,6 +1,6 @@
 """What the parts of a model exchange: sizes of a backbone and features of a batch of pairs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -37,14 +37,25 @@ class BackboneSpec:
 class PairFeatures:
     """Features of B (image, caption) pairs, projected to the joint space and not normalised.
 
+    A backbone fills ``image``, ``text`` and what it was asked to; the others may be None.
+
     Attributes:
         image: Global image embedding, (B, D).
         text: Global text embedding, (B, D).
         image_tokens: Class token and N patches, (B, 1 + N, D).
         text_tokens: All L tokens, padding included, (B, L, D).
+        image_attention: Attention of the class token to the N patches in the last block, mean over
+            heads, without gradient, (B, N).
+        text_attention: Attention of the end token to all L tokens, likewise, (B, L).
     """
 
     image: Tensor
     text: Tensor
-    image_tokens: Tensor
-    text_tokens: Tensor
+    image_tokens: Tensor | None = None
+    text_tokens: Tensor | None = None
+    image_attention: Tensor | None = None
+    text_attention: Tensor | None = None
+
+
+GLOBAL_FEATURES = frozenset({'image', 'text'})
+ALL_FEATURES = frozenset(field.name for field in fields(PairFeatures))

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from sen_toolbox.models.features import ALL_FEATURES, GLOBAL_FEATURES
 from sen_toolbox.registry import BACKBONES, HEADS, MODELS
 
 
@@ -19,7 +20,8 @@ class TextImageRetriever(BaseModel):
         data_preprocessor: Config of the data preprocessor.
 
     Raises:
-        KeyError: If ``heads`` and ``loss_weights`` do not name the same heads.
+        KeyError: If ``heads`` and ``loss_weights`` do not name the same heads, or a head reads a
+            feature that does not exist.
     """
 
     def __init__(
@@ -36,6 +38,19 @@ class TextImageRetriever(BaseModel):
             {name: HEADS.build({**cfg, 'spec': self.backbone.spec}) for name, cfg in heads.items()}
         )
         self.loss_weights = dict(loss_weights)
+        self.reads = self._features_read()
+
+    def _features_read(self) -> frozenset[str]:
+        """What the heads read of ``PairFeatures``; the backbone leaves out the rest."""
+        reads = GLOBAL_FEATURES
+        for name, head in self.heads.items():
+            wanted = getattr(head, 'reads', GLOBAL_FEATURES)
+            if unknown := sorted(set(wanted) - ALL_FEATURES):
+                raise KeyError(
+                    f'head {name!r} reads unknown features {unknown}; known: {sorted(ALL_FEATURES)}'
+                )
+            reads |= wanted
+        return reads
 
     def init_weights(self) -> None:
         """Loads the backbone's pretrained weights; the Runner calls it before training only."""
@@ -67,7 +82,7 @@ class TextImageRetriever(BaseModel):
 
     def loss(self, batch: dict) -> dict[str, Tensor]:
         """Weighted loss and detached statistics of each head, keyed ``<head>.<name>``."""
-        feats = self.backbone(batch['images'], batch['tokens'])
+        feats = self.backbone(batch['images'], batch['tokens'], self.reads)
         logged = {}
         for name, head in self.heads.items():
             values = head(feats, batch, self.backbone)
@@ -89,11 +104,11 @@ class TextImageRetriever(BaseModel):
 
     def embed_images(self, images: Tensor) -> Tensor:
         """L2-normalised embeddings (B, D) of preprocessed images (B, 3, H, W)."""
-        return _unit(self.backbone.pool_image(self.backbone.encode_image(images)))
+        return _unit(self.backbone.embed_image(images))
 
     def embed_text(self, tokens: Tensor) -> Tensor:
         """L2-normalised embeddings (B, D) of token ids (B, L)."""
-        return _unit(self.backbone.pool_text(self.backbone.encode_text(tokens), tokens))
+        return _unit(self.backbone.embed_text(tokens))
 
 
 def _unit(embedding: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The end of every pipeline."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -13,13 +15,29 @@ class PackPair(BaseTransform):
 
     Takes ``img`` (H, W, 3) uint8, ``tokens`` (n, L) int64 and ``pid``; returns ``images``
     (3, H, W) uint8, ``tokens`` and ``pids``.
+
+    Args:
+        extra: Further keys of the record that the method's heads read, e.g. ``word_labels`` of
+            ``MaskWords``.
     """
 
+    def __init__(self, *, extra: Sequence[str] = ()) -> None:
+        self.extra = tuple(extra)
+
     def transform(self, results: dict) -> dict:
-        """Returns the packed sample."""
+        """Returns the packed sample.
+
+        Raises:
+            KeyError: If the pipeline made no such extra; lists what it made.
+        """
         image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
-        return {
+        packed = {
             'images': torch.from_numpy(image),
             'tokens': torch.from_numpy(results['tokens']),
             'pids': results['pid'],
         }
+        for key in self.extra:
+            if key not in results:
+                raise KeyError(f'PackPair: no {key!r} in the record; it has {sorted(results)}')
+            packed[key] = torch.as_tensor(results[key])
+        return packed

@@ -14,7 +14,7 @@ from sen_toolbox.models.backbones.weights import (
     find_pretrained,
     read_clip_state,
 )
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.features import ALL_FEATURES, BackboneSpec, PairFeatures
 from sen_toolbox.registry import BACKBONES
 
 # 'tiny' trains on a CPU within minutes.
@@ -101,15 +101,50 @@ class CLIPBackbone(nn.Module):
             logger='current',
         )
 
-    def forward(self, images: Tensor, tokens: Tensor) -> PairFeatures:
-        """Encodes images (B, 3, H, W) and token ids (B, L)."""
-        image_tokens, text_tokens = self.encode_image(images), self.encode_text(tokens)
-        return PairFeatures(
-            image=self.pool_image(image_tokens),
-            text=self.pool_text(text_tokens, tokens),
-            image_tokens=image_tokens,
-            text_tokens=text_tokens,
-        )
+    def forward(
+        self, images: Tensor, tokens: Tensor, reads: frozenset[str] = ALL_FEATURES
+    ) -> PairFeatures:
+        """Encodes images (B, 3, H, W) and token ids (B, L).
+
+        The last block of a tower runs on the pooled token alone where nothing reads the others.
+
+        Args:
+            images: Normalised images of ``spec.image_size``.
+            tokens: Token ids.
+            reads: Fields of ``PairFeatures`` to fill.
+        """
+        feats = {}
+        x = self._before_last_image_block(images)
+        if 'image_tokens' in reads:
+            feats['image_tokens'] = self._project_image(self.visual.transformer.resblocks[-1](x))
+            feats['image'] = feats['image_tokens'][:, 0]
+        else:
+            feats['image'] = self._pooled_image(x)
+        if 'image_attention' in reads:
+            block = self.visual.transformer.resblocks[-1]
+            feats['image_attention'] = _attention_row(block, x, x[:, :1])[:, 1:]
+        x = self._before_last_text_block(tokens)
+        end = _end_position(tokens)
+        if 'text_tokens' in reads:
+            block = self.transformer.resblocks[-1]
+            feats['text_tokens'] = self._project_text(block(x, attn_mask=self._causal_mask(x)))
+            feats['text'] = feats['text_tokens'][torch.arange(len(x), device=x.device), end]
+        else:
+            feats['text'] = self._pooled_text(x, end)
+        if 'text_attention' in reads:
+            block, rows = self.transformer.resblocks[-1], torch.arange(len(x), device=x.device)
+            feats['text_attention'] = _attention_row(
+                block, x, x[rows, end][:, None], hidden=_after(end, x.shape[1])
+            )
+        return PairFeatures(**feats)
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """Global embeddings (B, D) of images (B, 3, H, W): the class token."""
+        return self._pooled_image(self._before_last_image_block(images))
+
+    def embed_text(self, tokens: Tensor) -> Tensor:
+        """Global embeddings (B, D) of token ids (B, L): the end token."""
+        return self._pooled_text(self._before_last_text_block(tokens), _end_position(tokens))
 
     def encode_image(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Projected class and patch tokens (B, 1 + N, D) of images (B, 3, H, W).
@@ -122,6 +157,20 @@ class CLIPBackbone(nn.Module):
         Raises:
             ValueError: If the images have another size.
         """
+        x = self._before_last_image_block(images, keep)
+        return self._project_image(self.visual.transformer.resblocks[-1](x))
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Projected tokens (B, L, D) of token ids (B, L), L up to ``spec.context_length``.
+
+        Raises:
+            ValueError: If the captions are longer.
+        """
+        x = self._before_last_text_block(tokens)
+        block = self.transformer.resblocks[-1]
+        return self._project_text(block(x, attn_mask=self._causal_mask(x)))
+
+    def _before_last_image_block(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         if tuple(images.shape[2:]) != self.spec.image_size:
             raise ValueError(
                 f'expected images of {self.spec.image_size} (rows, columns), '
@@ -134,32 +183,70 @@ class CLIPBackbone(nn.Module):
         if keep is not None:
             x = x.gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
         first = visual.class_embedding.to(x.dtype) + position[0]
-        x = torch.cat([first.expand(len(x), 1, -1), x], dim=1)
-        x = visual.ln_post(visual.transformer(visual.ln_pre(x)))
-        return x @ visual.proj
+        x = visual.ln_pre(torch.cat([first.expand(len(x), 1, -1), x], dim=1))
+        for block in visual.transformer.resblocks[:-1]:
+            x = block(x)
+        return x
 
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        """Projected tokens (B, L, D) of token ids (B, L), L up to ``spec.context_length``.
-
-        Raises:
-            ValueError: If the captions are longer.
-        """
+    def _before_last_text_block(self, tokens: Tensor) -> Tensor:
         length = tokens.shape[1]
         if length > self.spec.context_length:
             raise ValueError(
                 f'captions of {length} tokens exceed the context of {self.spec.context_length}'
             )
         x = self.token_embedding(tokens) + self.positional_embedding[:length]
-        x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
+        mask = self._causal_mask(x)
+        for block in self.transformer.resblocks[:-1]:
+            x = block(x, attn_mask=mask)
+        return x
+
+    def _causal_mask(self, x: Tensor) -> Tensor:
+        length = x.shape[1]
+        return self.attn_mask[:length, :length]
+
+    def _pooled_image(self, x: Tensor) -> Tensor:
+        block = self.visual.transformer.resblocks[-1]
+        return self._project_image(_block_on_row(block, x, x[:, :1]))[:, 0]
+
+    def _pooled_text(self, x: Tensor, end: Tensor) -> Tensor:
+        row = x[torch.arange(len(x), device=x.device), end][:, None]
+        block = self.transformer.resblocks[-1]
+        return self._project_text(_block_on_row(block, x, row, _after(end, x.shape[1])))[:, 0]
+
+    def _project_image(self, x: Tensor) -> Tensor:
+        return self.visual.ln_post(x) @ self.visual.proj
+
+    def _project_text(self, x: Tensor) -> Tensor:
         return self.ln_final(x) @ self.text_projection
 
-    def pool_image(self, image_tokens: Tensor) -> Tensor:
-        """Global embedding (B, D): the class token."""
-        return image_tokens[:, 0]
 
-    def pool_text(self, text_tokens: Tensor, tokens: Tensor) -> Tensor:
-        """Global embedding (B, D): the end token, which has the highest id of the vocabulary."""
-        return text_tokens[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=1)]
+def _end_position(tokens: Tensor) -> Tensor:
+    # The end token has the highest id of the vocabulary.
+    return tokens.argmax(dim=1)
+
+
+def _after(end: Tensor, length: int) -> Tensor:
+    """True (B, length) at the tokens that the causal mask hides from the end token."""
+    return torch.arange(length, device=end.device) > end[:, None]
+
+
+def _block_on_row(block: nn.Module, x: Tensor, row: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """A residual attention block on one token (B, 1, W) that attends to all x (B, L, W)."""
+    keys = block.ln_1(x)
+    attended = block.attn(block.ln_1(row), keys, keys, key_padding_mask=hidden, need_weights=False)[
+        0
+    ]
+    row = row + block.ls_1(attended)
+    return row + block.ls_2(block.mlp(block.ln_2(row)))
+
+
+@torch.no_grad()
+def _attention_row(
+    block: nn.Module, x: Tensor, row: Tensor, hidden: Tensor | None = None
+) -> Tensor:
+    """Attention (B, L) of one token (B, 1, W) to all x, mean over heads."""
+    keys = block.ln_1(x)
+    return block.attn(block.ln_1(row), keys, keys, key_padding_mask=hidden)[1][:, 0]
 
 
 def _architecture(arch: str | dict) -> dict:

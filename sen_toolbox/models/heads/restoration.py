@@ -29,6 +29,8 @@ class RestorationHead(nn.Module):
         ValueError: If the ratio leaves no visible or no scored patch, or if patches overlap.
     """
 
+    reads = frozenset({'text_tokens'})
+
     def __init__(self, *, neck: dict, loss: dict, mask_ratio: float, spec: BackboneSpec) -> None:
         super().__init__()
         if spec.stride != spec.patch_size:
