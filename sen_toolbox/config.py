@@ -1,6 +1,7 @@
 """Loads a config, applies overrides and refuses what nothing reads; MMEngine invents such keys."""
 
 import inspect
+import sys
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ SHARED_VALUES = {
     'dataset_type',
     'image_size',
     'max_epochs',
+    'noun_masking',
     'num_classes',
     'num_workers',
     'pin_memory',
@@ -33,7 +35,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
 
     A string ``'$name'`` stands for the top-level value ``name`` and is resolved after the
     overrides, so that one ``data_root=...`` reaches every split (MMEngine copies values while it
-    reads the file).
+    reads the file). ``custom_imports`` may name modules of the current folder.
 
     Args:
         path: The config file.
@@ -47,6 +49,9 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path}')
+    if '' not in sys.path:
+        # A script's path starts at its own folder; custom_imports name modules seen from here.
+        sys.path.insert(0, '')
     config = Config.fromfile(path, lazy_import=False)
     for key in config:
         # Names with an underscore are a config's own variables.

@@ -21,6 +21,7 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 # backbone(images, tokens, reads) -> PairFeatures with the fields named in `reads`; has `spec`,
 # `init_weights()`, and for retrieval `embed_image(images)` and `embed_text(tokens)`, both (B, D).
+# For heads that embed, one of images and tokens may be None; its features are then, too.
 # Heads that encode a corrupted view also call `encode_image(images, keep=None)` and
 # `encode_text(tokens)`, which return all tokens.
 BACKBONES = _root('backbone', 'sen_toolbox.models.backbones')
@@ -28,7 +29,8 @@ BACKBONES = _root('backbone', 'sen_toolbox.models.backbones')
 NECKS = _root('neck', 'sen_toolbox.models.necks')
 # head(feats, batch, backbone) -> dict with 'loss' (to be weighted and summed); every other key is
 # a statistic that is only logged. The constructor takes `spec`. A head that reads more than the
-# global embeddings names those fields of PairFeatures in a class attribute `reads`.
+# global embeddings names those fields of PairFeatures in a class attribute `reads`. One whose
+# embeddings are to be retrieved by has `embed_image(feats)` and `embed_text(feats, tokens)`.
 HEADS = _root('head', 'sen_toolbox.models.heads')
 # loss(tensors...) -> scalar; knows no config, batch dict or weight.
 LOSSES = _root('loss', 'sen_toolbox.models.losses')
@@ -58,10 +60,12 @@ VISBACKENDS = _child('vis_backend', mmengine_registry.VISBACKENDS)
 VISUALIZERS = _child('visualizer', mmengine_registry.VISUALIZERS)
 RUNNERS = _child('runner', mmengine_registry.RUNNERS)
 RUNNER_CONSTRUCTORS = _child('runner constructor', mmengine_registry.RUNNER_CONSTRUCTORS)
-LOOPS = _child('loop', mmengine_registry.LOOPS)
+LOOPS = _child('loop', mmengine_registry.LOOPS, 'sen_toolbox.loops')
 EVALUATOR = _child('evaluator', mmengine_registry.EVALUATOR)
 LOG_PROCESSORS = _child('log_processor', mmengine_registry.LOG_PROCESSORS)
-MODEL_WRAPPERS = _child('model_wrapper', mmengine_registry.MODEL_WRAPPERS)
+MODEL_WRAPPERS = _child(
+    'model_wrapper', mmengine_registry.MODEL_WRAPPERS, 'sen_toolbox.distributed'
+)
 WEIGHT_INITIALIZERS = _child('weight initializer', mmengine_registry.WEIGHT_INITIALIZERS)
 STRATEGIES = _child('strategy', mmengine_registry.STRATEGIES)
 INFERENCERS = _child('inferencer', mmengine_registry.INFERENCERS)

@@ -94,7 +94,12 @@ def test_training_has_one_record_a_pair_and_ids_from_zero(folder):
         (0, ['A bag on her arm.']),
         (1, ['The same man in red.']),
     ]
-    assert dataset.metainfo == {'num_classes': 2, 'num_images': 3, 'num_captions': 5}
+    assert dataset.metainfo == {
+        'num_classes': 2,
+        'num_images': 3,
+        'num_captions': 5,
+        'num_swapped': 0,
+    }
 
 
 def test_evaluation_has_one_record_an_image_and_the_original_ids(folder):
@@ -185,7 +190,12 @@ def test_empty_captions_are_left_out_with_a_warning(folder, warnings):
     root = folder(records)
     dataset = CUHKPEDES(data_root=root, split='train')
     assert contents(dataset) == [(0, ['A man.']), (1, ['A woman.'])]
-    assert dataset.metainfo == {'num_classes': 2, 'num_images': 2, 'num_captions': 2}
+    assert dataset.metainfo == {
+        'num_classes': 2,
+        'num_images': 2,
+        'num_captions': 2,
+        'num_swapped': 0,
+    }
     empty, none = warnings
     assert '1 images have empty captions' in empty and 'a.png' in empty
     assert '2 images have no caption' in none and 'b.png' in none and 'c.png' in none
@@ -437,7 +447,12 @@ DRAWN = dict(
 def test_drawn_persons_are_written_once_and_read_back(tmp_path):
     root = tmp_path / 'deep' / 'drawn'
     train = SyntheticPedes(data_root=root, split='train', **DRAWN)
-    assert train.metainfo == {'num_classes': 3, 'num_images': 6, 'num_captions': 12}
+    assert train.metainfo == {
+        'num_classes': 3,
+        'num_images': 6,
+        'num_captions': 12,
+        'num_swapped': 0,
+    }
     written = {path: path.stat().st_mtime_ns for path in root.rglob('*')}
     test = SyntheticPedes(data_root=root, split='test', **DRAWN)
     assert test.metainfo == {'num_classes': 2, 'num_images': 4, 'num_captions': 8}

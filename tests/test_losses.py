@@ -60,6 +60,20 @@ def slow_info_nce(image, text, pids, temperature):
     return total
 
 
+def slow_cmpm(image, text, pids, epsilon):
+    total = 0.0
+    for anchors, others in ((text, image), (image, text)):
+        for i in range(len(pids)):
+            # Length of the projection of one embedding on the direction of the other.
+            logits = [(anchors[i] @ other / other.norm()).item() for other in others]
+            log_norm = math.log(sum(math.exp(x) for x in logits))
+            same = [float(pids[i] == p) for p in pids]
+            for x, y in zip(logits, same, strict=True):
+                log_true = math.log(y / math.sqrt(sum(same)) + epsilon)
+                total += math.exp(x - log_norm) * (x - log_norm - log_true) / len(pids)
+    return total
+
+
 @pytest.mark.parametrize('pids', [PIDS, torch.zeros(5).long(), torch.arange(5)])
 def test_sdm_is_the_divergence_of_both_directions(pairs, pids):
     loss = LOSSES.build(dict(type='SDMLoss', temperature=0.1))
@@ -86,11 +100,37 @@ def test_info_nce_spreads_its_target_over_an_identity(pairs, pids):
     assert loss(*pairs, pids).item() == pytest.approx(slow_info_nce(*pairs, pids, 0.2))
 
 
-def test_the_pixel_loss_is_the_mean_over_scored_patches_alone():
-    predicted, target = torch.zeros(1, 3, 2), torch.tensor([[[1.0, 3.0], [9.0, 9.0], [2.0, 2.0]]])
-    scored = torch.tensor([[True, False, True]])
-    # Mean squares 5 and 4 of the two scored patches.
-    assert LOSSES.build(dict(type='MaskedPixelLoss'))(predicted, target, scored).item() == 4.5
+def test_info_nce_by_pairs_is_that_of_distinct_identities(pairs):
+    by_pair = LOSSES.build(dict(type='InfoNCELoss', temperature=0.2, positives='pair'))
+    expected = pytest.approx(slow_info_nce(*pairs, torch.arange(5), 0.2))
+    for pids in (PIDS, torch.zeros(5).long(), torch.arange(5)):
+        assert by_pair(*pairs, pids).item() == expected
+
+
+def test_unknown_positives_are_refused_with_the_choices():
+    with pytest.raises(ValueError, match=r"positives is one of \('identity', 'pair'\), got 'all'"):
+        LOSSES.build(dict(type='InfoNCELoss', temperature=0.2, positives='all'))
+
+
+@pytest.mark.parametrize('pids', [PIDS, torch.zeros(5).long(), torch.arange(5)])
+def test_cmpm_is_the_divergence_from_the_released_target(pairs, pids):
+    loss = LOSSES.build(dict(type='CMPMLoss'))
+    assert loss(*pairs, pids).item() == pytest.approx(slow_cmpm(*pairs, pids, 1e-8))
+
+
+@pytest.mark.parametrize('name', ['CMPMLoss', 'SDMLoss'])
+def test_pairs_that_cannot_be_told_apart_cost_what_the_epsilon_says(name):
+    # All similarities tie, so the prediction is 1/5 everywhere and the target 1 on the diagonal.
+    same = torch.ones(5, 7, dtype=torch.float64)
+    expected = 2 * (math.log(1 / 5) - math.log(1 + 1e-8) / 5 - 4 * math.log(1e-8) / 5)
+    loss = LOSSES.build(dict(type=name))(same, same, torch.arange(5))
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_the_pixel_loss_is_the_mean_square_over_all_patches():
+    predicted, target = torch.zeros(1, 2, 2), torch.tensor([[[1.0, 3.0], [2.0, 2.0]]])
+    # Mean squares 5 and 4 of the two patches.
+    assert LOSSES.build(dict(type='MaskedPixelLoss'))(predicted, target).item() == 4.5
 
 
 @pytest.mark.parametrize('name', ['SDMLoss', 'InfoNCELoss'])

@@ -184,8 +184,8 @@ def test_official_names_survive_the_way_there_and_back():
 
 
 def test_an_unknown_official_key_is_refused_by_name():
-    with pytest.raises(ValueError, match='mlm_head.dense.weight'):
-        sen_from_official({**golden_state(), 'mlm_head.dense.weight': torch.zeros(1)})
+    with pytest.raises(ValueError, match='fuse_head.dense.weight'):
+        sen_from_official({**golden_state(), 'fuse_head.dense.weight': torch.zeros(1)})
 
 
 def test_every_parameter_receives_a_gradient(trained):

@@ -50,36 +50,29 @@ def best(work_dir: Path) -> Path:
     return max(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
 
 
-def test(title: str, config: str, checkpoint: Path, work_dir: Path, *options: str) -> dict:
-    """Evaluates a checkpoint on the test split; returns the metrics."""
-    run(title, 'test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *options)
-    newest = max(work_dir.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
-    return {key: value for key, value in json.loads(newest.read_text()).items() if '/' in key}
+def test(title: str, work_dir: Path, checkpoint: list[Path], *options: str) -> dict:
+    """Tests SEN, or without a checkpoint the towers it starts from; returns the metrics."""
+    quiet = ('--cfg-options', 'log_level=WARNING', *options)
+    run(title, 'test.py', SEN, *checkpoint, '--work-dir', work_dir, *quiet)
+    [evaluation] = json.loads((work_dir / 'results.json').read_text())['evaluations']
+    return evaluation['metrics']
 
 
 def main() -> None:
     args = parse_args()
-    data = f'data_root={args.data_root}'
+    pretraining = f'{args.data_root}_pretraining'
     run('Drawing people', 'make_synthetic.py', args.data_root)
-    towers, sen = args.work_dir / 'clip', args.work_dir / 'sen'
-    train('Pretraining the towers with InfoNCE', CLIP, towers, data)
-    start = best(towers)
-    train('Training SEN', SEN, sen, data, f'model.backbone.pretrained={start}')
-    quiet = 'log_level=WARNING'
-    tests = args.work_dir / 'test'
-    before = test('Testing the initialisation', CLIP, start, tests / 'clip', data, quiet)
-    after = test('Testing SEN', SEN, best(sen), tests / 'sen', data, quiet)
+    run('Drawing others to pretrain on', 'make_synthetic.py', pretraining, '--seed', 1)
+    towers, sen, tests = (args.work_dir / name for name in ('clip', 'sen', 'test'))
+    train('Pretraining the towers with InfoNCE', CLIP, towers, f'data_root={pretraining}')
+    start = f'model.backbone.pretrained={best(towers)}'
+    data = f'data_root={args.data_root}'
+    train('Training SEN', SEN, sen, data, start)
+    before = test('Testing the initialisation', tests / 'clip', [], data, start)
+    after = test('Testing SEN', tests / 'sen', [best(sen)], data)
     picture = args.work_dir / 'results.png'
-    run(
-        'Drawing the results',
-        'show_results.py',
-        SEN,
-        best(sen),
-        '--out',
-        picture,
-        '--cfg-options',
-        data,
-    )
+    drawing = (SEN, best(sen), '--out', picture, '--cfg-options', data)
+    run('Drawing the results', 'show_results.py', *drawing)
     print(metrics_table(before, 'Initialisation, on people never seen in training'))
     print(metrics_table(after, 'SEN, on people never seen in training'))
     print(f'picture: {picture.resolve()}')

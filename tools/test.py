@@ -1,20 +1,53 @@
-"""Evaluates a checkpoint on the test split and prints the table."""
+"""Evaluates a checkpoint on the test split, or on those of several data sets.
+
+Prints a table and writes WORK_DIR/results.json, which also tells what selected the checkpoint.
+"""
 
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
 from sen_toolbox.distributed import finish_launch, prepare_launch
+from sen_toolbox.evaluation.results import (
+    describe_checkpoint,
+    describe_pretrained,
+    results_record,
+    results_table,
+    write_results,
+)
+
+# Type and default folder of each data set by its short name. Drawn people are read as what they
+# are laid out as, so that a folder drawn with any seed and size will do.
+DATASETS = {
+    'cuhk': ('CUHKPEDES', 'data/CUHK-PEDES'),
+    'icfg': ('ICFGPEDES', 'data/ICFG-PEDES'),
+    'rstp': ('RSTPReid', 'data/RSTPReid'),
+    'synthetic': ('CUHKPEDES', 'data/synthetic'),
+}
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--work-dir', help='logs; default work_dirs/<config name>')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help="checkpoint file; without one, the backbone's pretrained weights are evaluated",
+    )
+    parser.add_argument('--work-dir', help='logs, results.json; default work_dirs/<config name>')
+    parser.add_argument(
+        '--datasets',
+        nargs='+',
+        default=[],
+        metavar='NAME[=FOLDER]',
+        help=f'evaluate on the test splits of these instead; names: {", ".join(DATASETS)}',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -26,17 +59,73 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    for text in args.datasets:
+        if text.partition('=')[0] not in DATASETS:
+            parser.error(f'unknown data set {text!r}, choose from {", ".join(DATASETS)}')
+    return args
 
 
-def main() -> None:
-    args = parse_args()
+def prepare(args: argparse.Namespace) -> Config:
+    """The config with the command line applied."""
     config = load_config(args.config, args.cfg_options)
     config.work_dir = args.work_dir or config.work_dir or f'work_dirs/{Path(args.config).stem}'
     config.launcher = args.launcher
     config.load_from, config.resume = args.checkpoint, False
+    if args.checkpoint is None and config.model.backbone.get('pretrained') is None:
+        raise ValueError(
+            'there is neither a checkpoint nor model.backbone.pretrained: nothing to evaluate'
+        )
+    return config
+
+
+def evaluate(config: Config, name: str) -> dict:
+    """Counts and metrics of the config's test split."""
+    runner = Runner.from_cfg(config)
+    if config.load_from is None:
+        # MMEngine initialises before training only.
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.init_weights()
+    metrics = runner.test()
+    found = config.test_dataloader.dataset
+    counts = runner.test_dataloader.dataset.metainfo
+    return dict(
+        dataset=name,
+        data_root=str(found.data_root),
+        split=found.split,
+        num_identities=counts['num_classes'],
+        num_images=counts['num_images'],
+        num_captions=counts['num_captions'],
+        metrics=metrics,
+    )
+
+
+def main() -> None:
+    args = parse_args()
+    config = prepare(args)
+    if args.checkpoint is None:
+        checkpoint = describe_pretrained(config.model.backbone.pretrained)
+    else:
+        meta = load_checkpoint_file(args.checkpoint).get('meta', {})
+        checkpoint = describe_checkpoint(args.checkpoint, meta)
     prepare_launch(config)
-    Runner.from_cfg(config).test()
+    evaluations = []
+    for text in args.datasets:
+        name, _, folder = text.partition('=')
+        kind, root = DATASETS[name]
+        config.test_dataloader.dataset = dict(
+            type=kind,
+            data_root=folder or root,
+            split='test',
+            pipeline=config.test_dataloader.dataset.pipeline,
+        )
+        evaluations.append(evaluate(config, text))
+    if not args.datasets:
+        evaluations.append(evaluate(config, config.test_dataloader.dataset.type))
+    if is_main_process():
+        record = results_record(args.config, checkpoint, evaluations)
+        write_results(Path(config.work_dir) / 'results.json', record)
+        print(results_table(record))
     finish_launch()
 
 

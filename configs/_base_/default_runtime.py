@@ -5,8 +5,11 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=20),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='t2i/R1', rule='greater'),
+        type='SafeCheckpointHook', interval=1, every_iters=None, max_keep_ckpts=2,
+        save_best='t2i/R1', rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    finite_loss=dict(type='FiniteLossHook'),
+    provenance=dict(type='ProvenanceHook'),
 )
 custom_hooks = [dict(type='StrictLoadHook'), dict(type='DatasetReportHook')]
 env_cfg = dict(cudnn_benchmark=True, dist_cfg=dict(backend='nccl'))

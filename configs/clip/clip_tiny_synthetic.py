@@ -1,15 +1,16 @@
-# The pretraining of the tiny towers: to them what CLIP's is to the real ones.
+# The pretraining of the tiny towers: to them what CLIP's is to the real ones, so on other people
+# than the methods train and are tested on: seed 1, where SyntheticPedes has 0.
 _base_ = [
     '../_base_/models/clip.py', '../_base_/datasets/pedes.py',
     '../_base_/schedules/cosine_60e.py', '../_base_/default_runtime.py'
 ]
 dataset_type = 'SyntheticPedes'
-data_root = 'data/synthetic'
+data_root = 'data/synthetic_pretraining'
 num_classes = 1500
 num_workers = 1
 pin_memory = False  # made for a CPU
 crop_padding = 4
-max_epochs = 12
+max_epochs = 9
 image_size = (128, 64)
 context_length = 56
 model = dict(
@@ -17,6 +18,9 @@ model = dict(
     backbone=dict(arch='tiny', pretrained=None),
     heads=dict(contrast=dict(type='MatchingHead', loss=dict(type='InfoNCELoss', temperature=0.05))),
     loss_weights=dict(contrast=1.0))
+train_dataloader = dict(dataset=dict(seed=1))
+val_dataloader = dict(dataset=dict(seed=1))
+test_dataloader = dict(dataset=dict(seed=1))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, end=3, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=3, end='$max_epochs', convert_to_iter_based=True),

@@ -2,6 +2,7 @@ _base_ = [
     '../_base_/models/clip.py', '../_base_/datasets/pedes.py',
     '../_base_/schedules/cosine_60e.py', '../_base_/default_runtime.py'
 ]
+noun_masking = 0.3
 model = dict(
     heads=dict(
         sdm=dict(type='MatchingHead', loss=dict(type='SDMLoss', temperature=0.02)),
@@ -25,6 +26,6 @@ train_dataloader = dict(
             dict(type='PadCrop', padding='$crop_padding'),
             dict(type='PruneCaption', prob=0.2),
             dict(type='Tokenize', context_length='$context_length'),
-            dict(type='MaskWords', noun_adjective_rate=0.3, other_rate=0.05),
+            dict(type='MaskWords', noun_adjective_rate='$noun_masking', other_rate=0.05),
             dict(type='PackPair'),
         ]))

@@ -1,5 +1,7 @@
-"""Loads checkpoints with ``weights_only=True``; replaces MMEngine's loader of local files."""
+"""Loads checkpoints with ``weights_only=True``; replaces all of MMEngine's loaders."""
 
+import argparse
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 STATISTICS = ('min', 'max', 'mean', 'current', 'statistics')
@@ -20,6 +23,9 @@ def _history_statistic(owner: Any, name: str) -> Any:
     raise ValueError(f'a checkpoint may not read the attribute {name!r} of {owner!r}')
 
 
+# What official checkpoints hold beside tensors and plain containers: the config of TBPS-CLIP, as a
+# dict of a package that need not be here, and the arguments of forks of IRRA.
+OFFICIAL_TYPES = [argparse.Namespace, (OrderedDict, 'easydict.EasyDict')]
 # What MMEngine's own checkpoints hold beside tensors and plain containers.
 MMENGINE_TYPES = [
     HistoryBuffer,
@@ -44,19 +50,51 @@ def load_checkpoint_file(filename: str, map_location: Any = None) -> dict:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, or holds types beyond tensors and MMEngine's logs.
+        ValueError: If the file is truncated, or holds types beyond tensors, MMEngine's logs and the
+            settings in official checkpoints.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'there is no checkpoint {path}')
     try:
         if path.suffix == '.safetensors':
-            return dict(state_dict=load_file(path))
-        with torch.serialization.safe_globals(MMENGINE_TYPES):
+            with safe_open(path, framework='pt') as file:
+                meta = file.metadata()
+            return dict(state_dict=load_file(path), **(dict(meta=meta) if meta else {}))
+        with torch.serialization.safe_globals([*MMENGINE_TYPES, *OFFICIAL_TYPES]):
             return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # both libraries raise many types for a damaged or foreign file
-        reason = str(error) or type(error).__name__
         raise ValueError(
             f'{path} is no readable checkpoint (truncated, or it holds other Python types): '
-            f'{reason.splitlines()[0]}'
+            f'{_reason(error)}'
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    # torch advises to turn the safety off; what is wrong stands between its pieces of advice.
+    text = text.partition('WeightsUnpickler error:')[2].strip() or text
+    return text.splitlines()[0].partition(' Please use')[0]
+
+
+# MMEngine would unpickle whatever these send.
+@CheckpointLoader.register_scheme(
+    prefixes=[
+        'http://',
+        'https://',
+        'pavi://',
+        r'(\S+\:)?s3://',
+        r'(\S+\:)?petrel://',
+        'modelzoo://',
+        'torchvision://',
+        'open-mmlab://',
+        'openmmlab://',
+        'mmcls://',
+    ],
+    force=True,
+)
+def _refuse_remote_file(filename: str, map_location: Any = None) -> dict:
+    raise ValueError(
+        f'{filename} is not on this machine: download the file and give its path; checkpoints are '
+        f'read from local files only'
+    )

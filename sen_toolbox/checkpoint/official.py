@@ -1,14 +1,30 @@
-"""Names of the official SEN checkpoints, to ours and back."""
+"""Names of the official SEN and IRRA checkpoints, to ours and back."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-# Official prefix, our prefix. Every weight of the release that does anything is in this table.
-SEN_TABLE = (
+# Official prefix, our prefix. Every weight of the releases that does anything is in these tables.
+_SHARED = (
     ('base_model.', 'backbone.'),
     ('classifier.', 'heads.identity.classifier.'),
+    ('ln_pre_t.', 'heads.mlm.neck.text_norm.'),
+    ('ln_pre_i.', 'heads.mlm.neck.image_norm.'),
+    ('ln_post.', 'heads.mlm.neck.output_norm.'),
+    ('mlm_head.dense.', 'heads.mlm.classifier.dense.'),
+    ('mlm_head.ln.', 'heads.mlm.classifier.norm.'),
+    ('mlm_head.fc.', 'heads.mlm.classifier.words.'),
+)
+IRRA_TABLE = (
+    *_SHARED,
+    ('cross_attn.', 'heads.mlm.neck.cross_attention.'),
+    ('cross_modal_transformer.', 'heads.mlm.neck.transformer.'),
+)
+SEN_TABLE = (
+    *_SHARED,
+    ('cross_attn_mlm.', 'heads.mlm.neck.cross_attention.'),
+    ('cross_modal_transformer_mlm.', 'heads.mlm.neck.transformer.'),
     ('mask_token', 'heads.restoration.neck.mask_token'),
     ('norm_1.', 'heads.restoration.neck.image_norm.'),
     ('norm_2.', 'heads.restoration.neck.text_norm.'),
@@ -20,7 +36,7 @@ SEN_TABLE = (
     ('norm_7.', 'heads.restoration.neck.output_norm.'),
     ('decoder_pred.', 'heads.restoration.neck.predict.'),
 )
-# Saved by the release and never used by its forward pass, but for the first, which is a constant.
+# Saved by the SEN release and never used by its forward pass, but for the first, a constant.
 SEN_UNUSED = (
     'decoder_pos_embed',
     'cross_attn_TextImage.',
@@ -30,8 +46,8 @@ SEN_UNUSED = (
 )
 
 
-def sen_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the tensors of an official SEN checkpoint, in float32.
+def irra_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the tensors of an official IRRA checkpoint, in float32.
 
     Args:
         state: The ``model`` entry of the checkpoint; a ``module.`` prefix is dropped.
@@ -39,9 +55,29 @@ def sen_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    state = {key.removeprefix('module.'): value for key, value in state.items()}
-    used = {key: value for key, value in state.items() if not key.startswith(SEN_UNUSED)}
-    return {name: used[key].float() for key, name in _renamed(used, SEN_TABLE).items()}
+    return _from_official(state, IRRA_TABLE)
+
+
+def irra_to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inverse of :func:`irra_from_official`, from the state dict of an IRRA of this toolbox.
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    return _to_official(state, IRRA_TABLE)
+
+
+def sen_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the tensors of an official SEN checkpoint, in float32.
+
+    Args:
+        state: The ``model`` entry of the checkpoint; a ``module.`` prefix is dropped. Of the parts
+            that are optional there, the head of masked words is known; ours is called ``mlm``.
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    return _from_official(state, SEN_TABLE, SEN_UNUSED)
 
 
 def sen_to_official(state: Mapping[str, Tensor], grid_position: Tensor) -> dict[str, Tensor]:
@@ -56,8 +92,7 @@ def sen_to_official(state: Mapping[str, Tensor], grid_position: Tensor) -> dict[
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    inverse = tuple((ours, official) for official, ours in SEN_TABLE)
-    official = {name: state[key] for key, name in _renamed(state, inverse).items()}
+    official = _to_official(state, SEN_TABLE)
     unused = {'decoder_pos_embed': grid_position}
     for key, value in official.items():
         if key.startswith('cross_attn_Text.'):
@@ -70,6 +105,23 @@ def sen_to_official(state: Mapping[str, Tensor], grid_position: Tensor) -> dict[
     return official | unused
 
 
+def _from_official(
+    state: Mapping[str, Tensor],
+    table: tuple[tuple[str, str], ...],
+    unused: tuple[str, ...] = (),
+) -> dict[str, Tensor]:
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    used = {key: value for key, value in state.items() if not key.startswith(unused)}
+    return {name: used[key].float() for key, name in _renamed(used, table).items()}
+
+
+def _to_official(
+    state: Mapping[str, Tensor], table: tuple[tuple[str, str], ...]
+) -> dict[str, Tensor]:
+    inverse = tuple((ours, official) for official, ours in table)
+    return {name: state[key] for key, name in _renamed(state, inverse).items()}
+
+
 def _renamed(state: Mapping[str, Tensor], table: tuple[tuple[str, str], ...]) -> dict[str, str]:
     names, unknown = {}, []
     for key in state:
@@ -80,7 +132,7 @@ def _renamed(state: Mapping[str, Tensor], table: tuple[tuple[str, str], ...]) ->
             names[key] = match[1] + key.removeprefix(match[0])
     if unknown:
         raise ValueError(
-            f'{len(unknown)} keys have no place in the SEN layout, the first are {unknown[:8]}; '
+            f'{len(unknown)} keys have no place in the layout, the first are {unknown[:8]}; '
             f'is this a checkpoint of another method?'
         )
     return names

@@ -24,6 +24,7 @@ class AtomicLocalBackend(LocalBackend):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
+            _sync_folder(path.parent)
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise OSError(
@@ -33,6 +34,15 @@ class AtomicLocalBackend(LocalBackend):
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Writes text to ``filepath`` atomically."""
         self.put(obj.encode(encoding), filepath)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Or a power cut could undo the renaming after an older checkpoint has been deleted.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 register_backend('local', AtomicLocalBackend, force=True, prefixes='')

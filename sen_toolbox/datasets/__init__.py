@@ -1,13 +1,15 @@
 """Data sets, their transforms, samplers and collation."""
 
 from .collate import collate_pairs
-from .pedes import CUHKPEDES, ICFGPEDES, PedesDataset, RSTPReid, SyntheticPedes
+from .custom import CaptionedImages
+from .pedes import CUHKPEDES, ICFGPEDES, PedesDataset, RSTPReid, SyntheticPedes, UFine6926
 from .samplers import IdentityGroupSampler
 from .statistics import dataset_table
 from .taggers import NLTKTagger, RuleTagger
 
 __all__ = [
     'CUHKPEDES',
+    'CaptionedImages',
     'ICFGPEDES',
     'IdentityGroupSampler',
     'NLTKTagger',
@@ -15,6 +17,7 @@ __all__ = [
     'RSTPReid',
     'RuleTagger',
     'SyntheticPedes',
+    'UFine6926',
     'collate_pairs',
     'dataset_table',
 ]

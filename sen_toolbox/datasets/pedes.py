@@ -4,16 +4,20 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dataset import BaseDataset
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
 from sen_toolbox.registry import DATASETS, TASK_UTILS, TRANSFORMS
+from sen_toolbox.seeding import SAMPLE, seeded
 
 from .cache import pruned_captions
+from .noise import swap_captions
 from .synthetic import write_synthetic_pedes
 
 SPLITS = ('train', 'val', 'test')
@@ -21,16 +25,17 @@ DRAWN_IDS = {'train': 1500, 'val': 150, 'test': 200}
 
 
 class PedesDataset(BaseDataset):
-    """Images of persons with captions, read from a folder with ``imgs`` and one JSON file.
+    """Images of persons with captions, read from a folder with images and one JSON file.
 
     The JSON file is a list of records with the keys ``id`` (int), ``captions`` (list of text),
-    ``split`` and the path of the image below ``imgs``. Records in memory are
+    ``split`` and the path of the image below ``IMAGE_FOLDER``. Records in memory are
     ``dict(img_path, pid, captions)``, and ``pruned``, aligned with ``captions``, with a tagger.
 
     For training a record is one pair of image and caption, and ids are numbered 0..C-1 in the
     order of the originals. For evaluation it is one image with all its captions and its own id.
 
-    ``metainfo`` holds ``num_classes`` (identities), ``num_images`` and ``num_captions``.
+    ``metainfo`` holds ``num_classes`` (identities), ``num_images`` and ``num_captions``; for
+    training also ``num_swapped``, the pairs that noise gave another pair's caption.
 
     Args:
         data_root: Folder of the data set itself, e.g. ``data/CUHK-PEDES``.
@@ -38,6 +43,8 @@ class PedesDataset(BaseDataset):
         pipeline: Transforms, built or as configs.
         tagger: Config of a tagger (TASK_UTILS) that makes ``pruned``.
         test_mode: Reads the training split as for evaluation; other splits always are.
+        noise_rate: Share of the training pairs whose captions are shuffled, in 0..1.
+        noise_seed: Decides which, and how.
         lazy_init: Reads the files at the first use only.
 
     Raises:
@@ -46,6 +53,7 @@ class PedesDataset(BaseDataset):
     """
 
     ANNOTATION_FILES: tuple[str, ...] = ()
+    IMAGE_FOLDER = 'imgs'
     PATH_KEY = 'file_path'
     EMPTY_SPLIT_HINTS: Mapping[str, str] = {}
 
@@ -57,11 +65,19 @@ class PedesDataset(BaseDataset):
         pipeline: Sequence = (),
         tagger: dict | None = None,
         test_mode: bool = False,
+        noise_rate: float = 0.0,
+        noise_seed: int = 0,
         lazy_init: bool = False,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f'unknown split {split!r}, choose one of {", ".join(SPLITS)}')
+        if noise_rate and (test_mode or split != 'train'):
+            raise ValueError(f'noise_rate is for training alone, got {noise_rate} for {split!r}')
+        self.noise_rate = noise_rate
+        self.noise_seed = noise_seed
         self.split = split
+        # Shared, because workers that live on do not see what the main process changes otherwise.
+        self._seed_and_epoch = torch.full((2,), -1, dtype=torch.int64).share_memory_()
         self.tagger = None if tagger is None else TASK_UTILS.build(tagger)
         super().__init__(
             data_root=str(data_root),
@@ -81,13 +97,28 @@ class PedesDataset(BaseDataset):
         self.full_init()
         return super().metainfo
 
+    def set_epoch(self, seed: int, epoch: int) -> None:
+        """Makes the random choices for a sample depend on seed, epoch and index alone.
+
+        So they are the same in every worker process, also in running ones, and in every order; an
+        index that comes twice in an epoch gets the same choices. Without this call transforms draw
+        from the generators as they are.
+
+        Args:
+            seed: The run's seed, from 0 up.
+            epoch: From 0 up.
+        """
+        self._seed_and_epoch.copy_(torch.tensor([seed, epoch]))
+
     def prepare_data(self, idx: int) -> Any:
         """Returns the sample; a pipeline must not drop any.
 
         Raises:
             ValueError: If a transform returned nothing; BaseDataset would take another sample.
         """
-        sample = super().prepare_data(idx)
+        seed, epoch = self._seed_and_epoch.tolist()
+        with seeded(seed, SAMPLE, epoch, int(idx)) if epoch >= 0 else nullcontext():
+            sample = super().prepare_data(idx)
         if sample is None:
             path = self.get_data_info(idx)['img_path']
             raise ValueError(f'the pipeline returned nothing for record {idx} ({path})')
@@ -95,10 +126,10 @@ class PedesDataset(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Reads and checks the annotations and looks for the images of the split."""
-        path = self._annotation_path()
+        path = self.annotation_path()
         by_split: dict[str, list[dict]] = {split: [] for split in SPLITS}
-        for index, raw in enumerate(_read_json_list(path)):
-            split, record = self._parse(raw, f'{path}: record {index}')
+        for raw, where in self.raw_records(path):
+            split, record = self.parse(raw, where)
             by_split[split].append(record)
         records = by_split[self.split]
         if not records:
@@ -122,12 +153,28 @@ class PedesDataset(BaseDataset):
             table = pruned_captions(texts, tagger=self.tagger, data_root=self.data_root)
             for record in records:
                 record['pruned'] = [table[text] for text in record['captions']]
-        return records if self.test_mode else _as_pairs(records)
+        return records if self.test_mode else self._with_noise(_as_pairs(records))
 
-    def _annotation_path(self) -> Path:
+    def _with_noise(self, pairs: list[dict]) -> list[dict]:
+        pairs, swapped = swap_captions(pairs, rate=self.noise_rate, seed=self.noise_seed)
+        self._metainfo['num_swapped'] = swapped
+        if swapped:
+            print_log(
+                f'{swapped:,} of {len(pairs):,} training pairs have the caption of another pair '
+                f'(noise_rate {self.noise_rate}, noise_seed {self.noise_seed})',
+                logger='current',
+            )
+        return pairs
+
+    def annotation_path(self) -> Path:
+        """Returns the annotation file.
+
+        Raises:
+            FileNotFoundError: If there is none; describes the layout.
+        """
         root = Path(self.data_root)
         names = ' or '.join(self.ANNOTATION_FILES)
-        layout = f'{root} should hold {names} and the folder imgs'
+        layout = f'{root} should hold {names} and {self._image_place()}'
         if not root.is_dir():
             raise FileNotFoundError(f'there is no folder {root}: {layout}')
         for name in self.ANNOTATION_FILES:
@@ -138,7 +185,23 @@ class PedesDataset(BaseDataset):
             message += f'; caption_all.json says nothing about splits and cannot replace {names}'
         raise FileNotFoundError(message)
 
-    def _parse(self, raw: Any, where: str) -> tuple[str, dict]:
+    def _image_place(self) -> str:
+        return f'the folder {self.IMAGE_FOLDER}' if self.IMAGE_FOLDER else 'the images'
+
+    def raw_records(self, path: Path) -> list[tuple[Any, str]]:
+        """Returns each record of an annotation file, unchecked, with the words for its place.
+
+        Raises:
+            ValueError: If the file cannot be read.
+        """
+        return [(raw, f'{path}: record {index}') for index, raw in enumerate(read_json_list(path))]
+
+    def parse(self, raw: Any, where: str) -> tuple[str, dict]:
+        """Returns split and record of a raw record.
+
+        Raises:
+            ValueError: If the record is damaged; says how and ``where``.
+        """
         if not isinstance(raw, dict):
             raise ValueError(f'{where} is a {type(raw).__name__}, expected a JSON object')
         missing = [key for key in ('split', self.PATH_KEY, 'id', 'captions') if key not in raw]
@@ -160,23 +223,25 @@ class PedesDataset(BaseDataset):
         for number, caption in enumerate(captions):
             if not isinstance(caption, str):
                 raise ValueError(f'{where} has caption {number} {caption!r}, expected text')
-        path = os.path.join(self.data_root, 'imgs', raw[self.PATH_KEY])
+        path = os.path.join(self.data_root, self.IMAGE_FOLDER, raw[self.PATH_KEY])
         return raw['split'], {'img_path': path, 'pid': raw['id'], 'captions': captions}
 
     def _check_images(self, records: list[dict]) -> None:
-        # One listing per folder; asking for each file takes minutes on a network drive.
-        paths = [os.path.split(record['img_path']) for record in records]
-        present = {folder: _file_names(folder) for folder in {folder for folder, _ in paths}}
-        missing = [os.path.join(*path) for path in paths if path[1] not in present[path[0]]]
+        missing = missing_files([record['img_path'] for record in records])
         if missing:
             raise FileNotFoundError(
                 f'{len(missing)} of {len(records)} images of split {self.split!r} are missing, '
                 f'e.g. {", ".join(missing[:3])}: unpack them below '
-                f'{os.path.join(self.data_root, "imgs")}'
+                f'{os.path.join(self.data_root, self.IMAGE_FOLDER)}'
             )
 
 
-def _read_json_list(path: Path) -> list:
+def read_json_list(path: Path) -> list:
+    """Returns the list in a JSON file.
+
+    Raises:
+        ValueError: If the file is damaged or holds something else.
+    """
     try:
         records = json.loads(path.read_text(encoding='utf-8'))
     except json.JSONDecodeError as error:
@@ -189,6 +254,18 @@ def _read_json_list(path: Path) -> list:
     if not isinstance(records, list):
         raise ValueError(f'{path} holds a {type(records).__name__}, expected a list of records')
     return records
+
+
+def missing_files(paths: Sequence[str]) -> list[str]:
+    """Returns those of the paths that lead to nothing."""
+    # One listing per folder; asking for each file takes minutes on a network drive.
+    parts = [os.path.split(path) for path in paths]
+    present = {folder: _file_names(folder) for folder in {folder for folder, _ in parts}}
+    return [
+        path
+        for path, (folder, name) in zip(paths, parts, strict=True)
+        if name not in present[folder]
+    ]
 
 
 def _file_names(folder: str) -> set[str]:
@@ -260,6 +337,20 @@ class RSTPReid(PedesDataset):
 
     ANNOTATION_FILES = ('data_captions.json',)
     PATH_KEY = 'img_path'
+
+
+@DATASETS.register_module()
+class UFine6926(PedesDataset):
+    """UFine6926: ``images`` and ``UFine6926_Annotations_1024.json``, or without ``_1024``.
+
+    Paths in the annotations begin with ``images/``, and the folder lies beside them, where ICL's
+    public code looks for it. Captions have 80.8 words on average, more than the 77 tokens of CLIP:
+    see ``context_length`` of ``CLIPBackbone``.
+    """
+
+    ANNOTATION_FILES = ('UFine6926_Annotations_1024.json', 'UFine6926_Annotations.json')
+    IMAGE_FOLDER = ''
+    EMPTY_SPLIT_HINTS = {'val': 'no validation split of UFine6926 is known; use test, and say so'}
 
 
 @DATASETS.register_module()

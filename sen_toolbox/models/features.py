@@ -37,7 +37,8 @@ class BackboneSpec:
 class PairFeatures:
     """Features of B (image, caption) pairs, projected to the joint space and not normalised.
 
-    A backbone fills ``image``, ``text`` and what it was asked to; the others may be None.
+    A backbone fills ``image``, ``text`` and what it was asked to; the others may be None. So is all
+    of a modality that it was not given.
 
     Attributes:
         image: Global image embedding, (B, D).

@@ -1,4 +1,12 @@
-"""Gathers a tensor from all ranks and carries the gradient back, so losses see the global batch."""
+"""What pairs are compared with: the batch of all processes, also where it comes chunk by chunk.
+
+Heads pass to :func:`gather` what their losses compare; losses know no rank, number of processes or
+chunk. A head that gathers nothing has a loss that is a mean over pairs. With as many pairs on every
+process, the mean of the gradients that DDP takes is then that of one process with all pairs.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -26,12 +34,82 @@ class _GatherWithGradient(torch.autograd.Function):
         return gradient.chunk(get_world_size())[dist.get_rank()]
 
 
+class GatheredChunks:
+    """Lets the chunks of a batch see each other, as processes see each other.
+
+    First every chunk runs within :meth:`record`, without gradient; then again within
+    :meth:`replay`, where :func:`gather` gives the rows of the whole batch, those of the other
+    chunks as constants. If the loss of each chunk is weighted by its share of the pairs, the
+    gradients add up to those of the batch in one piece.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[list[Tensor]] = []
+        self._live: tuple[int, float] | None = None
+        self._call = 0
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """Keeps what the next chunk gathers."""
+        self._rows.append([])
+        self._live = None
+        with _active(self):
+            yield
+
+    @contextmanager
+    def replay(self, index: int, share: float) -> Iterator[None]:
+        """Completes what chunk ``index`` gathers; ``share`` of the pairs of the batch are in it."""
+        self._live = index, share
+        self._call = 0
+        with _active(self):
+            yield
+
+    def exchange(self, tensor: Tensor) -> Tensor:
+        """The rows of all chunks where they are known, else those at hand."""
+        if self._live is None:
+            self._rows[-1].append(tensor.detach())
+            return tensor
+        index, share = self._live
+        rows = [chunk[self._call] for chunk in self._rows]
+        self._call += 1
+        # A view, since what the head does with the tensor elsewhere keeps its gradient.
+        rows[index] = tensor.view_as(tensor)
+        if rows[index].requires_grad:
+            # The other chunks have this gradient, too, but see constants; all count by share.
+            rows[index].register_hook(lambda gradient: gradient / share)
+        return torch.cat(rows)
+
+
+_chunks: GatheredChunks | None = None
+
+
+@contextmanager
+def _active(chunks: GatheredChunks) -> Iterator[None]:
+    global _chunks
+    _chunks = chunks
+    try:
+        yield
+    finally:
+        _chunks = None
+
+
 def gather(tensor: Tensor) -> Tensor:
     """Concatenates ``tensor`` (B, ...) over ranks to (world_size * B, ...), in rank order.
 
-    Every rank must hold the same number of rows; the samplers drop an uneven tail. On one process
-    it is the tensor itself.
+    Every rank must hold the same number of rows, which the samplers see to. On one process it is
+    the tensor itself. What is gathered must not depend on what was gathered before.
     """
+    if _chunks is not None:
+        tensor = _chunks.exchange(tensor)
     if get_world_size() == 1:
         return tensor
     return _GatherWithGradient.apply(tensor)
+
+
+def global_sum(tensor: Tensor) -> Tensor:
+    """Sum of ``tensor`` over ranks, the same on each; it has one shape on all of them.
+
+    A mean over items that ranks hold in different numbers is the quotient of two such sums, and
+    the gradient of :func:`gather` makes it that of one process.
+    """
+    return gather(tensor[None]).sum(dim=0)

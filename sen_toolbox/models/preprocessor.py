@@ -38,14 +38,21 @@ class PairPreprocessor(BaseDataPreprocessor):
         """Returns the batch on the device with float images (B, 3, H, W).
 
         Args:
-            data: A collated batch; ``images`` is uint8 (B, 3, H, W).
-            training: Whether to erase.
+            data: A collated batch; ``images`` is uint8 (B, 3, H, W), ``views``, if it has any,
+                uint8 (B, V, 3, H, W).
+            training: Whether to erase; views are never erased.
         """
         data = self.cast_data(data)
-        images = (data['images'].to(self.mean.dtype) / 255 - self.mean) / self.std
+        for key in ('images', 'views'):
+            if key in data:
+                data = {**data, key: self._normalise(data[key])}
         if training and self.erase.p > 0:
-            images = torch.stack([self.erase(image) for image in images])
-        return {**data, 'images': images}
+            images = torch.stack([self.erase(image) for image in data['images']])
+            data = {**data, 'images': images}
+        return data
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        return (pixels.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """Inverse of the normalisation: pixels in 0..255 of normalised images (B, 3, H, W)."""

@@ -16,7 +16,7 @@ _test_pipeline = [
 train_dataloader = dict(
     batch_size='$batch_size',
     num_workers='$num_workers',
-    persistent_workers=True,  # others repeat their augmentations in every epoch
+    persistent_workers=True,  # saves their start in every epoch
     pin_memory='$pin_memory',
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='sen_toolbox.collate_pairs'),  # MMEngine looks this one up without scope
@@ -36,7 +36,7 @@ val_dataloader = dict(
     batch_size='$batch_size',
     num_workers='$num_workers',
     pin_memory='$pin_memory',
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     collate_fn=dict(type='sen_toolbox.collate_pairs'),
     dataset=dict(
         type='$dataset_type', data_root='$data_root', split='val', pipeline=_test_pipeline))

@@ -12,4 +12,6 @@ model = dict(
         arch='ViT-B-16-quickgelu',
         image_size='$image_size',
         stride=None,
-        pretrained='openai'))
+        pretrained='openai',
+        checkpoint_activations=False),
+    chunks=1)

@@ -1,6 +1,6 @@
 # The SEN and IRRA releases: warm-up from 0.1 that reaches 1 in epoch 6, then a cosine to 0.
 max_epochs = 60
-train_cfg = dict(by_epoch=True, max_epochs='$max_epochs', val_interval=1)
+train_cfg = dict(type='ResumableTrainLoop', max_epochs='$max_epochs', val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [

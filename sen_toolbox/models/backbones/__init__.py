@@ -1,5 +1,6 @@
 """Dual encoders."""
 
 from .clip import CLIPBackbone
+from .open_clip import OpenCLIPBackbone
 
-__all__ = ['CLIPBackbone']
+__all__ = ['CLIPBackbone', 'OpenCLIPBackbone']

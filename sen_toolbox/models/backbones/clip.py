@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from mmengine.logging import print_log
 from open_clip import add_model_config, get_model_config, list_models
 from open_clip.model import CLIP
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.models.backbones.weights import (
@@ -14,6 +16,7 @@ from sen_toolbox.models.backbones.weights import (
     find_pretrained,
     read_clip_state,
 )
+from sen_toolbox.models.blocks import replace_blocks
 from sen_toolbox.models.features import ALL_FEATURES, BackboneSpec, PairFeatures
 from sen_toolbox.registry import BACKBONES
 
@@ -25,8 +28,8 @@ add_model_config(Path(__file__).with_name('architectures'))
 class CLIPBackbone(nn.Module):
     """Vision and text transformer that return every token projected to the joint space.
 
-    The modules are open_clip's; the forward passes are written here, since open_clip projects only
-    the pooled token, embeds all patches and insists on captions of full length.
+    The weights are open_clip's modules; the forward passes are written here, since open_clip
+    projects only the pooled token, embeds all patches and insists on captions of full length.
 
     Args:
         arch: Name of an open_clip model with a plain ViT and text transformer, for instance
@@ -36,8 +39,14 @@ class CLIPBackbone(nn.Module):
             are not seen.
         stride: Step between patches, in pixels; None for the patch size.
         pretrained: Weights loaded before training: 'openai', or a file: OpenAI's ``.pt``, an
-            open_clip checkpoint, safetensors, or a checkpoint of this toolbox. None for random
-            weights.
+            open_clip checkpoint, safetensors, or a checkpoint of this toolbox or in the layout of
+            IRRA, of which only the towers are taken. None for random weights.
+        context_length: Tokens of the longest caption; None for the architecture's own. CLIP knows
+            77; pretrained positions are resized linearly.
+        checkpoint_activations: Whether training keeps the input of each block only and computes
+            the block again for its gradient: less memory, a second forward pass of the towers.
+        compile_blocks: Whether ``torch.compile`` compiles the blocks, once for all lengths of
+            captions and sizes of batches. It pays on a GPU.
 
     Raises:
         KeyError: If open_clip has no such model.
@@ -51,11 +60,15 @@ class CLIPBackbone(nn.Module):
         image_size: tuple[int, int],
         stride: int | None = None,
         pretrained: str | None = None,
+        context_length: int | None = None,
+        checkpoint_activations: bool = False,
+        compile_blocks: bool = False,
     ) -> None:
         super().__init__()
         config = _architecture(arch)
         self.arch = arch if isinstance(arch, str) else 'the configured architecture'
         self.pretrained = pretrained
+        self.checkpoint_activations = checkpoint_activations
         patch = config['vision_cfg']['patch_size']
         stride = stride or patch
         rows, columns = image_size
@@ -63,6 +76,8 @@ class CLIPBackbone(nn.Module):
             raise ValueError(f'image_size {image_size} is smaller than a patch of {patch} pixels')
         grid_size = ((rows - patch) // stride + 1, (columns - patch) // stride + 1)
         config['vision_cfg']['image_size'] = (grid_size[0] * patch, grid_size[1] * patch)
+        if context_length is not None:
+            config['text_cfg']['context_length'] = context_length
         clip = CLIP(**config)
         self.visual = clip.visual
         self.visual.conv1.stride = (stride, stride)
@@ -71,7 +86,11 @@ class CLIPBackbone(nn.Module):
         self.positional_embedding = clip.positional_embedding
         self.ln_final = clip.ln_final
         self.text_projection = clip.text_projection
-        self.register_buffer('attn_mask', clip.attn_mask, persistent=False)
+        for tower in (self.visual.transformer, self.transformer):
+            replace_blocks(tower)
+            if compile_blocks:
+                for block in tower.resblocks:
+                    block.compile(dynamic=True)
         self.spec = BackboneSpec(
             embed_dim=config['embed_dim'],
             image_size=(rows, columns),
@@ -83,7 +102,7 @@ class CLIPBackbone(nn.Module):
         )
 
     def init_weights(self) -> None:
-        """Loads ``pretrained``; the position embedding is resized to the grid.
+        """Loads ``pretrained``; position embeddings are resized to the grid and text length.
 
         Raises:
             FileNotFoundError: If the weights are not to be had; names the file to put where.
@@ -93,7 +112,12 @@ class CLIPBackbone(nn.Module):
             return
         path = find_pretrained(self.pretrained, self.arch)
         state, is_ours = read_clip_state(path)
-        state, resized = adapt_clip_state(state, self.spec.grid_size, square=not is_ours)
+        state, resized = adapt_clip_state(
+            state,
+            self.spec.grid_size,
+            square=not is_ours,
+            context_length=self.spec.context_length,
+        )
         check_keys(self, state, path)
         self.load_state_dict(state)
         print_log(
@@ -102,32 +126,48 @@ class CLIPBackbone(nn.Module):
         )
 
     def forward(
-        self, images: Tensor, tokens: Tensor, reads: frozenset[str] = ALL_FEATURES
+        self,
+        images: Tensor | None,
+        tokens: Tensor | None,
+        reads: frozenset[str] = ALL_FEATURES,
     ) -> PairFeatures:
         """Encodes images (B, 3, H, W) and token ids (B, L).
 
         The last block of a tower runs on the pooled token alone where nothing reads the others.
 
         Args:
-            images: Normalised images of ``spec.image_size``.
-            tokens: Token ids.
+            images: Normalised images of ``spec.image_size``; None leaves out their features.
+            tokens: Token ids; None leaves out their features.
             reads: Fields of ``PairFeatures`` to fill.
         """
+        feats = dict(image=None, text=None)
+        if images is not None:
+            feats |= self._image_features(images, reads)
+        if tokens is not None:
+            feats |= self._text_features(tokens, reads)
+        return PairFeatures(**feats)
+
+    def _image_features(self, images: Tensor, reads: frozenset[str]) -> dict[str, Tensor]:
         feats = {}
         x = self._before_last_image_block(images)
         if 'image_tokens' in reads:
-            feats['image_tokens'] = self._project_image(self.visual.transformer.resblocks[-1](x))
+            block = self.visual.transformer.resblocks[-1]
+            feats['image_tokens'] = self._project_image(self._run(block, x))
             feats['image'] = feats['image_tokens'][:, 0]
         else:
             feats['image'] = self._pooled_image(x)
         if 'image_attention' in reads:
             block = self.visual.transformer.resblocks[-1]
             feats['image_attention'] = _attention_row(block, x, x[:, :1])[:, 1:]
+        return feats
+
+    def _text_features(self, tokens: Tensor, reads: frozenset[str]) -> dict[str, Tensor]:
+        feats = {}
         x = self._before_last_text_block(tokens)
         end = _end_position(tokens)
         if 'text_tokens' in reads:
             block = self.transformer.resblocks[-1]
-            feats['text_tokens'] = self._project_text(block(x, attn_mask=self._causal_mask(x)))
+            feats['text_tokens'] = self._project_text(self._run(block, x, causal=True))
             feats['text'] = feats['text_tokens'][torch.arange(len(x), device=x.device), end]
         else:
             feats['text'] = self._pooled_text(x, end)
@@ -136,7 +176,7 @@ class CLIPBackbone(nn.Module):
             feats['text_attention'] = _attention_row(
                 block, x, x[rows, end][:, None], hidden=_after(end, x.shape[1])
             )
-        return PairFeatures(**feats)
+        return feats
 
     def embed_image(self, images: Tensor) -> Tensor:
         """Global embeddings (B, D) of images (B, 3, H, W): the class token."""
@@ -158,7 +198,7 @@ class CLIPBackbone(nn.Module):
             ValueError: If the images have another size.
         """
         x = self._before_last_image_block(images, keep)
-        return self._project_image(self.visual.transformer.resblocks[-1](x))
+        return self._project_image(self._run(self.visual.transformer.resblocks[-1], x))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Projected tokens (B, L, D) of token ids (B, L), L up to ``spec.context_length``.
@@ -168,7 +208,7 @@ class CLIPBackbone(nn.Module):
         """
         x = self._before_last_text_block(tokens)
         block = self.transformer.resblocks[-1]
-        return self._project_text(block(x, attn_mask=self._causal_mask(x)))
+        return self._project_text(self._run(block, x, causal=True))
 
     def _before_last_image_block(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         if tuple(images.shape[2:]) != self.spec.image_size:
@@ -177,16 +217,26 @@ class CLIPBackbone(nn.Module):
                 f'got {tuple(images.shape[2:])}; resize them in the pipeline'
             )
         visual = self.visual
-        x = visual.conv1(images).flatten(2).transpose(1, 2)
+        if keep is None:
+            x = visual.conv1(images).flatten(2).transpose(1, 2)
+        else:
+            x = self._embed_kept(images, keep)
         position = visual.positional_embedding.to(x.dtype)
-        x = x + position[1:]
-        if keep is not None:
-            x = x.gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
+        x = x + (position[1:] if keep is None else position[1:][keep])
         first = visual.class_embedding.to(x.dtype) + position[0]
         x = visual.ln_pre(torch.cat([first.expand(len(x), 1, -1), x], dim=1))
         for block in visual.transformer.resblocks[:-1]:
-            x = block(x)
+            x = self._run(block, x)
         return x
+
+    def _embed_kept(self, images: Tensor, keep: Tensor) -> Tensor:
+        """What the convolution gives for the patches ``keep`` (B, K), without the others."""
+        kernel = self.visual.conv1.weight
+        step, columns = self.spec.stride, self.spec.grid_size[1]
+        windows = images.unfold(2, kernel.shape[2], step).unfold(3, kernel.shape[3], step)
+        batch = torch.arange(len(images), device=images.device)[:, None]
+        patches = windows[batch, :, keep // columns, keep % columns]
+        return F.linear(patches.flatten(2), kernel.flatten(1))
 
     def _before_last_text_block(self, tokens: Tensor) -> Tensor:
         length = tokens.shape[1]
@@ -195,23 +245,24 @@ class CLIPBackbone(nn.Module):
                 f'captions of {length} tokens exceed the context of {self.spec.context_length}'
             )
         x = self.token_embedding(tokens) + self.positional_embedding[:length]
-        mask = self._causal_mask(x)
         for block in self.transformer.resblocks[:-1]:
-            x = block(x, attn_mask=mask)
+            x = self._run(block, x, causal=True)
         return x
 
-    def _causal_mask(self, x: Tensor) -> Tensor:
-        length = x.shape[1]
-        return self.attn_mask[:length, :length]
+    def _run(self, block: nn.Module, x: Tensor, **kwargs: Tensor | bool) -> Tensor:
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False, **kwargs)
+        return block(x, **kwargs)
 
     def _pooled_image(self, x: Tensor) -> Tensor:
         block = self.visual.transformer.resblocks[-1]
-        return self._project_image(_block_on_row(block, x, x[:, :1]))[:, 0]
+        return self._project_image(self._run(block, x, queries=x[:, :1]))[:, 0]
 
     def _pooled_text(self, x: Tensor, end: Tensor) -> Tensor:
         row = x[torch.arange(len(x), device=x.device), end][:, None]
+        seen = ~_after(end, x.shape[1])[:, None, None]
         block = self.transformer.resblocks[-1]
-        return self._project_text(_block_on_row(block, x, row, _after(end, x.shape[1])))[:, 0]
+        return self._project_text(self._run(block, x, queries=row, attn_mask=seen))[:, 0]
 
     def _project_image(self, x: Tensor) -> Tensor:
         return self.visual.ln_post(x) @ self.visual.proj
@@ -228,16 +279,6 @@ def _end_position(tokens: Tensor) -> Tensor:
 def _after(end: Tensor, length: int) -> Tensor:
     """True (B, length) at the tokens that the causal mask hides from the end token."""
     return torch.arange(length, device=end.device) > end[:, None]
-
-
-def _block_on_row(block: nn.Module, x: Tensor, row: Tensor, hidden: Tensor | None = None) -> Tensor:
-    """A residual attention block on one token (B, 1, W) that attends to all x (B, L, W)."""
-    keys = block.ln_1(x)
-    attended = block.attn(block.ln_1(row), keys, keys, key_padding_mask=hidden, need_weights=False)[
-        0
-    ]
-    row = row + block.ls_1(attended)
-    return row + block.ls_2(block.mlp(block.ln_2(row)))
 
 
 @torch.no_grad()

@@ -1,12 +1,20 @@
-"""Reads CLIP weights from any of their file formats and fits them to a grid."""
+"""Reads CLIP weights from any of their file formats and fits them to a grid and a text length."""
 
+import hashlib
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from mmengine.logging import print_log
+from open_clip.pretrained import (
+    download_pretrained,
+    get_pretrained_cfg,
+    get_pretrained_url,
+    list_pretrained_models_by_tag,
+)
 from torch import Tensor
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
@@ -20,7 +28,12 @@ EXPECTED_UNUSED = {
     'context_length',
     'vocab_size',
 }
+# Before the names of the towers: in this toolbox's checkpoints, in those of IRRA and its relatives.
+TOWER_PREFIXES = ('backbone.', 'base_model.')
+# Keys that only the metadata of our exported towers and of our model files have.
+OUR_META = {'grid_size', 'sen_toolbox'}
 POSITION_KEY = 'visual.positional_embedding'
+TEXT_POSITION_KEY = 'positional_embedding'
 
 
 def find_pretrained(pretrained: str, arch: str) -> Path:
@@ -61,22 +74,26 @@ def find_pretrained(pretrained: str, arch: str) -> Path:
 def read_clip_state(path: str | Path) -> tuple[dict[str, Tensor], bool]:
     """Reads the tensors of a checkpoint in float32 under open_clip's names.
 
-    Understands safetensors, TorchScript archives (what OpenAI ships), state dicts with or without
-    a ``state_dict`` entry, a ``module.`` prefix, and checkpoints of this toolbox, of which the
-    backbone is taken. Nothing in the file is executed as Python.
+    Understands safetensors, state dicts with or without a ``state_dict`` or ``model`` entry or a
+    ``module.`` prefix, and two layouts of which the towers are taken and the rest is reported:
+    checkpoints of this toolbox, and of IRRA and its relatives (SEN, RDE, the person-pretrained
+    towers of NAM, HAM and GA-DMS). Nothing in a file is executed; of the TorchScript archives,
+    which run when loaded, those are read that OpenAI published.
 
     Returns:
-        The tensors, and whether the file is a checkpoint of this toolbox.
+        The tensors, and whether their grid of patches is a retriever's, not CLIP's square one.
 
     Raises:
         ValueError: If the file is none of these, or truncated.
     """
     path = Path(path)
-    state = _read_tensors(path)
-    is_ours = any(key.startswith('backbone.') for key in state)
-    for prefix in ('module.', 'backbone.'):
-        inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        state = inner or state
+    state, meta = _read_file(path)
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    prefix = next((p for p in TOWER_PREFIXES if any(key.startswith(p) for key in state)), '')
+    is_ours = bool(prefix) or not OUR_META.isdisjoint(meta)
+    if unused := sorted({key.split('.')[0] for key in state if not key.startswith(prefix)}):
+        print_log(f'{path}: takes {prefix}*, does not use {", ".join(unused)}', logger='current')
+    state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if POSITION_KEY not in state:
         raise ValueError(
             f'{path} holds no CLIP towers: {POSITION_KEY!r} is missing among {sorted(state)[:5]}...'
@@ -86,21 +103,47 @@ def read_clip_state(path: str | Path) -> tuple[dict[str, Tensor], bool]:
 
 
 def _read_tensors(path: Path) -> Mapping[str, Tensor]:
+    return _read_file(path)[0]
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], Mapping]:
+    """The tensors of a file, and its ``meta``."""
     try:
         content = load_checkpoint_file(str(path), map_location='cpu')
     except ValueError as error:
-        # A TorchScript archive holds its own instructions and runs no Python.
-        if 'TorchScript' not in str(error):
+        if 'TorchScript' not in str(error.__cause__):
             raise
-        return torch.jit.load(path, map_location='cpu').state_dict()
-    content = content.get('state_dict', content) if isinstance(content, Mapping) else {}
-    return {k: v for k, v in content.items() if isinstance(v, Tensor)}
+        return _read_openai_archive(path), {}
+    content = content if isinstance(content, Mapping) else {}
+    state = content.get('state_dict', content.get('model', content))
+    return {k: v for k, v in state.items() if isinstance(v, Tensor)}, content.get('meta') or {}
+
+
+def _read_openai_archive(path: Path) -> dict[str, Tensor]:
+    # Loading a TorchScript archive runs instructions in it, which can write files.
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() not in _openai_hashes():
+        raise ValueError(
+            f'{path} is a TorchScript archive, which runs code when loaded, and none that OpenAI '
+            f'published; save the state_dict of its model with torch.save instead'
+        )
+    return torch.jit.load(io.BytesIO(data), map_location='cpu').state_dict()
+
+
+def _openai_hashes() -> set[str]:
+    # OpenAI's addresses hold the SHA-256 of the file: .../models/<hash>/ViT-B-16.pt.
+    names = list_pretrained_models_by_tag('openai')
+    return {get_pretrained_url(name, 'openai').split('/')[-2] for name in names}
 
 
 def adapt_clip_state(
-    state: dict[str, Tensor], grid_size: tuple[int, int], *, square: bool
+    state: dict[str, Tensor],
+    grid_size: tuple[int, int],
+    *,
+    square: bool,
+    context_length: int | None = None,
 ) -> tuple[dict[str, Tensor], str]:
-    """Fits the image position embedding to ``grid_size`` (rows, columns).
+    """Fits the position embeddings to ``grid_size`` (rows, columns) and ``context_length``.
 
     Args:
         state: Tensors under open_clip's names.
@@ -108,13 +151,26 @@ def adapt_clip_state(
         square: Whether a square number of patches is a square grid, as in every published CLIP.
             The shape counts: 14 x 14 is resized to 28 x 7, which the release copies as it is. Any
             other grid must be the model's own.
+        context_length: Tokens of a caption; None leaves the text's positions as they are.
 
     Returns:
-        The state and a phrase that says what was done to the embedding.
+        The state and a phrase that says what was done to the embeddings.
 
     Raises:
         ValueError: If the number of patches fits no such grid.
     """
+    state, phrase = _fit_grid(state, grid_size, square=square)
+    text = state.get(TEXT_POSITION_KEY)
+    if text is None or context_length in (None, len(text)):
+        return state, phrase
+    resized = resize_text_position_embedding(text, context_length)
+    phrase += f', that of the text resized from {len(text)} to {context_length} tokens'
+    return {**state, TEXT_POSITION_KEY: resized}, phrase
+
+
+def _fit_grid(
+    state: dict[str, Tensor], grid_size: tuple[int, int], *, square: bool
+) -> tuple[dict[str, Tensor], str]:
     position = state[POSITION_KEY]
     num_patches = len(position) - 1
     side = math.isqrt(num_patches)
@@ -148,3 +204,17 @@ def resize_position_embedding(
     grid = embedding[1:].T.reshape(1, -1, *source)
     grid = F.interpolate(grid, size=target, mode='bilinear', align_corners=False)
     return torch.cat([embedding[:1], grid[0].flatten(1).T])
+
+
+def resize_text_position_embedding(embedding: Tensor, length: int) -> Tensor:
+    """Resizes a text position embedding (L, D) linearly to (length, D).
+
+    CFAM and ICL read captions of 168 tokens so. ICL's code asks for ``length`` columns too, so its
+    result fits no model and the embedding there stays random; this follows the paper.
+
+    Args:
+        embedding: One row for each token position.
+        length: Rows of the result. The first and the last row keep their values when it grows.
+    """
+    rows = embedding.T[None]
+    return F.interpolate(rows, size=length, mode='linear', align_corners=False)[0].T

@@ -1,7 +1,21 @@
 """Heads: what a method adds to a backbone, each with its loss."""
 
 from .identity import IdentityHead
+from .masked_word import MaskedWordHead
 from .matching import MatchingHead
 from .restoration import RestorationHead
+from .scaled_matching import ScaledMatchingHead
+from .self_supervision import SelfSupervisionHead
+from .token_selection import TokenSelectionHead
+from .weighted_matching import WeightedMatchingHead
 
-__all__ = ['IdentityHead', 'MatchingHead', 'RestorationHead']
+__all__ = [
+    'IdentityHead',
+    'MaskedWordHead',
+    'MatchingHead',
+    'RestorationHead',
+    'ScaledMatchingHead',
+    'SelfSupervisionHead',
+    'TokenSelectionHead',
+    'WeightedMatchingHead',
+]

@@ -20,8 +20,9 @@ class RestorationHead(nn.Module):
     ratio 0.7 and 192 patches: 56 visible, 136 hidden, 135 scored).
 
     Args:
-        neck: Config of the decoder ``(image_tokens, text_tokens, restore) -> pixels (B, N, P)``.
-        loss: Config of the loss ``(predicted, target, scored) -> scalar``.
+        neck: Config of the decoder ``(image_tokens, text_tokens, rank, wanted) -> pixels
+            (B, S, P)`` of the wanted patches.
+        loss: Config of the loss ``(predicted, target) -> scalar`` of pixels (B, S, P).
         mask_ratio: Share of the sequence that is hidden, in 0..1 (exclusive).
         spec: Sizes of the backbone.
 
@@ -55,8 +56,11 @@ class RestorationHead(nn.Module):
         """Returns ``loss`` of restoring ``batch['images']`` with the captions' text tokens."""
         images = batch['images']
         order = self.draw_noise(len(images), images.device).argsort(dim=1)
-        predicted, restore = self.restore(images, feats.text_tokens, order, backbone)
-        return dict(loss=self.loss(predicted, self.to_patches(images), restore >= self.num_kept))
+        scored = order[:, self.num_kept :]
+        predicted, _ = self.restore(images, feats.text_tokens, order, backbone, scored)
+        target = self.to_patches(images)
+        target = target.gather(1, scored[..., None].expand(-1, -1, target.shape[-1]))
+        return dict(loss=self.loss(predicted, target))
 
     def draw_noise(self, batch_size: int, device: torch.device) -> Tensor:
         """Uniform noise (B, N); the patches with the lowest stay visible."""
@@ -64,22 +68,28 @@ class RestorationHead(nn.Module):
         return torch.rand(batch_size, rows * columns, device=device)
 
     def restore(
-        self, images: Tensor, text_tokens: Tensor, order: Tensor, backbone: nn.Module
+        self,
+        images: Tensor,
+        text_tokens: Tensor,
+        order: Tensor,
+        backbone: nn.Module,
+        wanted: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Predicts all patches from the first visible ones of ``order`` and the caption.
+        """Predicts patches from the first visible ones of ``order`` and the caption.
 
         Args:
             images: Normalised images (B, 3, H, W).
             text_tokens: Text tokens (B, L, D) that guide the restoration.
             order: Permutation (B, N) of patch indices; the first ``num_kept - 1`` are visible.
             backbone: Encodes the visible grey patches.
+            wanted: Indices (B, S) of the patches to predict; None for all N.
 
         Returns:
-            Predicted pixels (B, N, P) and the rank (B, N) of each patch in ``order``.
+            Predicted pixels (B, S, P) and the rank (B, N) of each patch in ``order``.
         """
         visible = backbone.encode_image(to_grey(images), keep=order[:, : self.num_kept - 1])
         rank = order.argsort(dim=1)
-        return self.neck(visible, text_tokens, rank), rank
+        return self.neck(visible, text_tokens, rank, wanted), rank
 
     def to_patches(self, images: Tensor) -> Tensor:
         """Cuts images (B, 3, H, W) into patches (B, N, P), pixels row by row, channels last.

@@ -1,8 +1,25 @@
 """Losses: tensors in, scalar out."""
 
+from .citc import CITCLoss
+from .cmpm import CMPMLoss
 from .info_nce import InfoNCELoss
+from .nitc import NITCLoss
 from .pixel import MaskedPixelLoss
+from .ritc import RITCLoss
 from .sdm import SDMLoss
+from .simclr import SimCLRLoss
+from .tal import TripletAlignmentLoss
 from .triplet import HardestTripletLoss
 
-__all__ = ['HardestTripletLoss', 'InfoNCELoss', 'MaskedPixelLoss', 'SDMLoss']
+__all__ = [
+    'CITCLoss',
+    'CMPMLoss',
+    'HardestTripletLoss',
+    'InfoNCELoss',
+    'MaskedPixelLoss',
+    'NITCLoss',
+    'RITCLoss',
+    'SDMLoss',
+    'SimCLRLoss',
+    'TripletAlignmentLoss',
+]

@@ -1,28 +1,39 @@
-"""Contrastive loss of CLIP, aware of identities."""
+"""Contrastive loss of CLIP, by pairs or aware of identities."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.models.losses.similarity import checked_temperature, cosines, same_identity
 from sen_toolbox.registry import LOSSES
+
+POSITIVES = ('identity', 'pair')
 
 
 @LOSSES.register_module()
 class InfoNCELoss(nn.Module):
     r"""Cross-entropy of each row and column of the similarity matrix against the true matches.
 
-    CLIP, arXiv:2103.00020, figure 3. The target is uniform over all samples of the same identity
-    (CLIP's one-hot target where identities are distinct), since two pictures of one person are no
-    negatives of each other; the loss is the mean of both directions.
+    CLIP, arXiv:2103.00020, figure 3; the loss is the mean of both directions. With
+    ``positives='pair'`` the target is CLIP's, and at temperature 0.02 the loss is the ITC of the
+    IRRA and SEN releases.
 
     Args:
         temperature: Divides the cosines, above 0. CLIP's learnt value is 0.01, its initial 0.07.
+        positives: 'identity' spreads the target over all samples of the same identity, since two
+            pictures of one person are no negatives of each other; 'pair' leaves it on the paired
+            sample. Where identities are distinct both are the same.
+
+    Raises:
+        ValueError: If the temperature is not above 0 or ``positives`` is neither.
     """
 
-    def __init__(self, *, temperature: float) -> None:
+    def __init__(self, *, temperature: float, positives: str = 'identity') -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f'temperature must be above 0, got {temperature}')
-        self.temperature = temperature
+        if positives not in POSITIVES:
+            raise ValueError(f'positives is one of {POSITIVES}, got {positives!r}')
+        self.temperature = checked_temperature(temperature)
+        self.positives = positives
 
     def forward(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
         """Returns a scalar.
@@ -32,7 +43,9 @@ class InfoNCELoss(nn.Module):
             text: Text embeddings (B, D), of any length.
             pids: Identities (B,) of the pairs.
         """
-        logits = F.normalize(text, dim=1) @ F.normalize(image, dim=1).t() / self.temperature
-        same = (pids[:, None] == pids[None, :]).to(logits.dtype)
-        target = same / same.sum(dim=1, keepdim=True)
+        logits = cosines(image, text) / self.temperature
+        if self.positives == 'pair':
+            target = torch.eye(len(pids), dtype=logits.dtype, device=logits.device)
+        else:
+            target = F.normalize(same_identity(pids).to(logits.dtype), p=1, dim=1)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2

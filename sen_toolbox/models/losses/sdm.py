@@ -1,9 +1,14 @@
 """Similarity distribution matching."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.models.losses.similarity import (
+    checked_temperature,
+    cosines,
+    kl_divergence,
+    same_identity,
+)
 from sen_toolbox.registry import LOSSES
 
 
@@ -25,9 +30,7 @@ class SDMLoss(nn.Module):
 
     def __init__(self, *, temperature: float = 0.02, epsilon: float = 1e-8) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f'temperature must be above 0, got {temperature}')
-        self.temperature = temperature
+        self.temperature = checked_temperature(temperature)
         self.epsilon = epsilon
 
     def forward(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
@@ -38,12 +41,7 @@ class SDMLoss(nn.Module):
             text: Text embeddings (B, D), of any length.
             pids: Identities (B,) of the pairs.
         """
-        logits = F.normalize(text, dim=1) @ F.normalize(image, dim=1).t() / self.temperature
-        same = (pids[:, None] == pids[None, :]).to(logits.dtype)
+        logits = cosines(image, text) / self.temperature
+        same = same_identity(pids).to(logits.dtype)
         log_true = torch.log(same / same.sum(dim=1, keepdim=True) + self.epsilon)
-        return _kl_divergence(logits, log_true) + _kl_divergence(logits.t(), log_true)
-
-
-def _kl_divergence(logits: Tensor, log_true: Tensor) -> Tensor:
-    log_predicted = F.log_softmax(logits, dim=1)
-    return (log_predicted.exp() * (log_predicted - log_true)).sum(dim=1).mean()
+        return kl_divergence(logits, log_true) + kl_divergence(logits.t(), log_true)

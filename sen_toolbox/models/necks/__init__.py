@@ -1,5 +1,7 @@
 """Modules that heads run on a backbone's tokens."""
 
+from .cross_modal import CrossModalEncoder
 from .restoration import TextGuidedDecoder
+from .token_selection import TokenSelection
 
-__all__ = ['TextGuidedDecoder']
+__all__ = ['CrossModalEncoder', 'TextGuidedDecoder', 'TokenSelection']

@@ -1,14 +1,14 @@
 """The decoder of SEN that paints hidden patches from the words of the caption."""
 
 import torch
-from open_clip.transformer import QuickGELU, Transformer
 from torch import Tensor, nn
 
+from sen_toolbox.models.blocks import attend
 from sen_toolbox.models.features import BackboneSpec
+from sen_toolbox.models.necks.attention import attention_layers
 from sen_toolbox.registry import NECKS
 
-# Width of an attention head in CLIP.
-HEAD_WIDTH = 64
+GUIDES = ('text', 'image')
 
 
 @NECKS.register_module()
@@ -22,15 +22,21 @@ class TextGuidedDecoder(nn.Module):
 
     Args:
         depth: Number of self-attention blocks.
+        guide: What the patches attend to: 'text', or 'image' for the visible tokens in its place,
+            so that the caption has no part in the restoration (an ablation; the forward pass that
+            VFE-TPS released restores from the image alone too).
         spec: Sizes of the backbone; the embedding width must be a multiple of 64.
+
+    Raises:
+        ValueError: If ``guide`` is neither, or the width does not fit.
     """
 
-    def __init__(self, *, depth: int, spec: BackboneSpec) -> None:
+    def __init__(self, *, depth: int, guide: str = 'text', spec: BackboneSpec) -> None:
         super().__init__()
+        if guide not in GUIDES:
+            raise ValueError(f'guide is one of {GUIDES}, got {guide!r}')
+        self.guide = guide
         width = spec.embed_dim
-        if width % HEAD_WIDTH:
-            raise ValueError(f'embed_dim must be a multiple of {HEAD_WIDTH}, got {width}')
-        heads = width // HEAD_WIDTH
         self.image_norm = nn.LayerNorm(width)
         self.text_norm = nn.LayerNorm(width)
         self.embed = nn.Linear(width, width)
@@ -38,44 +44,43 @@ class TextGuidedDecoder(nn.Module):
         position = sincos_position(width, spec.grid_size)
         self.register_buffer('position', position[None], persistent=False)
         self.query_norm = nn.LayerNorm(width)
-        self.cross_attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.cross_attention, self.transformer = attention_layers(width, depth)
         self.cross_norm = nn.LayerNorm(width)
-        self.transformer = Transformer(width, depth, heads, act_layer=QuickGELU)
         self.output_norm = nn.LayerNorm(width)
         self.predict = nn.Linear(width, spec.patch_size**2 * 3)
-        self._init_attention(width, depth)
 
-    def _init_attention(self, width: int, depth: int) -> None:
-        # Standard deviations of CLIP's text transformer, as the release applies them.
-        scale = width**-0.5
-        output_std = scale * (2 * depth) ** -0.5
-        for attention in [self.cross_attention, *(b.attn for b in self.transformer.resblocks)]:
-            nn.init.normal_(attention.in_proj_weight, std=scale)
-            nn.init.normal_(attention.out_proj.weight, std=output_std)
-        for block in self.transformer.resblocks:
-            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.mlp.c_proj.weight, std=output_std)
-
-    def forward(self, image_tokens: Tensor, text_tokens: Tensor, rank: Tensor) -> Tensor:
-        """Predicts the pixels of all patches.
+    def forward(
+        self,
+        image_tokens: Tensor,
+        text_tokens: Tensor,
+        rank: Tensor,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """Predicts the pixels of patches.
 
         Args:
             image_tokens: Class token and the K visible patches (B, 1 + K, D), in rank order.
-            text_tokens: Text tokens (B, L, D).
+            text_tokens: Text tokens (B, L, D); not read with ``guide='image'``.
             rank: Rank (B, N) of each patch; those below K are visible.
+            wanted: Indices (B, S) of the patches to predict, in this order; None for all N.
 
         Returns:
-            Pixels (B, N, 3 * patch_size ** 2).
+            Pixels (B, S, 3 * patch_size ** 2).
         """
         x = self.embed(self.image_norm(image_tokens))
         hidden = self.mask_token.expand(len(x), rank.shape[1] + 1 - x.shape[1], -1)
         patches = torch.cat([x[:, 1:], hidden.to(x.dtype)], dim=1)
         patches = patches.gather(1, rank[..., None].expand(-1, -1, x.shape[-1]))
         x = torch.cat([x[:, :1], patches], dim=1) + self.position
-        text = self.text_norm(text_tokens)
-        x = self.cross_attention(self.query_norm(x), text, text, need_weights=False)[0]
-        x = self.transformer(self.cross_norm(x))
-        return self.predict(self.output_norm(x))[:, 1:]
+        keys = self.text_norm(text_tokens if self.guide == 'text' else image_tokens)
+        x = self.cross_norm(attend(self.cross_attention, self.query_norm(x), keys))
+        *blocks, last = self.transformer.resblocks
+        for block in blocks:
+            x = block(x)
+        patches = x[:, 1:]
+        if wanted is not None:
+            patches = patches.gather(1, wanted[..., None].expand(-1, -1, x.shape[-1]))
+        return self.predict(self.output_norm(last(x, queries=patches)))
 
 
 def sincos_position(width: int, grid_size: tuple[int, int]) -> Tensor:

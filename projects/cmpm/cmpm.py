@@ -1,0 +1,83 @@
+"""Cross-modal projection matching (CMPM) and classification (CMPC), Zhang and Lu, ECCV 2018."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.registry import HEADS, LOSSES
+
+
+@LOSSES.register_module()
+class ProjectionMatchingLoss(nn.Module):
+    r"""KL divergence of projection probabilities from the true matching distribution.
+
+    An image :math:`x_i` is projected onto the unit texts :math:`\bar z_j`:
+    :math:`p_{ij} = \mathrm{softmax}_j(x_i^\top \bar z_j)`; :math:`q_{ij}` is uniform over the
+    samples of the same identity. The loss is
+    :math:`\frac1B \sum_{ij} p_{ij} \log\frac{p_{ij}}{q_{ij} + \epsilon}`, plus the same with image
+    and text exchanged. The length of an embedding counts: it is the inverse temperature. This is
+    the paper's loss; the toolbox's ``CMPMLoss`` is that of the IRRA release, whose :math:`q` is
+    divided by a square root.
+
+    Args:
+        epsilon: Added to :math:`q`; 1e-8 in the release.
+    """
+
+    def __init__(self, *, epsilon: float = 1e-8) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+
+    def forward(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
+        """Returns a scalar.
+
+        Args:
+            image: Image embeddings (B, D), not normalised.
+            text: Text embeddings (B, D), not normalised.
+            pids: Identities (B,) of the pairs.
+        """
+        same = (pids[:, None] == pids[None, :]).to(image.dtype)
+        log_true = torch.log(same / same.sum(dim=1, keepdim=True) + self.epsilon)
+        return _divergence(image, text, log_true) + _divergence(text, image, log_true)
+
+
+def _divergence(source: Tensor, target: Tensor, log_true: Tensor) -> Tensor:
+    log_predicted = F.log_softmax(source @ F.normalize(target, dim=1).t(), dim=1)
+    return (log_predicted.exp() * (log_predicted - log_true)).sum(dim=1).mean()
+
+
+@HEADS.register_module()
+class CMPCHead(nn.Module):
+    r"""Norm-softmax classification of each embedding projected onto its partner.
+
+    :math:`\hat x_i = (x_i^\top \bar z_i)\,\bar z_i` is classified with unit class weights
+    :math:`W` and no bias, and so is the text projected onto its image; the two cross-entropies are
+    added.
+
+    Args:
+        num_classes: Number of training identities.
+        spec: Sizes of the backbone.
+    """
+
+    def __init__(self, *, num_classes: int, spec: BackboneSpec) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.weight = nn.Parameter(torch.empty(num_classes, spec.embed_dim))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+        """Returns ``loss`` and the accuracies, in 0..1."""
+        pids, weight = batch['pids'], F.normalize(self.weight, dim=1)
+        image = F.linear(project(feats.image, feats.text), weight)
+        text = F.linear(project(feats.text, feats.image), weight)
+        return dict(
+            loss=F.cross_entropy(image, pids) + F.cross_entropy(text, pids),
+            image_acc=(image.argmax(dim=1) == pids).float().mean(),
+            text_acc=(text.argmax(dim=1) == pids).float().mean(),
+        )
+
+
+def project(source: Tensor, target: Tensor) -> Tensor:
+    """Vector projection of each row of ``source`` (B, D) onto that row of ``target``."""
+    target = F.normalize(target, dim=1)
+    return (source * target).sum(dim=1, keepdim=True) * target

@@ -1,0 +1,26 @@
+_base_ = [
+    '../../../configs/_base_/models/clip.py', '../../../configs/_base_/datasets/pedes.py',
+    '../../../configs/_base_/schedules/cosine_60e.py', '../../../configs/_base_/default_runtime.py'
+]
+custom_imports = dict(
+    imports=['sen_toolbox.checkpoint', 'projects.cmpm.backbone', 'projects.cmpm.cmpm'])
+image_size = (224, 224)
+batch_size = 16
+max_epochs = 50
+crop_padding = 0
+model = dict(
+    data_preprocessor=dict(  # as torchvision's weights expect
+        mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], erasing_prob=0.0),
+    backbone=dict(
+        _delete_=True,
+        type='ResNetLSTM',
+        depth=50,
+        image_size='$image_size',
+        context_length='$context_length',
+        pretrained='data/resnet50-0676ba61.pth'),  # torchvision's IMAGENET1K_V1
+    heads=dict(
+        cmpm=dict(type='MatchingHead', loss=dict(type='ProjectionMatchingLoss')),
+        cmpc=dict(type='CMPCHead', num_classes='$num_classes')),
+    loss_weights=dict(cmpm=1.0, cmpc=1.0))
+param_scheduler = []  # a constant rate
+optim_wrapper = dict(optimizer=dict(lr=2e-4, eps=1e-8), paramwise_cfg=dict(rules=[]))

@@ -1,0 +1,60 @@
+"""Finds the checkpoint that an interrupted run goes on from."""
+
+import logging
+import re
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
+
+NUMBERED = re.compile(r'(epoch|iter)_(\d+)\.pth')
+
+
+def find_newest_checkpoint(folder: str | Path) -> tuple[Path, dict] | None:
+    """Newest readable checkpoint of a work dir, and its ``meta``.
+
+    Looks at ``epoch_N.pth`` and ``iter_N.pth`` and orders them by the iteration that they hold.
+    The file ``last_checkpoint`` counts only where there are none, because it may be older than
+    they are or name another folder. An unreadable file is skipped with a warning.
+
+    Args:
+        folder: The work dir; need not exist.
+
+    Returns:
+        None if there is no checkpoint, readable or not.
+
+    Raises:
+        ValueError: If there are checkpoints and none is readable.
+    """
+    readable, broken = [], []
+    for group in _candidates(Path(folder)):
+        for path in group:
+            try:
+                meta = load_checkpoint_file(str(path), 'cpu')['meta']
+                readable.append(((meta['iter'], meta['epoch']), path, meta))
+                break
+            except (ValueError, KeyError) as error:
+                broken.append(path)
+                print_log(f'skips {path}: {error}', level=logging.WARNING)
+    if readable:
+        return max(readable, key=lambda found: found[0])[1:]
+    if broken:
+        raise ValueError(
+            f'none of the checkpoints in {folder} is readable '
+            f'({", ".join(path.name for path in broken)}): delete them to start over'
+        )
+    return None
+
+
+def _candidates(folder: Path) -> list[list[Path]]:
+    # Newest first in each group; the numbers of different groups do not compare.
+    groups: dict[str, list[tuple[int, Path]]] = {}
+    for path in folder.glob('*.pth'):
+        if match := NUMBERED.fullmatch(path.name):
+            groups.setdefault(match[1], []).append((int(match[2]), path))
+    if groups:
+        return [[path for _, path in sorted(group, reverse=True)] for group in groups.values()]
+    pointer = folder / 'last_checkpoint'
+    named = pointer.read_text(encoding='utf-8').strip() if pointer.is_file() else ''
+    return [[Path(named)]] if named and Path(named).is_file() else []

@@ -1,0 +1,96 @@
+"""Names of the official RDE checkpoints, to ours and back."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+# Official prefix, our prefix.
+RDE_TABLE = (
+    ('base_model.', 'backbone.'),
+    *(
+        (f'{theirs}.{layer}.', f'heads.tse.{ours}.{name}.')
+        for theirs, ours, skip in (
+            ('visul_emb_layer', 'image_neck', 'fc'),
+            ('texual_emb_layer', 'text_neck', 'linear'),
+        )
+        for layer, name in (
+            (skip, 'skip'),
+            ('mlp.layers.0', 'hidden'),
+            ('mlp.bns.0', 'norm'),
+            ('mlp.layers.1', 'output'),
+        )
+    ),
+)
+# Saved by the release and never used by its forward pass.
+RDE_UNUSED = (
+    'visul_emb_layer.linear.',
+    'visul_emb_layer.mlp.bns.1.',
+    'texual_emb_layer.mlp.bns.1.',
+)
+LAYERS = ('visul_emb_layer.mlp.', 'texual_emb_layer.mlp.')
+
+
+def rde_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the tensors of an official RDE checkpoint, in float32.
+
+    The bias before a batch norm, which we have not, goes into the norm's running mean.
+
+    Args:
+        state: The ``model`` entry of the checkpoint; a ``module.`` prefix is dropped.
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    state = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in state.items()
+        if not key.startswith(RDE_UNUSED)
+    }
+    for prefix in LAYERS:
+        mean = f'{prefix}bns.0.running_mean'
+        if mean in state:
+            state[mean] = state[mean] - state.pop(f'{prefix}layers.0.bias')
+    return _renamed(state, RDE_TABLE)
+
+
+def rde_to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inverse of :func:`rde_from_official`.
+
+    The modules that the release holds without using them are filled with zeros (norms: as new).
+
+    Args:
+        state: State dict of an RDE of this toolbox.
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    official = _renamed(state, tuple((ours, theirs) for theirs, ours in RDE_TABLE))
+    for prefix in LAYERS:
+        hidden = official[f'{prefix}bns.0.running_mean']
+        output = official[f'{prefix}layers.1.bias']
+        official[f'{prefix}layers.0.bias'] = torch.zeros_like(hidden)
+        for name, fill in (('weight', 1), ('bias', 0), ('running_mean', 0), ('running_var', 1)):
+            official[f'{prefix}bns.1.{name}'] = torch.full_like(output, fill)
+        official[f'{prefix}bns.1.num_batches_tracked'] = torch.tensor(0)
+    for name in ('weight', 'bias'):
+        skip = official[f'visul_emb_layer.fc.{name}']
+        official[f'visul_emb_layer.linear.{name}'] = torch.zeros_like(skip)
+    return official
+
+
+def _renamed(state: Mapping[str, Tensor], table: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
+    renamed, unknown = {}, []
+    for key, value in state.items():
+        match = next(((a, b) for a, b in table if key.startswith(a)), None)
+        if match is None:
+            unknown.append(key)
+        else:
+            renamed[match[1] + key.removeprefix(match[0])] = value
+    if unknown:
+        raise ValueError(
+            f'{len(unknown)} keys have no place in the RDE layout, the first are {unknown[:8]}; '
+            f'is this a checkpoint of another method?'
+        )
+    return renamed

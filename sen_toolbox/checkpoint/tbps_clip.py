@@ -1,0 +1,28 @@
+"""Names of the official TBPS-CLIP checkpoints, to ours."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from sen_toolbox.checkpoint.official import _from_official
+
+# Official prefix, our prefix.
+TBPS_CLIP_TABLE = (
+    ('visual.', 'backbone.visual.'),
+    ('encode_text.', 'backbone.'),
+    ('logit_scale', 'heads.contrast.logit_scale'),
+    ('simclr_mlp.', 'heads.self_supervision.projection.'),
+)
+
+
+def tbps_clip_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the tensors of an official TBPS-CLIP checkpoint, in float32.
+
+    Args:
+        state: The ``model`` entry of the checkpoint; a ``module.`` prefix is dropped. The
+            simplified TBPS-CLIP has no ``simclr_mlp``, and nothing takes its place.
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    return _from_official(state, TBPS_CLIP_TABLE)

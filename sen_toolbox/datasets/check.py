@@ -1,0 +1,495 @@
+"""Checks the copy of a data set on disk against what was published and against common faults."""
+
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from prettytable import PrettyTable
+
+from .custom import CaptionedImages
+from .pedes import (
+    CUHKPEDES,
+    ICFGPEDES,
+    SPLITS,
+    PedesDataset,
+    RSTPReid,
+    SyntheticPedes,
+    UFine6926,
+    missing_files,
+)
+from .synthetic.write import PARAMETERS
+from .transforms import LoadImage
+
+# Brackets, operators and calls, which a sentence about a person does not have.
+CODE = re.compile(r'[\[\]{}=\\_<>|`]|\b(?:print|range|len|str|int)\(|\b(?:self|np|os)\.\w')
+# Chinese, Japanese and Korean with their punctuation and full-width forms.
+CJK = re.compile('[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]')
+
+
+class Counts(NamedTuple):
+    """Identities, images and captions of a split."""
+
+    ids: int
+    images: int
+    captions: int
+
+    def __str__(self) -> str:
+        return f'{self.ids:,} ids, {self.images:,} images, {self.captions:,} captions'
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is known of a data set.
+
+    Args:
+        name: Its published name.
+        dataset: The class that reads it.
+        published: Counts of each split; under ``all`` those of the whole set, where no others are
+            known. Empty for sets without published counts.
+        superseded: Counts of a release that was withdrawn.
+        captions_per_image: The usual number; None where any is usual.
+        hints: What is known of this set, by kind of finding.
+    """
+
+    name: str
+    dataset: type[PedesDataset]
+    published: Mapping[str, Counts] = field(default_factory=dict)
+    superseded: Mapping[str, Counts] = field(default_factory=dict)
+    captions_per_image: int | None = None
+    hints: Mapping[str, str] = field(default_factory=dict)
+
+
+# By the dataset_type of a config. Counts: the papers of the sets and of IRRA.
+# RSTPReid's first release: its repository, issue 2.
+LAYOUTS = {
+    'CUHKPEDES': Layout(
+        name='CUHK-PEDES',
+        dataset=CUHKPEDES,
+        published={
+            'train': Counts(11003, 34054, 68126),
+            'val': Counts(1000, 3078, 6158),
+            'test': Counts(1000, 3074, 6156),
+        },
+        captions_per_image=2,
+        hints={
+            'missing folders': 'Some archives lack CUHK01, CUHK03, Market, test_query or '
+            'train_query: ask the authors for the complete one.',
+            'single images': 'CUHK-PEDES was published with 4 such persons.',
+            'more captions': 'CUHK-PEDES was published with 9 such images.',
+        },
+    ),
+    'ICFGPEDES': Layout(
+        name='ICFG-PEDES',
+        dataset=ICFGPEDES,
+        published={'train': Counts(3102, 34674, 34674), 'test': Counts(1000, 19848, 19848)},
+        captions_per_image=1,
+        hints={
+            'missing folders': 'The folders train and test come from MSMT17 and hold images of '
+            'both splits: unpack both.'
+        },
+    ),
+    'RSTPReid': Layout(
+        name='RSTPReid',
+        dataset=RSTPReid,
+        published={
+            'train': Counts(3701, 18505, 37010),
+            'val': Counts(200, 1000, 2000),
+            'test': Counts(200, 1000, 2000),
+        },
+        superseded={
+            'train': Counts(3901, 19505, 39010),
+            'val': Counts(100, 500, 1000),
+            'test': Counts(100, 500, 1000),
+        },
+        captions_per_image=2,
+        hints={
+            'shared captions': 'RSTPReid was published with them.',
+            'foreign characters': 'RSTPReid was published with them.',
+            'code': 'RSTPReid was published with them.',
+        },
+    ),
+    'UFine6926': Layout(
+        name='UFine6926',
+        dataset=UFine6926,
+        published={'all': Counts(6926, 26206, 52412)},
+        captions_per_image=2,
+    ),
+    'CaptionedImages': Layout(name='CaptionedImages', dataset=CaptionedImages),
+    'SyntheticPedes': Layout(name='SyntheticPedes', dataset=SyntheticPedes),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a data set has and should not, or that its user should know.
+
+    Args:
+        kind: What was found, in a few words.
+        places: Where; never empty.
+        advice: What to do.
+        is_fault: False for what may stay as it is.
+    """
+
+    kind: str
+    places: Sequence[str]
+    advice: str
+    is_fault: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """Result of a check; ``counts`` by split, and ``all``."""
+
+    layout: Layout
+    annotations: str
+    counts: Mapping[str, Counts]
+    findings: Sequence[Finding]
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether anything has to be repaired."""
+        return any(finding.is_fault for finding in self.findings)
+
+    def to_dict(self) -> dict:
+        """Everything, ready for JSON."""
+        return {
+            'name': self.layout.name,
+            'annotations': self.annotations,
+            'counts': {split: counts._asdict() for split, counts in self.counts.items()},
+            'published': {
+                split: counts._asdict() for split, counts in self.layout.published.items()
+            },
+            'has_faults': self.has_faults,
+            'findings': [
+                {**asdict(finding), 'places': list(finding.places)} for finding in self.findings
+            ],
+        }
+
+    def to_text(self, max_places: int = 3) -> str:
+        """A table of counts, then each finding with its first places and the advice."""
+        table = PrettyTable(['split', 'ids', 'images', 'captions', 'published'])
+        table.align = 'r'
+        table.align['split'] = 'l'
+        for split, counts in self.counts.items():
+            published = self.layout.published.get(split)
+            table.add_row([
+                split,
+                *(f'{number:,}' for number in counts),
+                ' / '.join(f'{number:,}' for number in published) if published else '-',
+            ])  # fmt: skip
+        lines = [f'{self.layout.name}: {self.annotations}']
+        if self.counts:
+            lines.append(table.get_string())
+        for finding in self.findings:
+            shown = '; '.join(_clipped(place) for place in finding.places[:max_places])
+            more = '; ...' if len(finding.places) > max_places else ''
+            word = 'FAULT' if finding.is_fault else 'note'
+            lines.append(f'{word}: {finding.kind} ({len(finding.places)}): {shown}{more}')
+            lines.append(f'  {finding.advice}')
+        faults = sum(finding.is_fault for finding in self.findings)
+        lines.append(f'kinds of faults: {faults}' if faults else 'no faults')
+        return '\n'.join(lines)
+
+
+def recognise(root: str | Path) -> Layout | None:
+    """The layout of a folder by its annotation file; None if it has none that is known."""
+    root = Path(root)
+    if (root / PARAMETERS).is_file():
+        return LAYOUTS['SyntheticPedes']
+    for layout in LAYOUTS.values():
+        if any((root / name).is_file() for name in layout.dataset.ANNOTATION_FILES):
+            return layout
+    return LAYOUTS['CUHKPEDES'] if (root / 'caption_all.json').is_file() else None
+
+
+def check_dataset(
+    root: str | Path,
+    layout: Layout,
+    *,
+    workers: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Runs every check.
+
+    Args:
+        root: Folder of the data set.
+        layout: What it should be, from :func:`recognise` or ``LAYOUTS``.
+        workers: Threads that decode images; 0 decodes none.
+        progress: Called with the number of decoded images and of all.
+
+    Raises:
+        FileNotFoundError: If the folder has no annotation file of this layout.
+    """
+    reader = layout.dataset(data_root=root, split='train', lazy_init=True)
+    try:
+        path = reader.annotation_path()
+    except FileNotFoundError:
+        path = Path(root) / 'caption_all.json'
+        if not path.is_file():
+            raise
+        return Report(layout, str(path), {}, [_no_splits(path, layout)])
+    try:
+        raw_records = reader.raw_records(path)
+    except ValueError as error:
+        advice = 'Copy the file again, or repair the place named.'
+        return Report(layout, str(path), {}, [Finding('annotations', [str(error)], advice, True)])
+    if raw_records and not any('split' in raw for raw, _ in raw_records if isinstance(raw, dict)):
+        return Report(layout, str(path), {}, [_no_splits(path, layout)])
+    records, damaged = [], []
+    for raw, where in raw_records:
+        try:
+            split, record = reader.parse(raw, where)
+        except ValueError as error:
+            damaged.append(str(error))
+        else:
+            records.append({**record, 'split': split})
+    findings = []
+    if damaged:
+        advice = 'Training refuses the whole file: repair or remove these records.'
+        findings.append(Finding('damaged records', damaged, advice, True))
+    counts = count_records(records)
+    findings += check_counts(counts, layout)
+    findings += check_images(records, root, layout, workers=workers, progress=progress)
+    findings += check_persons(records, layout)
+    findings += check_captions(records, layout)
+    return Report(layout, str(path), counts, findings)
+
+
+def _no_splits(path: Path, layout: Layout) -> Finding:
+    names = ' or '.join(layout.dataset.ANNOTATION_FILES)
+    advice = (
+        f'caption_all.json lists captions without their splits and cannot replace {names}, even '
+        f'under that name: ask for {names}, or take it from the repository of the data set.'
+    )
+    return Finding('no splits', [str(path)], advice, True)
+
+
+def count_records(records: Iterable[Mapping]) -> dict[str, Counts]:
+    """Counts of each split that has records, in the usual order, and of ``all``."""
+    by_split = defaultdict(list)
+    for record in records:
+        by_split[record['split']].append(record)
+        by_split['all'].append(record)
+    return {
+        split: Counts(
+            ids=len({record['pid'] for record in by_split[split]}),
+            images=len(by_split[split]),
+            captions=sum(len(record['captions']) for record in by_split[split]),
+        )
+        for split in (*SPLITS, 'all')
+        if split in by_split
+    }
+
+
+def check_counts(counts: Mapping[str, Counts], layout: Layout) -> list[Finding]:
+    """Compares counts with the published ones; a withdrawn release is recognised by its counts."""
+    splits = [split for split in counts if split != 'all']
+    if layout.superseded and layout.superseded == {split: counts[split] for split in splits}:
+        advice = (
+            f'This is an early release of {layout.name} with wrong splits, which its authors '
+            'replaced: download the annotations again; results do not compare.'
+        )
+        places = [f'{split}: {counts[split]}' for split in splits]
+        return [Finding('withdrawn release', places, advice, True)]
+    compared = list(layout.published)
+    if compared and 'all' not in compared:
+        compared += [split for split in splits if split not in compared]
+    none = Counts(0, 0, 0)
+    places = [
+        f'{split}: {counts.get(split, none)}; published {layout.published.get(split, none)}'
+        for split in compared
+        if counts.get(split, none) != layout.published.get(split, none)
+    ]
+    advice = (
+        'Another release, a changed or an incomplete file: download the annotations again, or say '
+        'with your results that the data differ.'
+    )
+    return [Finding('counts', places, advice, True)] if places else []
+
+
+def check_images(
+    records: Sequence[Mapping],
+    root: str | Path,
+    layout: Layout,
+    *,
+    workers: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Finding]:
+    """Finds folders and images that are missing, and decodes all others."""
+    paths = list(dict.fromkeys(record['img_path'] for record in records))
+    missing = missing_files(paths)
+    folders = Counter(os.path.dirname(path) for path in missing)
+    absent = {folder for folder in folders if not os.path.isdir(folder)}
+    gone = set(missing)
+    unreadable = unreadable_images(
+        [path for path in paths if path not in gone], workers=workers, progress=progress
+    )
+    places = f'below {os.path.join(root, layout.dataset.IMAGE_FOLDER)}'
+    return _findings(
+        layout,
+        (
+            'missing folders',
+            [f'{folder} ({folders[folder]:,} images)' for folder in sorted(absent)],
+            f'Unpack them {places}, with the paths that the annotations have.',
+            True,
+        ),
+        (
+            'missing images',
+            [path for path in missing if os.path.dirname(path) not in absent],
+            f'Unpack the archive {places} again.',
+            True,
+        ),
+        ('unreadable images', unreadable, 'Copy these files again from the archive.', True),
+    )
+
+
+def unreadable_images(
+    paths: Sequence[str],
+    *,
+    workers: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Decodes images as training does and returns what went wrong, one text for each.
+
+    Args:
+        paths: Image files.
+        workers: Threads; Pillow lets them run side by side. 0 decodes nothing.
+        progress: Called with the number of decoded images and of all.
+    """
+    if workers < 1:
+        return []
+    errors = []
+    with ThreadPoolExecutor(workers) as pool:
+        for done, error in enumerate(pool.map(_decoding_error, paths), start=1):
+            if error:
+                errors.append(error)
+            if progress is not None:
+                progress(done, len(paths))
+    return errors
+
+
+def _decoding_error(path: str) -> str:
+    try:
+        LoadImage().transform({'img_path': path})
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ''
+
+
+def check_persons(records: Sequence[Mapping], layout: Layout) -> list[Finding]:
+    """Finds persons with one image, in several splits, and images of several persons."""
+    images, splits, persons = defaultdict(set), defaultdict(set), defaultdict(set)
+    for record in records:
+        images[record['pid']].add(record['img_path'])
+        splits[record['pid']].add(record['split'])
+        persons[record['img_path']].add(record['pid'])
+    return _findings(
+        layout,
+        (
+            'image of several persons',
+            [f'{path}: ids {_listed(pids)}' for path, pids in persons.items() if len(pids) > 1],
+            'An image shows one person here: remove the wrong records.',
+            True,
+        ),
+        (
+            'persons in several splits',
+            [
+                f'id {pid}: {", ".join(sorted(found))}'
+                for pid, found in splits.items()
+                if len(found) > 1
+            ],
+            'Who is trained on must not be searched for, unless the splits number persons anew.',
+            False,
+        ),
+        (
+            'single images',
+            [f'id {pid}: {", ".join(paths)}' for pid, paths in images.items() if len(paths) == 1],
+            'Nothing to do: such a person is one query and one image.',
+            False,
+        ),
+    )
+
+
+def check_captions(records: Sequence[Mapping], layout: Layout) -> list[Finding]:
+    """Finds captions that are empty, no English, code, shared by persons or too many."""
+    persons = defaultdict(set)
+    empty, foreign, code, many = [], [], [], []
+    for record in records:
+        path, captions = record['img_path'], record['captions']
+        if layout.captions_per_image and len(captions) > layout.captions_per_image:
+            many.append(f'{path}: {len(captions)} captions')
+        if not any(caption.strip() for caption in captions):
+            empty.append(f'{path}: no caption')
+        elif not all(caption.strip() for caption in captions):
+            empty.append(f'{path}: an empty caption')
+        for caption in captions:
+            if characters := foreign_characters(caption):
+                foreign.append(f'{path}: {characters}')
+            if CODE.search(caption):
+                code.append(f'{path}: {caption!r}')
+            if caption.strip():
+                persons[' '.join(caption.casefold().split())].add(record['pid'])
+    shared = [
+        f'{caption!r}: ids {_listed(pids)}' for caption, pids in persons.items() if len(pids) > 1
+    ]
+    keep = 'Keep them in a published set, so that results compare; correct your own.'
+    return _findings(
+        layout,
+        (
+            'empty captions',
+            empty,
+            'They are left out, and an image without any caption too: write one.',
+            False,
+        ),
+        ('foreign characters', foreign, f'CLIP knows English only. {keep}', False),
+        ('code', code, keep, False),
+        (
+            'shared captions',
+            shared,
+            f'Only one of the persons counts as right for such a query. {keep}',
+            False,
+        ),
+        ('more captions', many, 'All of them are used, as the releases do.', False),
+    )
+
+
+def foreign_characters(text: str) -> str:
+    """The characters of a text that are letters of no Latin alphabet, or Chinese punctuation.
+
+    >>> foreign_characters('a caf\u00e9 \u2013 \u201cchic\u201d \U0001f534')
+    ''
+    >>> foreign_characters('red\uff0ccoat') == '\uff0c'
+    True
+    """
+    return ''.join(
+        char
+        for char in text
+        if not char.isascii()
+        and (
+            CJK.match(char)
+            or (char.isalpha() and not unicodedata.name(char, '').startswith('LATIN'))
+        )
+    )
+
+
+def _clipped(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else f'{text[: length // 2]} ... {text[-length // 2 :]}'
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ', '.join(map(str, sorted(numbers)))
+
+
+def _findings(layout: Layout, *rows: tuple[str, Sequence[str], str, bool]) -> list[Finding]:
+    """Those with places; what is known of the data set follows the advice."""
+    return [
+        Finding(kind, places, ' '.join(filter(None, (advice, layout.hints.get(kind)))), is_fault)
+        for kind, places, advice, is_fault in rows
+        if places
+    ]

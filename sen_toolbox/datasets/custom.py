@@ -1,0 +1,167 @@
+"""Your own images and captions, from one CSV or JSON file."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sen_toolbox.registry import DATASETS
+
+from .pedes import SPLITS, PedesDataset, read_json_list
+
+COLUMNS = ('image', 'caption', 'identity', 'split')
+# '007' and '7' are two identities, hence no numbers; 18 digits fit an int64 tensor.
+WHOLE_NUMBER = re.compile('0|[1-9][0-9]{0,17}')
+
+
+@DATASETS.register_module()
+class CaptionedImages(PedesDataset):
+    """Your own images: ``annotations.csv`` or, where there is none, ``annotations.json``.
+
+    The CSV file is UTF-8, comma-separated, and its first line names the columns, in any order;
+    further columns are ignored. One line is one caption, so an image with two captions takes two::
+
+        image,caption,identity,split
+        shots/0001.jpg,"A man in a red coat, with a bag.",alice,train
+        shots/0001.jpg,He wears a long red coat.,alice,train
+
+    The JSON file is a list of objects with the same keys, or ``captions``, a list of texts, instead
+    of ``caption``.
+
+    - ``image``: path below ``data_root``, or an absolute one.
+    - ``identity``: text or a whole number; the same one means the same person. Whole numbers are
+      kept as person ids. If any identity is other text, all are numbered in the order of the text.
+    - ``split``: ``train``, ``val`` or ``test``. It is required: nothing here divides persons
+      among splits, since nobody who is trained on may be searched for.
+
+    Args:
+        **kwargs: Those of ``PedesDataset``.
+
+    Raises:
+        FileNotFoundError: If the folder, the file or images of the split are missing.
+        ValueError: If the file lacks a column or a line is damaged; names the line.
+    """
+
+    ANNOTATION_FILES = ('annotations.csv', 'annotations.json')
+    IMAGE_FOLDER = ''
+
+    def raw_records(self, path: Path) -> list[tuple[Any, str]]:
+        """Returns one record for each image, in the keys of the published sets.
+
+        Raises:
+            ValueError: If the file or a line is damaged, or lines contradict each other.
+        """
+        read = _read_csv if path.suffix == '.csv' else _read_json
+        images: dict[str, tuple[dict, str]] = {}
+        for row, where in read(path):
+            first, place = images.setdefault(row['image'], ({**row, 'captions': []}, where))
+            for key in ('identity', 'split'):
+                if row[key] != first[key]:
+                    raise ValueError(
+                        f'{where} gives the image {row["image"]!r} the {key} {row[key]!r}, but '
+                        f'{place} gives it {first[key]!r}'
+                    )
+            first['captions'] += row['captions']
+        numbers = _identity_numbers({row['identity'] for row, _ in images.values()})
+        return [
+            (
+                {
+                    'file_path': row['image'],
+                    'id': numbers[row['identity']],
+                    'split': row['split'],
+                    'captions': row['captions'],
+                },
+                where,
+            )
+            for row, where in images.values()
+        ]
+
+
+def _read_csv(path: Path) -> Iterator[tuple[dict, str]]:
+    try:
+        # Excel begins UTF-8 files with a mark, which utf-8-sig removes.
+        text = path.read_bytes().decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is not UTF-8 text at byte {error.start}: save it as "CSV UTF-8"'
+        ) from error
+    # Without `strict` a quote that is never closed swallows the rest of the file.
+    reader = csv.reader(io.StringIO(text, newline=''), strict=True)
+    lines = []
+    try:
+        for cells in reader:
+            lines.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise ValueError(
+            f'{path}: line {reader.line_num} is not valid CSV ({error}): close every double quote '
+            'and write "" for one inside a caption'
+        ) from error
+    header = [name.strip() for name in lines[0][1]] if lines else []
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        hint = '; separate columns by commas' if len(header) == 1 else ''
+        raise ValueError(
+            f'{path} lacks the columns {", ".join(missing)}; its first line is '
+            f'{",".join(header)!r}{hint}'
+        )
+    for number, cells in lines[1:]:
+        where = f'{path}: line {number}'
+        if not any(cells):
+            continue
+        if len(cells) != len(header):
+            raise ValueError(
+                f'{where} has {len(cells)} cells, the first line {len(header)}: put double quotes '
+                'around captions with commas'
+            )
+        yield _checked(dict(zip(header, cells, strict=True)), where), where
+
+
+def _read_json(path: Path) -> Iterator[tuple[dict, str]]:
+    for index, row in enumerate(read_json_list(path)):
+        where = f'{path}: record {index}'
+        if not isinstance(row, dict):
+            raise ValueError(f'{where} is a {type(row).__name__}, expected a JSON object')
+        missing = [key for key in ('image', 'identity', 'split') if key not in row]
+        if ('caption' in row) == ('captions' in row):
+            missing.append('either caption or captions')
+        if missing:
+            raise ValueError(f'{where} lacks {", ".join(missing)}; it has {", ".join(row)}')
+        yield _checked(row, where), where
+
+
+def _checked(row: dict, where: str) -> dict:
+    """A row with stripped text, and its captions as a list."""
+    captions = [row['caption']] if 'caption' in row else row['captions']
+    identity = row['identity']
+    if isinstance(identity, int) and not isinstance(identity, bool):
+        identity = str(identity)
+    checked = {'image': row['image'], 'identity': identity, 'split': row['split']}
+    for key, value in checked.items():
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f'{where} has the {key} {row[key]!r}, expected text')
+        checked[key] = value.strip()
+    if checked['split'] not in SPLITS:
+        raise ValueError(
+            f'{where} has the unknown split {row["split"]!r}, expected one of {", ".join(SPLITS)}'
+        )
+    if not isinstance(captions, list):
+        raise ValueError(f'{where} has captions {captions!r}, expected a list of texts')
+    for number, caption in enumerate(captions):
+        if not isinstance(caption, str):
+            raise ValueError(f'{where} has caption {number} {caption!r}, expected text')
+    return {**checked, 'captions': captions}
+
+
+def _identity_numbers(identities: set[str]) -> dict[str, int]:
+    """The number of each identity: its own where all are whole numbers, else its place in order.
+
+    >>> _identity_numbers({'7', '12'}) == {'7': 7, '12': 12}
+    True
+    >>> _identity_numbers({'7', 'bob', '12'}) == {'12': 0, '7': 1, 'bob': 2}
+    True
+    """
+    if all(WHOLE_NUMBER.fullmatch(identity) for identity in identities):
+        return {identity: int(identity) for identity in identities}
+    return {identity: number for number, identity in enumerate(sorted(identities))}

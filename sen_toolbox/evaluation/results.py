@@ -1,0 +1,164 @@
+"""Results in a file: which checkpoint, what selected it, on which split, by which versions."""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prettytable import PrettyTable
+
+REPOSITORY = Path(__file__).parents[2]
+SHOWN = ('t2i/R1', 't2i/R5', 't2i/R10', 't2i/mAP', 't2i/mINP', 'i2t/R1', 'i2t/mAP')
+
+
+def describe_checkpoint(path: str | Path, meta: Mapping[str, Any]) -> dict:
+    """Where a checkpoint comes from and what selected it.
+
+    A file named ``best_*`` was selected on the validation split of the config that it was trained
+    with, which MMEngine keeps as text in the checkpoint. The text is parsed, never executed.
+
+    Args:
+        path: The checkpoint.
+        meta: The checkpoint's ``meta``; may be empty.
+
+    Returns:
+        'path', 'sha256', 'epoch', 'seed', 'trained_on', and 'selected': 'val' or 'test' (as the
+        papers do) for the best epoch on that split, 'last', 'epoch' (neither) or 'unknown'; the
+        same in words is 'selection'.
+    """
+    path, config = Path(path), read_config_text(meta.get('cfg') or '')
+    selected, words = _selection(path.name, meta.get('epoch'), config)
+    return dict(
+        path=str(path),
+        sha256=_sha256(path),
+        epoch=meta.get('epoch'),
+        seed=meta.get('seed'),
+        trained_on=_split_of(config, 'train_dataloader'),
+        selected=selected,
+        selection=words,
+    )
+
+
+def describe_pretrained(name: str) -> dict:
+    """The same for weights that a backbone starts from and that were not trained further."""
+    words = 'pretrained weights, not trained further'
+    return dict(path=name, sha256=None, seed=None, selected='none', selection=words)
+
+
+def read_config_text(text: str) -> dict[str, Any]:
+    """The top-level values of a config as MMEngine writes it, without executing anything.
+
+    >>> read_config_text("max_epochs = 3\\nval = dict(split='val', size=(2, 1))")
+    {'max_epochs': 3, 'val': {'split': 'val', 'size': (2, 1)}}
+    """
+    try:
+        statements = ast.parse(text).body
+        return {line.targets[0].id: _literal(line.value) for line in statements}
+    except (SyntaxError, ValueError, AttributeError):
+        # Written by hand or by another program: nothing is known then.
+        return {}
+
+
+def results_record(config: str | Path, checkpoint: dict, evaluations: Sequence[dict]) -> dict:
+    """Everything that a number needs to be compared with another.
+
+    Args:
+        config: The config file.
+        checkpoint: As ``describe_checkpoint`` or ``describe_pretrained`` returns it.
+        evaluations: For each data set 'dataset', 'data_root', 'split', 'num_identities',
+            'num_images', 'num_captions' and 'metrics' (percent by '<direction>/<measure>').
+    """
+    packages = ('torch', 'mmengine', 'open_clip_torch')
+    return dict(
+        config=str(config),
+        checkpoint=checkpoint,
+        evaluations=list(evaluations),
+        versions={'python': platform.python_version()} | {name: version(name) for name in packages},
+        git=_git_commit(),
+        date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+    )
+
+
+def write_results(path: Path, record: dict) -> None:
+    """Writes a record as JSON; the file is complete or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.partial')
+    partial.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    os.replace(partial, path)
+
+
+def results_table(record: dict) -> str:
+    """One row for each data set, under a title that says what selected the checkpoint."""
+    checkpoint = record['checkpoint']
+    columns = [measure for measure in SHOWN if measure in record['evaluations'][0]['metrics']]
+    table = PrettyTable(['tested on', 'images', 'captions', *columns])
+    table.title = f'{Path(checkpoint["path"]).name}: {checkpoint["selection"]}'
+    for found in record['evaluations']:
+        values = [f'{found["metrics"][measure]:.2f}' for measure in columns]
+        tested = f'{found["dataset"]} {found["split"]}'
+        table.add_row([tested, found['num_images'], found['num_captions'], *values])
+    return table.get_string()
+
+
+def _selection(name: str, epoch: int | None, config: dict) -> tuple[str, str]:
+    if name.startswith('best_'):
+        split = _split_of(config, 'val_dataloader')
+        if split is None:
+            return 'unknown', 'best epoch, on a split that the checkpoint does not tell'
+        measure = config.get('default_hooks', {}).get('checkpoint', {}).get('save_best', 'score')
+        words = f'epoch with the highest {measure} on {split["dataset"]} {split["split"]}'
+        if split['split'] == 'test':
+            words += ', as the papers select'
+        return split['split'], words
+    last = (config.get('train_cfg') or {}).get('max_epochs')
+    if epoch is None or last is None:
+        return 'unknown', 'the checkpoint does not tell what selected it'
+    if epoch == last:
+        return 'last', f'last epoch ({epoch})'
+    return 'epoch', f'epoch {epoch} of {last}'
+
+
+def _split_of(config: dict, loader: str) -> dict[str, str] | None:
+    dataset = (config.get(loader) or {}).get('dataset')
+    if dataset is None:
+        return None
+    return dict(dataset=dataset['type'], data_root=dataset['data_root'], split=dataset['split'])
+
+
+def _literal(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call):
+        if getattr(node.func, 'id', None) != 'dict' or node.args:
+            raise ValueError(f'{ast.unparse(node)} is no value')
+        return {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.List):
+        return [_literal(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_literal(item) for item in node.elts)
+    if isinstance(node, ast.Dict):
+        keys = [ast.literal_eval(key) for key in node.keys]
+        return dict(zip(keys, map(_literal, node.values), strict=True))
+    return ast.literal_eval(node)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _git_commit() -> str | None:
+    # An installed copy may lie inside the repository of another project.
+    if not (REPOSITORY / '.git').exists():
+        return None
+    command = ['git', '-C', str(REPOSITORY), 'describe', '--always', '--dirty', '--abbrev=40']
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    return run.stdout.strip() or None

@@ -1,0 +1,122 @@
+"""Stops a run whose loss is not finite and keeps everything that is needed to see why."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import weights_to_cpu
+from torch import Tensor, nn
+
+from sen_toolbox.checkpoint.saving import AtomicLocalBackend
+from sen_toolbox.registry import HOOKS
+from sen_toolbox.seeding import STEP
+
+SHOWN_PIDS = 16
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Looks at the loss of every head in every step, before the weights are changed by it.
+
+    The flags are computed behind the forward pass and copied to the host without waiting; they are
+    awaited when the optimiser is about to step. By then the backward pass has been queued, so a
+    GPU has work left and does not idle. Processes share their flags (one small all-reduce a step)
+    and stop together, before any of them saves damaged weights.
+
+    ``WORK_DIR/nonfinite_iter_N_rank_R.pth`` holds tensors and plain values alone: the batch, the
+    weights as they were before the step, the seed of the step, the model's config.
+    ``tools/replay_step.py`` runs it.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Watches the model's losses and the optimiser's steps."""
+        self._flags: list[tuple[dict[str, Tensor], Tensor, torch.cuda.Event | None]] = []
+        self._place: tuple[Runner, int, dict] | None = None
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._handles = [
+            model.register_forward_hook(self._watch, with_kwargs=True),
+            runner.optim_wrapper.optimizer.register_step_pre_hook(self._before_step),
+        ]
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Keeps the batch until the next one."""
+        self._flags.clear()
+        self._place = runner, batch_idx, data_batch
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Checks steps that did not reach the optimiser: accumulated, or skipped in float16."""
+        self._check()
+
+    def after_train(self, runner: Runner) -> None:
+        """Stops watching."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _watch(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        if kwargs.get('mode') != 'loss' or not model.training or self._place is None:
+            return
+        # MMEngine's rule for what belongs to the objective.
+        losses = {k: v.detach() for k, v in output.items() if 'loss' in k}
+        bad = torch.stack([~value.isfinite().all() for value in losses.values()]).int()
+        if get_world_size() > 1:
+            dist.all_reduce(bad)
+        event = None
+        if bad.is_cuda:
+            host = torch.empty(bad.shape, dtype=bad.dtype, pin_memory=True)
+            bad = host.copy_(bad, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        self._flags.append((losses, bad, event))
+
+    def _before_step(self, *_: Any) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        flags, self._flags = self._flags, []
+        for losses, bad, event in flags:
+            if event is not None:
+                event.synchronize()
+            if bad.any():
+                self._stop(losses, [k for k, n in zip(losses, bad.tolist(), strict=True) if n])
+
+    def _stop(self, losses: dict[str, Tensor], bad: list[str]) -> None:
+        runner, batch_idx, batch = self._place
+        values = {name: float(value) for name, value in losses.items()}
+        path = Path(runner.work_dir) / f'nonfinite_iter_{runner.iter + 1}_rank_{get_rank()}.pth'
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        dtype = getattr(runner.optim_wrapper, 'dtype', None)
+        dump = dict(
+            losses=values,
+            epoch=runner.epoch + 1,
+            iteration=runner.iter + 1,
+            batch_in_epoch=batch_idx + 1,
+            rank=get_rank(),
+            world_size=get_world_size(),
+            seed=[runner.seed, STEP, runner.iter, get_rank()],
+            batch={key: value.cpu() for key, value in batch.items()},
+            model=runner.cfg.to_dict()['model'],
+            autocast=None if dtype is None else str(dtype).removeprefix('torch.'),
+            device=str(next(model.parameters()).device),
+            last_checkpoint=runner.message_hub.get_info('last_ckpt'),
+            state_dict=weights_to_cpu(model.state_dict()),
+        )
+        with io.BytesIO() as file:
+            torch.save(dump, file)
+            AtomicLocalBackend().put(file.getvalue(), path)
+        heads = ', '.join(f'{name.removesuffix(".loss")!r} ({values[name]})' for name in bad)
+        pids = sorted(set(batch['pids'].tolist()))
+        shown = ', '.join(map(str, pids[:SHOWN_PIDS]))
+        rest = f' and {len(pids) - SHOWN_PIDS} more' if len(pids) > SHOWN_PIDS else ''
+        raise FloatingPointError(
+            f'the loss of head {heads} is not finite on rank {get_rank()} or another, in iteration '
+            f'{runner.iter + 1} (epoch {runner.epoch + 1}, batch {batch_idx + 1}), identities '
+            f'{shown}{rest}; the weights are as before the step: python tools/replay_step.py {path}'
+        )

@@ -1,0 +1,52 @@
+"""Lets a number of the model grow during the first epochs."""
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from sen_toolbox.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RampHook(Hook):
+    """Raises a number of the model linearly from 0 to its configured value.
+
+    It depends on the iteration alone, so a resumed run continues it.
+
+    Args:
+        target: The number's dotted path in the model, e.g.
+            ``heads.contrast.losses.nitc.softness``.
+        epochs: Length of the rise, above 0; the first iteration after it has the full value.
+
+    Raises:
+        ValueError: If ``epochs`` is not above 0.
+    """
+
+    def __init__(self, *, target: str, epochs: float = 1) -> None:
+        if epochs <= 0:
+            raise ValueError(f'epochs must be above 0, got {epochs}')
+        self.target = target
+        self.epochs = epochs
+
+    def before_train(self, runner: Runner) -> None:
+        """Finds the number.
+
+        Raises:
+            KeyError: If the model has no such number.
+        """
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        path, _, self.name = self.target.rpartition('.')
+        try:
+            self.owner = model.get_submodule(path)
+            self.value = float(getattr(self.owner, self.name))
+        except (AttributeError, TypeError) as error:
+            raise KeyError(
+                f'RampHook: the model has no number {self.target!r} ({error})'
+            ) from error
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Sets the number for this iteration."""
+        done = runner.iter / (self.epochs * len(runner.train_dataloader))
+        setattr(self.owner, self.name, self.value * min(1.0, done))

@@ -1,0 +1,81 @@
+"""Masked language modelling with the image as context, the auxiliary task of IRRA."""
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sen_toolbox.models.blocks import QuickGELU
+from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.gather import global_sum
+from sen_toolbox.registry import HEADS, NECKS
+
+
+@HEADS.register_module()
+class MaskedWordHead(nn.Module):
+    """Predicts the words that the pipeline masked, from the other words and the image.
+
+    IRRA, arXiv:2303.12501, implicit relation reasoning. ``MaskWords`` masks the caption that all
+    heads see, so the text tokens at hand are those of the masked caption; the release encodes the
+    same ids twice.
+
+    The mean is over the masked words of all ranks. The vocabulary is scored at those words alone,
+    about four of 77 positions, which changes nothing.
+
+    Args:
+        neck: Config of the encoder ``(text_tokens, image_tokens) -> tokens (B, L, D)``; it has a
+            ``depth``, which the initial weights of the vocabulary follow in the release.
+        spec: Sizes of the backbone.
+    """
+
+    reads = frozenset({'image_tokens', 'text_tokens'})
+
+    def __init__(self, *, neck: dict, spec: BackboneSpec) -> None:
+        super().__init__()
+        self.neck = NECKS.build({**neck, 'spec': spec})
+        width = spec.embed_dim
+        # Rules for learning rates name classifiers, of identities as of words.
+        self.classifier = nn.Sequential(
+            OrderedDict(
+                dense=nn.Linear(width, width),
+                gelu=QuickGELU(),
+                norm=nn.LayerNorm(width),
+                words=nn.Linear(width, spec.vocab_size),
+            )
+        )
+        # Standard deviations of the IRRA release.
+        nn.init.normal_(self.classifier.dense.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(self.classifier.words.weight, std=(2 * width * self.neck.depth) ** -0.5)
+
+    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+        """Returns ``loss``, the mean cross-entropy of the masked words, and ``acc``, in 0..1.
+
+        Both are 0 where no word is masked.
+
+        Args:
+            feats: Features of the masked captions and of the images.
+            batch: ``word_labels`` (B, L): the masked word, 0 elsewhere.
+            backbone: Not used.
+
+        Raises:
+            KeyError: If the batch has no labels.
+        """
+        if 'word_labels' not in batch:
+            raise KeyError(
+                'MaskedWordHead needs word_labels: end the training pipeline with MaskWords and '
+                "PackPair(extra=['word_labels'])"
+            )
+        tokens = self.neck(feats.text_tokens, feats.image_tokens).flatten(0, 1)
+        labels = batch['word_labels'].flatten()
+        # The one place where the host waits for the device, which alone knows how many there are.
+        masked = labels.nonzero().squeeze(1)
+        return self._mean_over_ranks(self.classifier(tokens[masked]), labels[masked])
+
+    def _mean_over_ranks(self, scores: Tensor, labels: Tensor) -> dict:
+        loss = F.cross_entropy(scores, labels, reduction='sum')
+        correct = (scores.argmax(dim=1) == labels).sum().to(loss)
+        count = loss.new_full((), len(labels))
+        loss, correct, count = global_sum(torch.stack([loss, correct, count]))
+        count = count.clamp_min(1)
+        return dict(loss=loss / count, acc=correct / count)

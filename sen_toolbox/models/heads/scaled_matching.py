@@ -1,0 +1,87 @@
+"""Head of the losses that share a learnt scale of the cosines."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.gather import gather
+from sen_toolbox.models.heads.views import take_view
+from sen_toolbox.registry import HEADS, LOSSES
+
+
+@HEADS.register_module()
+class ScaledMatchingHead(nn.Module):
+    """Adds up losses ``loss(image, text, pids, scale)`` of the global embeddings of all ranks.
+
+    The value of the learnt scale has a limit, its gradient has none, as in the TBPS-CLIP release:
+    at the limit, where CLIP's pretraining ends, a clamped gradient would hold it forever.
+
+    Args:
+        losses: Config of a loss by its name.
+        weights: Weight of each loss, by the same names.
+        initial_scale: Scale before training, above 0. CLIP's trained value is 100.
+        max_scale: Limit of the scale, above 0. 100 for CLIP and in the release.
+        views: Index in ``batch['views']`` (B, V, 3, H, W) by the name of a loss; that loss is the
+            mean over the image and this further view of it (multi-view supervision).
+        spec: Sizes of the backbone; unused, as every embedding width fits.
+
+    Raises:
+        KeyError: If ``weights`` or ``views`` name other losses.
+        ValueError: If a scale is not above 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        losses: dict,
+        weights: Mapping[str, float],
+        initial_scale: float = 100.0,
+        max_scale: float = 100.0,
+        views: Mapping[str, int] | None = None,
+        spec: BackboneSpec,
+    ) -> None:
+        super().__init__()
+        self.views = dict(views or {})
+        if set(losses) != set(weights) or not set(self.views) <= set(losses):
+            raise KeyError(
+                f'weights must name all losses and views some: got losses {sorted(losses)}, '
+                f'weights {sorted(weights)}, views {sorted(self.views)}'
+            )
+        for name, value in (('initial_scale', initial_scale), ('max_scale', max_scale)):
+            if value <= 0:
+                raise ValueError(f'{name} must be above 0, got {value}')
+        self.losses = nn.ModuleDict({name: LOSSES.build(cfg) for name, cfg in losses.items()})
+        self.weights = dict(weights)
+        self.max_scale = max_scale
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
+
+    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+        """Returns ``loss``, each loss without its weight by its name, and ``scale``.
+
+        All are computed in at least float32 whatever the autocast mode.
+        """
+        views = {
+            name: backbone.embed_image(take_view(batch, index))
+            for name, index in self.views.items()
+        }
+        with torch.autocast(feats.image.device.type, enabled=False):
+            image, text = _gather_wide(feats.image), _gather_wide(feats.text)
+            pids, scale = gather(batch['pids']), self.scale()
+            values = {name: loss(image, text, pids, scale) for name, loss in self.losses.items()}
+            for name, view in views.items():
+                second = self.losses[name](_gather_wide(view), text, pids, scale)
+                values[name] = (values[name] + second) / 2
+            total = sum(self.weights[name] * value for name, value in values.items())
+        return dict(loss=total, scale=scale, **values)
+
+    def scale(self) -> Tensor:
+        """The factor of the cosines, a scalar."""
+        scale = self.logit_scale.exp()
+        return scale + (scale.clamp(max=self.max_scale) - scale).detach()
+
+
+def _gather_wide(embedding: Tensor) -> Tensor:
+    return gather(embedding.to(torch.promote_types(embedding.dtype, torch.float32)))

@@ -1,0 +1,31 @@
+"""What the losses that compare the pairs of a batch share."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def checked_temperature(temperature: float) -> float:
+    """The temperature itself.
+
+    Raises:
+        ValueError: If it is not above 0.
+    """
+    if temperature <= 0:
+        raise ValueError(f'temperature must be above 0, got {temperature}')
+    return temperature
+
+
+def cosines(image: Tensor, text: Tensor) -> Tensor:
+    """Cosines (B, B) of each text, a row, with each image; embeddings (B, D) of any length."""
+    return F.normalize(text, dim=1) @ F.normalize(image, dim=1).t()
+
+
+def same_identity(pids: Tensor) -> Tensor:
+    """Whether two pairs show one person, boolean (B, B)."""
+    return pids[:, None] == pids[None, :]
+
+
+def kl_divergence(logits: Tensor, log_true: Tensor) -> Tensor:
+    """Mean over rows of KL(softmax(logits) || true), a scalar; rows of ``true`` may sum to any."""
+    log_predicted = F.log_softmax(logits, dim=1)
+    return (log_predicted.exp() * (log_predicted - log_true)).sum(dim=1).mean()

@@ -1,0 +1,204 @@
+"""Your own data: CSV and JSON are read alike, and each mistake is named with its line."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from sen_toolbox.datasets import CaptionedImages
+
+CSV = """image,caption,identity,split
+shots/1.png,"A man in a red coat, with a bag.",alice,train
+shots/1.png,He wears a coat.,alice,train
+shots/2.png,"A ""tall"" woman.",bob,train
+3.png,A girl in blue.,carol,test
+shots/4.png,A boy.,alice,train
+"""
+JSON = [
+    {
+        'image': 'shots/1.png',
+        'captions': ['A man in a red coat, with a bag.', 'He wears a coat.'],
+        'identity': 'alice',
+        'split': 'train',
+    },
+    {'image': 'shots/2.png', 'caption': 'A "tall" woman.', 'identity': 'bob', 'split': 'train'},
+    {'image': '3.png', 'caption': 'A girl in blue.', 'identity': 'carol', 'split': 'test'},
+    {'image': 'shots/4.png', 'captions': ['A boy.'], 'identity': 'alice', 'split': 'train'},
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ('shots/1.png', 'shots/2.png', '3.png', 'shots/4.png'):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new('RGB', (4, 9)).save(path)
+    return tmp_path
+
+
+def write_csv(root, text, encoding='utf-8'):
+    (root / 'annotations.csv').write_text(text, encoding=encoding)
+    return root
+
+
+def write_json(root, records):
+    (root / 'annotations.json').write_text(json.dumps(records), encoding='utf-8')
+    return root
+
+
+def read(root, split='train', **kwargs):
+    dataset = CaptionedImages(data_root=root, split=split, **kwargs)
+    keys = ('img_path', 'pid', 'captions')
+    return [
+        tuple(dataset.get_data_info(index)[key] for key in keys) for index in range(len(dataset))
+    ]
+
+
+def test_csv_and_json_give_the_same_records(root):
+    expected = [
+        (str(root / 'shots/1.png'), 0, ['A man in a red coat, with a bag.']),
+        (str(root / 'shots/1.png'), 0, ['He wears a coat.']),
+        (str(root / 'shots/2.png'), 1, ['A "tall" woman.']),
+        (str(root / 'shots/4.png'), 0, ['A boy.']),
+    ]
+    write_json(root, JSON)
+    assert read(root) == expected
+    write_csv(root, CSV)
+    assert read(root) == expected
+
+
+def test_csv_comes_before_json(root):
+    write_json(root, JSON)
+    write_csv(root, 'image,caption,identity,split\n3.png,A girl.,carol,test\n')
+    assert read(root, 'test') == [(str(root / '3.png'), 0, ['A girl.'])]
+
+
+def test_in_evaluation_a_text_identity_is_its_place_in_the_order_of_all(root):
+    write_csv(root, CSV)
+    assert read(root, 'test') == [(str(root / '3.png'), 2, ['A girl in blue.'])]
+
+
+def test_whole_numbers_are_kept_as_ids(root):
+    text = CSV.replace('alice', '70').replace('bob', '9').replace('carol', '12')
+    write_csv(root, text)
+    assert [pid for _, pid, _ in read(root, test_mode=True)] == [70, 9, 70]
+    records = [
+        {**record, 'identity': number} for record, number in zip(JSON, (70, 9, 12, 70), strict=True)
+    ]
+    (root / 'annotations.csv').unlink()
+    write_json(root, records)
+    assert [pid for _, pid, _ in read(root, test_mode=True)] == [70, 9, 70]
+
+
+@pytest.mark.parametrize('other', ['007', '-7', '7.0', '٧', '1' * 19])
+def test_identities_that_only_look_like_numbers_are_text(root, other):
+    write_csv(root, CSV.replace('alice', '7').replace('bob', other).replace('carol', '5'))
+    pids = [pid for _, pid, _ in read(root, test_mode=True)]
+    order = sorted(['7', other, '5'])
+    assert pids == [order.index('7'), order.index(other), order.index('7')]
+
+
+def test_columns_may_stand_in_any_order_beside_others_after_a_mark_of_excel(root):
+    text = 'split,note, identity ,caption,image\r\ntest,x,5,A girl in blue.,3.png\r\n,,,,\r\n'
+    write_csv(root, text, encoding='utf-8-sig')
+    assert read(root, 'test') == [(str(root / '3.png'), 5, ['A girl in blue.'])]
+
+
+def test_a_caption_may_have_several_lines_and_any_characters(root):
+    write_csv(root, 'image,caption,identity,split\n3.png,"A girl\nin a café 👩.",5,test\n')
+    assert read(root, 'test')[0][2] == ['A girl\nin a café 👩.']
+
+
+def test_an_absolute_path_stays(root, tmp_path_factory):
+    path = tmp_path_factory.mktemp('elsewhere') / 'a.png'
+    Image.new('RGB', (4, 9)).save(path)
+    write_csv(root, f'image,caption,identity,split\n{path},A girl.,5,test\n')
+    assert read(root, 'test')[0][0] == str(path)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('', 'lacks the columns image, caption, identity, split; its first line is ..$'),
+        (
+            'image,caption,name,split\n',
+            "lacks the columns identity; its first line is 'image,caption,name,split'$",
+        ),
+        ('image;caption;identity;split\n', "lacks .*;split'; separate columns by commas"),
+        (
+            CSV.replace('"A man in a red coat, with a bag."', 'A man in a red coat, with a bag.'),
+            'line 2 has 5 cells, the first line 4: put double quotes around captions with commas',
+        ),
+        (CSV.replace('bob', ' '), "line 4 has the identity ' ', expected text"),
+        (CSV.replace('shots/2.png', ''), "line 4 has the image '', expected text"),
+        (CSV.replace('test', 'query'), "line 5 has the unknown split 'query', .* train, val, test"),
+        (
+            CSV.replace('shots/4.png,A boy.,alice', 'shots/1.png,A boy.,bob'),
+            r"line 6 gives the image 'shots/1.png' the identity 'bob', but .* line 2 gives it "
+            "'alice'",
+        ),
+        (
+            CSV.replace('A boy.,alice,train', 'A boy.,alice,train\nshots/4.png,He.,alice,test'),
+            "line 7 gives the image 'shots/4.png' the split 'test', but .* line 6 gives it 'train'",
+        ),
+        (CSV + '3.png,"A girl,carol,test\n', r'line 7 is not valid CSV \(unexpected end of data\)'),
+    ],
+)
+def test_a_mistake_in_csv_is_named_with_its_line(root, text, message):
+    write_csv(root, text)
+    with pytest.raises(ValueError, match=rf'annotations\.csv:? {message}'):
+        read(root)
+
+
+def test_csv_in_another_encoding_is_an_error_with_its_place_and_the_repair(root):
+    (root / 'annotations.csv').write_bytes(b'image,caption,identity,split\n3.png,caf\xe9,5,test\n')
+    with pytest.raises(ValueError, match='not UTF-8 text at byte 38: save it as "CSV UTF-8"'):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'identity': None}, 'record 1 lacks identity; it has image, caption, split'),
+        ({'caption': None}, 'record 1 lacks either caption or captions; it has image'),
+        ({'captions': ['A man.']}, 'record 1 lacks either caption or captions; it has image'),
+        ({'identity': 1.5}, 'record 1 has the identity 1.5, expected text'),
+        ({'identity': True}, 'record 1 has the identity True, expected text'),
+        ({'caption': 5}, 'record 1 has caption 0 5, expected text'),
+        (
+            {'caption': None, 'captions': 'A man.'},
+            "record 1 has captions 'A man.', expected a list",
+        ),
+    ],
+)
+def test_a_mistake_in_json_is_named_with_its_record(root, changes, message):
+    damaged = {key: value for key, value in {**JSON[1], **changes}.items() if value is not None}
+    write_json(root, [JSON[0], damaged])
+    with pytest.raises(ValueError, match=message):
+        read(root)
+
+
+def test_json_records_must_be_objects(root):
+    write_json(root, [['3.png', 'A girl.']])
+    with pytest.raises(ValueError, match='record 0 is a list, expected a JSON object'):
+        read(root)
+
+
+def test_without_a_file_the_names_of_both_are_told(root):
+    with pytest.raises(
+        FileNotFoundError, match=r'should hold annotations\.csv or annotations\.json and the images'
+    ):
+        read(root)
+
+
+def test_missing_images_are_counted(root):
+    write_csv(root, CSV)
+    (root / 'shots/2.png').unlink()
+    with pytest.raises(FileNotFoundError, match=r'1 of 3 images .*shots/2\.png'):
+        read(root)
+
+
+def test_a_split_without_images_lists_the_others(root):
+    write_csv(root, CSV)
+    with pytest.raises(ValueError, match=r"no records of split 'val' \(records: train 3, test 1\)"):
+        read(root, 'val')

@@ -1,0 +1,158 @@
+"""UFine6926 and captions longer than CLIP's 77 tokens."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toy_data import ROOT
+
+from sen_toolbox.config import load_config
+from sen_toolbox.datasets import UFine6926
+from sen_toolbox.datasets.transforms.text import END_ID
+from sen_toolbox.models.backbones.weights import (
+    adapt_clip_state,
+    resize_text_position_embedding,
+)
+from sen_toolbox.registry import BACKBONES, DATASETS, OPTIM_WRAPPER_CONSTRUCTORS
+
+UFINE = ROOT / 'configs/sen/sen_vitb_ufine.py'
+
+
+def backbone(**kwargs):
+    arch = dict(
+        embed_dim=8,
+        vision_cfg=dict(layers=1, width=64, patch_size=16),
+        text_cfg=dict(layers=1, width=6, heads=1, context_length=7, vocab_size=20),
+    )
+    return BACKBONES.build(dict(type='CLIPBackbone', arch=arch, image_size=(32, 16), **kwargs))
+
+
+def slow_linear(values, length):
+    """Linear interpolation between the centres of equal cells, row by row."""
+    old = len(values)
+    places = (np.arange(length) + 0.5) * old / length - 0.5
+    return np.stack([np.interp(places, np.arange(old), column) for column in values.T], axis=1)
+
+
+@pytest.mark.parametrize('length', [168, 77, 78, 40, 1])
+def test_positions_are_interpolated_between_the_centres_of_cells(length):
+    torch.manual_seed(0)
+    embedding = torch.randn(77, 5, dtype=torch.float64)
+    resized = resize_text_position_embedding(embedding, length)
+    np.testing.assert_allclose(resized.numpy(), slow_linear(embedding.numpy(), length), atol=1e-12)
+
+
+def test_twice_the_length_gives_quarter_steps():
+    # Centres of the new cells lie at -0.25, 0.25, 0.75, 1.25 of the old ones; the ends are kept.
+    resized = resize_text_position_embedding(torch.tensor([[0.0], [4.0]]), 4)
+    assert resized.flatten().tolist() == [0, 1, 3, 4]
+
+
+def test_the_text_positions_change_only_where_the_length_differs():
+    state = {
+        'visual.positional_embedding': torch.randn(5, 4),
+        'positional_embedding': torch.ones(7, 4),
+    }
+    same, phrase = adapt_clip_state(state, (2, 2), square=True, context_length=7)
+    assert same['positional_embedding'] is state['positional_embedding']
+    assert phrase == 'as it is'
+    longer, phrase = adapt_clip_state(state, (2, 2), square=True, context_length=11)
+    assert longer['positional_embedding'].shape == (11, 4)
+    assert phrase == 'as it is, that of the text resized from 7 to 11 tokens'
+    assert state['positional_embedding'].shape == (7, 4)
+
+
+@pytest.mark.parametrize('of_this_toolbox', [False, True])
+def test_pretrained_weights_are_fitted_to_the_context_of_the_backbone(tmp_path, of_this_toolbox):
+    short = backbone()
+    state = short.state_dict()
+    if of_this_toolbox:
+        state = {f'backbone.{key}': value for key, value in state.items()}
+    torch.save(dict(state_dict=state), tmp_path / 'short.pt')
+    long = backbone(context_length=12, pretrained=str(tmp_path / 'short.pt'))
+    long.init_weights()
+    assert long.spec.context_length == 12
+    expected = slow_linear(short.positional_embedding.detach().numpy(), 12)
+    np.testing.assert_allclose(long.positional_embedding.detach().numpy(), expected, atol=1e-6)
+    others = {key for key in long.state_dict() if key != 'positional_embedding'}
+    assert len(others) > 10
+    assert all(torch.equal(long.state_dict()[key], short.state_dict()[key]) for key in others)
+
+
+def test_a_longer_context_reads_longer_captions():
+    tokens = torch.arange(12)[None]
+    assert backbone(context_length=12).encode_text(tokens).shape == (1, 12, 8)
+    with pytest.raises(ValueError, match='captions of 12 tokens exceed the context of 7'):
+        backbone().encode_text(tokens)
+
+
+# UFine6926
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / 'images').mkdir()
+    records = []
+    # Ids from 1 on, two captions an image, no validation split.
+    for number, (split, pid) in enumerate([('train', 1), ('train', 1), ('train', 3), ('test', 4)]):
+        path = f'images/{number + 1}.jpg'
+        Image.new('RGB', (10, 20)).save(tmp_path / path)
+        captions = [f'Caption {number}. ' + 'A man in a red coat. ' * 20, 'Short.']
+        records.append(dict(split=split, id=pid, file_path=path, captions=captions))
+    (tmp_path / 'UFine6926_Annotations_1024.json').write_text(json.dumps(records))
+    return tmp_path
+
+
+def test_images_are_found_beside_the_annotations_and_ids_begin_with_0(root):
+    dataset = UFine6926(data_root=root, split='train')
+    assert dataset.metainfo['num_classes'] == 2
+    assert dataset.metainfo['num_images'] == 3
+    records = [dataset.get_data_info(index) for index in range(len(dataset))]
+    assert [record['pid'] for record in records] == [0, 0, 0, 0, 1, 1]
+    assert records[0]['img_path'] == str(root / 'images/1.jpg')
+
+
+def test_the_annotations_may_have_the_plain_name(root):
+    (root / 'UFine6926_Annotations_1024.json').rename(root / 'UFine6926_Annotations.json')
+    assert len(UFine6926(data_root=root, split='test')) == 1
+
+
+def test_without_a_validation_split_the_test_split_is_named(root):
+    with pytest.raises(ValueError, match='no validation split of UFine6926 is known; use test'):
+        UFine6926(data_root=root, split='val')
+
+
+def test_a_missing_file_is_told_with_the_layout(tmp_path):
+    names = r'UFine6926_Annotations_1024\.json or UFine6926_Annotations\.json and the images'
+    with pytest.raises(FileNotFoundError, match=names):
+        UFine6926(data_root=tmp_path, split='train')
+
+
+def test_the_config_reads_168_tokens_in_every_split_and_raises_their_rate(root):
+    config = load_config(UFINE, dict(data_root=str(root)))
+    assert config.model.backbone.context_length == 168
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        steps = config[name].dataset.pipeline
+        assert [step.context_length for step in steps if step['type'] == 'Tokenize'] == [168]
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        dict(
+            type=config.optim_wrapper.constructor,
+            optim_wrapper_cfg=dict(config.optim_wrapper),
+            paramwise_cfg=config.optim_wrapper.paramwise_cfg,
+        )
+    )
+    # 5 x 1e-5, the rate that the ICL paper gives.
+    assert constructor.factors('backbone.positional_embedding') == (5, 1)
+    assert constructor.factors('backbone.visual.positional_embedding') == (1, 1)
+    assert constructor.factors('heads.identity.classifier.weight') == (5, 1)
+
+
+def test_the_test_pipeline_keeps_long_captions(root):
+    config = load_config(UFINE, dict(data_root=str(root), image_size=(32, 16)))
+    sample = DATASETS.build(config.test_dataloader.dataset)[0]
+    assert sample['tokens'].shape == (2, 168)
+    # 'caption 3 .' and 20 times 'a man in a red coat .', between start and end.
+    assert int(sample['tokens'][0].argmax()) == 1 + 3 + 20 * 7
+    assert sample['tokens'][0, 1 + 3 + 20 * 7] == END_ID

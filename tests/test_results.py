@@ -1,0 +1,188 @@
+"""Results in a file tell what they were measured on and what selected the checkpoint."""
+
+import hashlib
+import json
+import re
+
+import pytest
+import torch
+from toy_data import ROOT, run_tool, write_toy_config, write_toy_data
+
+from sen_toolbox.config import load_config
+from sen_toolbox.evaluation.results import (
+    describe_checkpoint,
+    describe_pretrained,
+    read_config_text,
+    results_record,
+    results_table,
+    write_results,
+)
+from sen_toolbox.registry import MODELS
+
+CONFIG = load_config(ROOT / 'configs/sen/sen_vitb_cuhk.py')
+ICFG = load_config(ROOT / 'configs/sen/sen_vitb_icfg.py')
+
+
+@pytest.fixture
+def describe(tmp_path):
+    def function(name, **meta):
+        path = tmp_path / name
+        path.write_bytes(b'weights')
+        return describe_checkpoint(path, meta)
+
+    return function
+
+
+def test_the_best_checkpoint_was_selected_on_the_validation_split_it_was_trained_with(describe):
+    found = describe('best_t2i_R1_epoch_9.pth', cfg=CONFIG.pretty_text, epoch=9, seed=42)
+    assert found['selected'] == 'val'
+    assert found['selection'] == 'epoch with the highest t2i/R1 on CUHKPEDES val'
+    assert (found['epoch'], found['seed']) == (9, 42)
+    assert found['trained_on'] == dict(
+        dataset='CUHKPEDES', data_root='data/CUHK-PEDES', split='train'
+    )
+    assert found['sha256'] == hashlib.sha256(b'weights').hexdigest()
+
+
+def test_a_checkpoint_selected_on_test_says_so(describe):
+    found = describe('best_t2i_R1_epoch_9.pth', cfg=ICFG.pretty_text, epoch=9)
+    assert found['selected'] == 'test'
+    assert found['selection'].endswith('on ICFGPEDES test, as the papers select')
+
+
+def test_the_last_epoch_is_told_from_an_earlier_one(describe):
+    assert describe('epoch_60.pth', cfg=CONFIG.pretty_text, epoch=60)['selected'] == 'last'
+    found = describe('epoch_59.pth', cfg=CONFIG.pretty_text, epoch=59)
+    assert (found['selected'], found['selection']) == ('epoch', 'epoch 59 of 60')
+
+
+@pytest.mark.parametrize('name', ['best.pth', 'best_t2i_R1_epoch_9.pth', 'epoch_9.pth'])
+@pytest.mark.parametrize('text', ['', 'import os', 'a = print(1)', 'a = = 1', 'a.b = 1'])
+def test_a_checkpoint_without_a_readable_config_is_unknown(describe, name, text):
+    assert describe(name, cfg=text)['selected'] == 'unknown'
+    assert describe(name)['selected'] == 'unknown'
+
+
+def test_the_config_in_a_checkpoint_is_not_executed(tmp_path):
+    witness = tmp_path / 'witness'
+    text = f'a = open({str(witness)!r}, "w")\nb = dict(c=__import__("os").getcwd())'
+    assert read_config_text(text) == {}
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize('path', ['sen_vitb_cuhk', 'sen_vitl_icfg', 'sen_tiny_synthetic'])
+def test_every_value_of_a_config_is_read_back(path):
+    config = load_config(ROOT / f'configs/sen/{path}.py')
+    assert read_config_text(config.pretty_text) == config.to_dict()
+
+
+def record(describe, metrics):
+    evaluation = dict(
+        dataset='cuhk',
+        data_root='data/CUHK-PEDES',
+        split='test',
+        num_identities=4,
+        num_images=7,
+        num_captions=14,
+        metrics=metrics,
+    )
+    checkpoint = describe('best_x.pth', cfg=CONFIG.pretty_text)
+    return results_record('sen.py', checkpoint, [evaluation, evaluation | dict(dataset='rstp')])
+
+
+def test_the_table_has_a_row_for_each_data_set_and_says_what_selected_the_checkpoint(describe):
+    metrics = {'t2i/R1': 12.346, 't2i/mAP': 5.0, 'i2t/R1': 100.0}
+    lines = results_table(record(describe, metrics)).splitlines()
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if '|' in line]
+    assert rows == [
+        ['best_x.pth: epoch with the highest t2i/R1 on CUHKPEDES val'],
+        ['tested on', 'images', 'captions', 't2i/R1', 't2i/mAP', 'i2t/R1'],
+        ['cuhk test', '7', '14', '12.35', '5.00', '100.00'],
+        ['rstp test', '7', '14', '12.35', '5.00', '100.00'],
+    ]
+
+
+def test_weights_that_were_not_trained_further_are_called_so(describe):
+    changed = record(describe, {'t2i/R1': 1.0}) | dict(checkpoint=describe_pretrained('openai'))
+    assert 'openai: pretrained weights, not trained further' in results_table(changed)
+
+
+def test_a_record_is_written_whole_with_versions_and_date(describe, tmp_path):
+    made = record(describe, {'t2i/R1': 1.0})
+    write_results(tmp_path / 'new' / 'results.json', made)
+    read = json.loads((tmp_path / 'new' / 'results.json').read_text())
+    assert read == made
+    assert [path.name for path in (tmp_path / 'new').iterdir()] == ['results.json']
+    assert read['versions']['torch'] == torch.__version__.partition('+')[0]
+    assert re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00', read['date'])
+    assert read['git'] is None or re.match(r'[0-9a-f]{40}(-dirty)?$', read['git'])
+
+
+@pytest.fixture(scope='module')
+def toy(tmp_path_factory):
+    """A config, data in two layouts and a checkpoint with random weights."""
+    folder = tmp_path_factory.mktemp('results')
+    write_toy_data(folder / 'data')
+    write_toy_data(folder / 'rstp', 'RSTPReid')
+    path = write_toy_config(folder / 'results_toy.py', folder / 'data')
+    config = load_config(path)
+    torch.manual_seed(0)
+    state = MODELS.build(config.model).state_dict()
+    meta = dict(cfg=config.pretty_text, epoch=2, seed=5)
+    torch.save(dict(state_dict=state, meta=meta), folder / 'best_t2i_R1_epoch_2.pth')
+    return folder, path, folder / 'best_t2i_R1_epoch_2.pth'
+
+
+def read_results(work_dir):
+    return json.loads((work_dir / 'results.json').read_text())
+
+
+def test_one_command_tests_on_several_data_sets(toy, capfd):
+    folder, config, checkpoint = toy
+    datasets = (f'cuhk={folder / "data"}', f'rstp={folder / "rstp"}')
+    run_tool('test', config, checkpoint, '--work-dir', folder / 'both', '--datasets', *datasets)
+    output = ''.join(capfd.readouterr())
+    assert output.count('best_t2i_R1_epoch_2.pth: epoch with the highest t2i/R1') == 1
+    both = read_results(folder / 'both')
+    assert [found['dataset'] for found in both['evaluations']] == list(datasets)
+    assert [found['data_root'] for found in both['evaluations']] == [
+        str(folder / 'data'),
+        str(folder / 'rstp'),
+    ]
+    for name, folder_name, layout in (('one', 'data', 'CUHKPEDES'), ('two', 'rstp', 'RSTPReid')):
+        options = (f'data_root={folder / folder_name}', f'dataset_type={layout}')
+        alone = folder / name
+        run_tool('test', config, checkpoint, '--work-dir', alone, '--cfg-options', *options)
+        [single] = read_results(alone)['evaluations']
+        assert single['dataset'] == layout
+        together = both['evaluations'][name == 'two']
+        assert {**together, 'dataset': layout} == single
+        assert (single['num_identities'], single['num_images'], single['num_captions']) == (
+            4,
+            7,
+            14,
+        )
+    assert both['checkpoint']['seed'] == 5
+
+
+def test_an_unknown_data_set_is_refused_with_the_choices(toy, capsys):
+    _, config, checkpoint = toy
+    with pytest.raises(SystemExit):
+        run_tool('test', config, checkpoint, '--datasets', 'market')
+    assert "unknown data set 'market', choose from cuhk, icfg, rstp" in capsys.readouterr().err
+
+
+def test_without_a_checkpoint_the_pretrained_weights_are_tested(toy):
+    folder, config, checkpoint = toy
+    work_dir = folder / 'start'
+    options = (f'model.backbone.pretrained={checkpoint}',)
+    run_tool('test', config, '--work-dir', work_dir, '--cfg-options', *options)
+    run_tool('test', config, checkpoint, '--work-dir', folder / 'given')
+    start, given = read_results(work_dir), read_results(folder / 'given')
+    assert start['checkpoint']['selected'] == 'none'
+    assert start['evaluations'] == given['evaluations']
+
+
+def test_neither_a_checkpoint_nor_pretrained_weights_is_an_error(toy):
+    with pytest.raises(ValueError, match='neither a checkpoint nor model.backbone.pretrained'):
+        run_tool('test', toy[1])

@@ -1,0 +1,78 @@
+"""Write a page (HTML, one file) of samples as the model sees them: augmented, masked, decoded."""
+
+import argparse
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import DictAction
+from PIL import Image
+
+from sen_toolbox.config import load_config
+from sen_toolbox.datasets.decoding import decode_pieces
+from sen_toolbox.datasets.transforms import PackPair
+from sen_toolbox.registry import DATASETS, MODELS
+from sen_toolbox.visualization.sample_page import sample_page
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config with the data set')
+    parser.add_argument('--split', default='train', choices=('train', 'val', 'test'))
+    parser.add_argument('--num', type=int, default=12, help='samples to show')
+    parser.add_argument('--seed', type=int, default=0, help='which samples and augmentations')
+    parser.add_argument('--out', type=Path, default=Path('samples.html'), help='page to write')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override existing config values, for instance data_root=FOLDER',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    config = load_config(args.config, args.cfg_options)
+    random.seed(args.seed)
+    np.random.seed(args.seed)
+    torch.manual_seed(args.seed)
+    dataset = DATASETS.build(config[f'{args.split}_dataloader'].dataset)
+    preprocessor = MODELS.build(config.model.data_preprocessor)
+    samples = [
+        seen_sample(dataset, index, preprocessor, training=args.split == 'train')
+        for index in torch.randperm(len(dataset))[: args.num].tolist()
+    ]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    title = f'{Path(args.config).stem}: {len(samples)} of {len(dataset)} samples, {args.split}'
+    args.out.write_text(sample_page(title, samples), encoding='utf-8')
+    print(f'page: {args.out.resolve()}')
+
+
+def seen_sample(dataset, index: int, preprocessor, *, training: bool) -> dict:
+    record = dataset.get_data_info(index)
+    originals = list(record['captions'])
+    for step in dataset.pipeline.transforms:
+        # Packing drops what is shown here.
+        if not isinstance(step, PackPair):
+            record = step(record)
+    pixels = torch.from_numpy(np.ascontiguousarray(record['img'].transpose(2, 0, 1)))[None]
+    # Erasing happens after normalisation, so the preprocessor takes part.
+    images = preprocessor({'images': pixels}, training=training)['images']
+    seen = preprocessor.to_pixels(images)[0].round().clamp(0, 255).to(torch.uint8)
+    labels = record.get('word_labels', [None] * len(originals))
+    return {
+        'image': Image.fromarray(seen.permute(1, 2, 0).numpy()),
+        'name': record['img_path'],
+        'pid': record['pid'],
+        'captions': [
+            (original, decode_pieces(tokens, chosen))
+            for original, tokens, chosen in zip(originals, record['tokens'], labels, strict=True)
+        ],
+    }
+
+
+if __name__ == '__main__':
+    main()
