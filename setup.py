@@ -18,6 +18,7 @@ setup(
     package_data={
         'sen_toolbox.datasets.transforms': ['*.npz'],
         'sen_toolbox.models.backbones': ['architectures/*.json'],
+        'sen_toolbox.search': ['models/*.safetensors'],
     },
     install_requires=[
         # From 2.6 on torch.load refuses foreign types by default. Tried: 2.15.
@@ -31,9 +32,16 @@ setup(
         'addict>=2.4',
         'opencv-python>=4,<5',  # 5.0 dropped the people detector; mmengine pulls in the newest
         'safetensors>=0.4',
+        'faiss-cpu>=1.11',  # the first that searches memory it does not own
+        'filelock>=3.12',
         'rich>=13',
         'tensorboard>=2.14',
         'pillow>=10.1',  # the first with a scalable default font
     ],
-    extras_require={'dev': ['pytest>=8', 'ruff>=0.8']},
+    extras_require={
+        # A gallery that outgrows one machine; milvus-lite is its form inside a process.
+        'milvus': ['pymilvus>=2.6', 'milvus-lite>=3'],
+        'dev': ['pytest>=8', 'ruff>=0.8', 'pymilvus>=2.6', 'milvus-lite>=3'],
+    },
+    entry_points={'console_scripts': ['sen-search=sen_toolbox.search.cli:main']},
 )

@@ -8,7 +8,7 @@ from tiny import sen_config
 
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
-from sen_toolbox.search.encoder import PairEncoder, list_images
+from sen_toolbox.search.encoder import PairEncoder
 from sen_toolbox.visualization.results import HIDDEN_LEVEL, ranked_queries, restored_images
 
 CONFIG = 'configs/sen/sen_tiny_synthetic.py'
@@ -19,7 +19,6 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp('crops')
     for number, colour in enumerate([(200, 30, 30), (30, 30, 200), (30, 160, 30)]):
         Image.new('RGB', (50 + number, 120), colour).save(root / f'{number}.jpg')
-    (root / 'notes.txt').write_text('no image')
     return root
 
 
@@ -33,24 +32,13 @@ def encoder(tmp_path_factory):
 
 
 def test_embeddings_are_those_of_the_evaluation(encoder, folder):
-    paths, captions = list_images(folder), ['a red coat', 'a blue coat', 'a green coat']
+    paths, captions = sorted(folder.glob('*.jpg')), ['a red coat', 'a blue coat', 'a green coat']
     batch = {**encoder.preprocess(paths, captions), 'num_captions': torch.ones(3).long()}
     with torch.no_grad():
         records = encoder.model.predict(batch)
     images, text = encoder.embed_images(paths, batch_size=2), encoder.embed_text(captions)
     torch.testing.assert_close(images, torch.stack([r['image'] for r in records]))
     torch.testing.assert_close(text, torch.cat([r['text'] for r in records]))
-
-
-def test_images_of_a_folder_are_listed_in_order(folder):
-    assert [path.name for path in list_images(folder)] == ['0.jpg', '1.jpg', '2.jpg']
-
-
-def test_a_folder_without_images_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match='holds no images'):
-        list_images(tmp_path)
-    with pytest.raises(FileNotFoundError, match='there is no folder .*nowhere'):
-        list_images(tmp_path / 'nowhere')
 
 
 def test_a_checkpoint_of_another_model_is_refused(encoder, tmp_path):

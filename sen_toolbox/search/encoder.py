@@ -15,8 +15,6 @@ from sen_toolbox.config import load_config
 from sen_toolbox.datasets.collate import collate_pairs
 from sen_toolbox.registry import MODELS, TRANSFORMS
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
-
 
 class PairEncoder:
     """Embeds image files and sentences as the evaluation of a config does.
@@ -74,21 +72,6 @@ class PairEncoder:
             tokens = Compose(tokenize)(dict(captions=list(part)))['tokens']
             parts.append(self.model.embed_text(torch.from_numpy(tokens).to(device)).cpu())
         return torch.cat(parts)
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """Image files below a folder, sorted.
-
-    Raises:
-        FileNotFoundError: If there is no such folder, or no image in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f'there is no folder {folder}')
-    found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise FileNotFoundError(f'{folder} holds no images ({", ".join(IMAGE_SUFFIXES)})')
-    return found
 
 
 def _chunks(items: Sequence, size: int) -> Iterator[Iterable]:

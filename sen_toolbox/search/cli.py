@@ -1,0 +1,76 @@
+"""The command ``sen-search``. Each subcommand is a module with HELP, add_arguments and run."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+
+# In the order of the help. The modules import what is heavy when they run.
+COMMANDS = ('index', 'query')
+OK, FAULT, USAGE = 0, 1, 2
+DESCRIPTION = """\
+Find people in a folder of images by describing them.
+
+  sen-search index crops/                                  once, and again after changes
+  sen-search query "a woman in a red coat, blue jeans"     as often as you like
+  sen-search query "..." --html found.html                 a page to look at
+
+The images are crops of one person each. Everything stays on this machine. The model that comes
+with the package has seen drawn people only; real use brings its own: --model FILE.safetensors, or
+--model CONFIG.py --checkpoint FILE.pth.
+"""
+EPILOG = """\
+exit codes:
+  0  done
+  1  a fault in the input: no such file, a damaged index, images that were skipped, ...
+  2  a command line that makes no sense
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with all subcommands; ``run`` of the chosen one is in the arguments."""
+    parser = argparse.ArgumentParser(
+        prog='sen-search',
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    for name in COMMANDS:
+        module = import_module(f'sen_toolbox.search.commands.{name}')
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.__doc__,
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns its exit code."""
+    # File names are bytes, and those that are no text must not stop the output.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+    # Images are refused by our own limit, without Pillow's remark.
+    warnings.filterwarnings('ignore', message='Image size .* exceeds limit')
+    args = make_parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except (OSError, ValueError, KeyError, ModuleNotFoundError) as error:
+        # A KeyError shows its text in quotation marks.
+        text = error.args[0] if isinstance(error, KeyError) else error
+        sys.stderr.write(f'sen-search: {text}\n')
+        return FAULT
+    except KeyboardInterrupt:
+        sys.stderr.write('sen-search: interrupted; what was committed is kept\n')
+        return FAULT
+
+
+if __name__ == '__main__':
+    sys.exit(main())

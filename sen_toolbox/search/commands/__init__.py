@@ -1,0 +1,1 @@
+"""Subcommands of ``sen-search``, one a module."""

@@ -1,0 +1,51 @@
+"""What subcommands share: the arguments that open a model and a gallery."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sen_toolbox.search.person_search import PersonSearch
+
+
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds model, index and device."""
+    group = parser.add_argument_group('model and index')
+    group.add_argument(
+        '--model', metavar='FILE', help='model file or config (default: the shipped small model)'
+    )
+    group.add_argument('--checkpoint', metavar='FILE', help='checkpoint, if --model is a config')
+    group.add_argument(
+        '--index',
+        metavar='FOLDER',
+        default='sen_index',
+        help='folder of the index (default: %(default)s); with --uri the name of a collection',
+    )
+    group.add_argument(
+        '--uri',
+        metavar='URI',
+        help='a Milvus server, http://host:19530, or a file *.db for Milvus Lite',
+    )
+    group.add_argument(
+        '--device', default='cpu', help='cpu (default) or cuda, which computes in float16'
+    )
+
+
+def open_search(args: argparse.Namespace, **options: object) -> 'PersonSearch':
+    """The search that the arguments describe."""
+    from sen_toolbox.search.person_search import PersonSearch
+
+    return PersonSearch(
+        args.model,
+        checkpoint=args.checkpoint,
+        index=args.index,
+        uri=args.uri,
+        device=args.device,
+        **options,
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from 1')
+    return int(text)

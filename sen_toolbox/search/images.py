@@ -1,0 +1,141 @@
+"""Finds image files and reads them so that no file, however damaged, stops an indexing."""
+
+import os
+import stat
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, ImageOps
+
+IMAGE_SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.webp'})
+# Beyond a photo of any camera; the decoded image takes three bytes a pixel.
+MAX_PIXELS = 100_000_000
+MAX_BYTES = 500_000_000
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A person cut out of a file.
+
+    Attributes:
+        image: RGB (H, W, 3) uint8.
+        place: Where in the file it was, as JSON values; empty for the whole of an image.
+    """
+
+    image: np.ndarray
+    place: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files below some folders.
+
+    Attributes:
+        paths: Absolute paths of the files, sorted, each once.
+        folders: Absolute paths of the folders that were searched.
+        problems: Reason by path of what could not be listed.
+    """
+
+    paths: list[str]
+    folders: list[str]
+    problems: dict[str, str]
+
+
+def find_files(
+    source: str | os.PathLike | Iterable[str | os.PathLike],
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+) -> Found:
+    """Files of a folder and the folders below it, or of a list of files and folders.
+
+    Links are followed; a folder that is reached twice, as by a link to its parent, counts once.
+
+    Args:
+        source: A folder, or files and folders.
+        suffixes: Suffixes, in lower case, of the files to take from a folder. A file that is named
+            itself is taken whatever it is called.
+
+    Raises:
+        FileNotFoundError: If a folder does not exist or holds no such file. Whoever indexes a
+            drive that is not mounted must not lose its entries.
+    """
+    single = isinstance(source, str | os.PathLike)
+    paths: set[str] = set()
+    folders, problems = [], {}
+    for item in [source] if single else source:
+        path = os.path.abspath(os.fspath(item))
+        if os.path.isdir(path):
+            below = _files_below(path, suffixes, problems)
+            if not below:
+                raise FileNotFoundError(f'{path} holds no images ({", ".join(sorted(suffixes))})')
+            folders.append(path)
+            paths |= below
+        elif single and not os.path.exists(path):
+            raise FileNotFoundError(f'there is no folder {path}')
+        else:
+            paths.add(path)
+    return Found(sorted(paths, key=os.fsencode), folders, problems)
+
+
+def _files_below(folder: str, suffixes: Collection[str], problems: dict[str, str]) -> set[str]:
+    found, seen = set(), set()
+
+    def note(error: OSError) -> None:
+        problems[error.filename] = f'cannot be listed ({error.strerror})'
+
+    for parent, names, files in os.walk(folder, onerror=note, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            names.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        # The order decides which of two ways to one folder counts.
+        names.sort()
+        found |= {
+            os.path.join(parent, name)
+            for name in files
+            if os.path.splitext(name)[1].lower() in suffixes
+        }
+    return found
+
+
+def check_file(status: os.stat_result) -> None:
+    """Refuses what is no file of sensible size.
+
+    Raises:
+        ValueError: Says why.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError('is no regular file')
+    if not status.st_size:
+        raise ValueError('is empty')
+    if status.st_size > MAX_BYTES:
+        raise ValueError(f'has {status.st_size} bytes, more than {MAX_BYTES}')
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """RGB (H, W, 3) uint8 of an image file, turned upright by its EXIF tag.
+
+    Raises:
+        ValueError: If the file cannot be decoded; says why, without the path.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(
+                    f'has {image.width} x {image.height} pixels, more than {MAX_PIXELS}'
+                )
+            return np.array(ImageOps.exif_transpose(image).convert('RGB'))
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        # Pillow raises each of these, depending on the format and on where the damage is.
+        # Its messages may name a buffer object by its address.
+        raise ValueError(f'cannot be decoded ({type(error).__name__}: {error})') from error
+
+
+def read_whole(path: str) -> list[Crop]:
+    """An image file as one crop.
+
+    Raises:
+        ValueError: If the file cannot be decoded; says why.
+    """
+    return [Crop(read_image(path))]

@@ -1,0 +1,235 @@
+"""Brings an index in line with the files of a gallery, batch by batch."""
+
+import hashlib
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from sen_toolbox.search.images import (
+    IMAGE_SUFFIXES,
+    Crop,
+    Found,
+    check_file,
+    find_files,
+    read_whole,
+)
+from sen_toolbox.search.index import Entry, FileState, GalleryIndex, ModelId
+
+# Each thread decodes one image at a time; more than a few only take memory.
+READERS = min(8, os.cpu_count() or 1)
+
+
+class Encoder(Protocol):
+    """What makes vectors: torch towers or any other form of a model.
+
+    Attributes:
+        model_id: Name and fingerprint.
+    """
+
+    model_id: ModelId
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """The model's input of an RGB image (H, W, 3) uint8; called from several threads."""
+
+    def embed_prepared(self, images: np.ndarray) -> np.ndarray:
+        """L2-normalised embeddings (n, D) float32 of stacked inputs."""
+
+    def embed_text(self, sentences: Sequence[str]) -> np.ndarray:
+        """L2-normalised embeddings (n, D) float32 of sentences."""
+
+    def unknown_words(self, sentence: str) -> list[str]:
+        """Words of a sentence that mean nothing to the model."""
+
+
+@dataclass
+class IndexReport:
+    """What an indexing did.
+
+    Attributes:
+        added: Files that were not in the index.
+        changed: Files whose content had changed.
+        removed: Files that were gone.
+        unchanged: Files that were left as they were.
+        skipped: Reason by path of each file that has no entry, or folder that was not listed.
+    """
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def update_index(
+    index: GalleryIndex,
+    encoder: Encoder,
+    source: str | os.PathLike | Iterable[str | os.PathLike],
+    *,
+    identities: Mapping[str, str] | None = None,
+    batch_size: int = 64,
+    read: Callable[[str], Iterable[Crop]] = read_whole,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    progress: Callable[[int, int], None] | None = None,
+) -> IndexReport:
+    """Indexes new and changed files, forgets those gone, and leaves the rest.
+
+    A file is unchanged if its size and time are, or else its content. Each batch is committed
+    before the next begins, so an interrupted run continues where it stopped, with the same batches
+    and hence the same bits.
+
+    Args:
+        index: Where to write.
+        encoder: What makes the vectors.
+        source: A folder, or a list of files and folders. What is gone is noticed below the folders
+            and among the files of the list.
+        identities: Who is in a file, by its absolute path.
+        batch_size: Files in a batch, and crops that are embedded at once.
+        read: The persons in a file; raises ValueError, with the reason, if it cannot.
+        suffixes: Suffixes of the files to take from folders.
+        progress: Called with the files done and to do.
+
+    Raises:
+        FileNotFoundError: If a folder does not exist or holds no images; nothing is removed then.
+        BlockingIOError: If another process is writing the index.
+        ValueError: If the index was made with another model.
+    """
+    found = find_files(source, suffixes)
+    identities = identities or {}
+    with index.writing():
+        known = index.files()
+        report = IndexReport(skipped=dict(found.problems))
+        gone = _gone(known, found)
+        todo = []
+        for path in found.paths:
+            old = known.get(path)
+            stamp = _stamp(path)
+            if isinstance(stamp, str):
+                if old:
+                    gone.add(path)
+                if not old or os.path.lexists(path):
+                    report.skipped[path] = stamp
+            elif old and (old.size, old.mtime_ns) == (stamp.st_size, stamp.st_mtime_ns):
+                report.unchanged += old.problem is None
+                if old.problem:
+                    report.skipped[path] = old.problem
+            else:
+                todo.append((path, stamp))
+        if gone:
+            index.write({}, [], np.empty((0, encoder.model_id.dim), np.float32), removed=gone)
+            report.removed = len(gone)
+        index.identify({p: who for p, who in identities.items() if p in known})
+        done = 0
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(0, len(todo), batch_size):
+                batch = todo[start : start + batch_size]
+                results = list(
+                    pool.map(lambda item: _read(*item, known.get(item[0]), encoder, read), batch)
+                )
+                _commit(index, encoder, results, known, identities, batch_size, report)
+                done += len(batch)
+                if progress:
+                    progress(done, len(todo))
+        index.compact()
+    return report
+
+
+@dataclass
+class _Result:
+    path: str
+    state: FileState
+    same: bool = False
+    inputs: list[np.ndarray] = field(default_factory=list)
+    places: list[Mapping] = field(default_factory=list)
+
+
+def _stamp(path: str) -> os.stat_result | str:
+    """The state of a file, or why it has none."""
+    try:
+        status = os.stat(path)
+        check_file(status)
+    except OSError as error:
+        return f'cannot be opened ({error.strerror})'
+    except ValueError as error:
+        return str(error)
+    return status
+
+
+def _gone(known: Mapping[str, FileState], found: Found) -> set[str]:
+    """Indexed files that should be below the folders of this source and are not."""
+    present = set(found.paths)
+    below = tuple(os.path.join(folder, '') for folder in found.folders)
+    # What cannot be listed now may still be there.
+    unlisted = tuple(os.path.join(folder, '') for folder in found.problems)
+    return {
+        path
+        for path in known
+        if path not in present and path.startswith(below) and not path.startswith(unlisted)
+    }
+
+
+def _read(
+    path: str,
+    status: os.stat_result,
+    old: FileState | None,
+    encoder: Encoder,
+    read: Callable[[str], Iterable[Crop]],
+) -> _Result:
+    state = FileState(status.st_size, status.st_mtime_ns, '')
+    try:
+        state = replace(state, digest=_digest(path))
+        if old and old.digest == state.digest:
+            return _Result(path, replace(state, problem=old.problem), same=True)
+        crops = list(read(path))
+        inputs = [encoder.prepare(crop.image) for crop in crops]
+    except OSError as error:
+        return _Result(path, replace(state, problem=f'cannot be read ({error.strerror})'))
+    except ValueError as error:
+        return _Result(path, replace(state, problem=str(error)))
+    return _Result(path, state, inputs=inputs, places=[crop.place for crop in crops])
+
+
+def _digest(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _commit(
+    index: GalleryIndex,
+    encoder: Encoder,
+    results: Sequence[_Result],
+    known: Mapping[str, FileState],
+    identities: Mapping[str, str],
+    batch_size: int,
+    report: IndexReport,
+) -> None:
+    inputs = [image for result in results for image in result.inputs]
+    parts = [
+        encoder.embed_prepared(np.stack(inputs[start : start + batch_size]))
+        for start in range(0, len(inputs), batch_size)
+    ]
+    vectors = np.concatenate([np.empty((0, encoder.model_id.dim), np.float32), *parts])
+    entries = [
+        Entry(result.path, identities.get(result.path), place)
+        for result in results
+        for place in result.places
+    ]
+    if same := {result.path: result.state for result in results if result.same}:
+        index.restamp(same)
+    if files := {result.path: result.state for result in results if not result.same}:
+        index.write(files, entries, vectors)
+    for result in results:
+        if result.state.problem:
+            report.skipped[result.path] = result.state.problem
+        elif result.same:
+            report.unchanged += 1
+        elif result.path in known and known[result.path].problem is None:
+            report.changed += 1
+        else:
+            report.added += 1

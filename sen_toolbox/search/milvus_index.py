@@ -1,0 +1,286 @@
+"""A gallery in Milvus: Milvus Lite inside this process, one server, or a cluster, by one client.
+
+Milvus's own script starts one server in a container, which listens on port 19530:
+``curl -sfLO https://raw.githubusercontent.com/milvus-io/milvus/master/scripts/standalone_embed.sh``,
+``bash standalone_embed.sh start``.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import numpy as np
+
+from sen_toolbox.search.index import Entry, FileState, ModelId, wrong_model
+
+# Names or rows in one request; Milvus takes messages of 64 MB.
+CHUNK = 1000
+STATE_FIELDS = ['size', 'mtime_ns', 'digest']
+ENTRY_FIELDS = ['path', 'identity', 'place']
+
+
+class MilvusIndex:
+    """A :class:`~sen_toolbox.search.index.GalleryIndex` in a Milvus collection.
+
+    A server keeps no writer out: two that index the same files do the work twice, and leave what
+    one would. Files that could not be read are not remembered, so each indexing tries them again.
+
+    Args:
+        collection: Letters, digits and underscores.
+        uri: ``http://host:19530``, or a file ``*.db`` for Milvus Lite.
+        model: What makes the vectors.
+
+    Raises:
+        ModuleNotFoundError: If the client is not installed.
+        ConnectionError: If nothing answers at ``uri``, or another process has the file open.
+    """
+
+    def __init__(self, collection: str, *, uri: str, model: ModelId) -> None:
+        try:
+            import pymilvus
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                'uri= takes the client of Milvus: pip install "sen-toolbox[milvus]"'
+            ) from error
+        self.collection, self.uri, self.model = collection, uri, model
+        try:
+            self._client = pymilvus.MilvusClient(uri)
+        except pymilvus.MilvusException as error:
+            raise ConnectionError(
+                f'no Milvus at {uri} ({error.message}): start one, or wait for the process that '
+                'has the file open'
+            ) from error
+        self._types = pymilvus.DataType
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Makes the collection if there is none.
+
+        Raises:
+            ValueError: If it was made with another model.
+        """
+        if not self._client.has_collection(self.collection):
+            self._make()
+        self._check_model()
+        yield
+        self._client.flush(self.collection)
+
+    def files(self) -> dict[str, FileState]:
+        """Every file that was indexed, by its path."""
+        states: dict[str, FileState] = {}
+        torn = set()
+        for row in self._rows(['path', *STATE_FIELDS]):
+            path = _path_of(row)
+            state = FileState(*(row[key] for key in STATE_FIELDS))
+            if states.setdefault(path, state) != state:
+                # A crash between adding the new entries and removing the old.
+                torn.add(path)
+        return {path: state for path, state in states.items() if path not in torn}
+
+    def write(
+        self,
+        files: Mapping[str, FileState],
+        entries: Sequence[Entry],
+        vectors: np.ndarray,
+        *,
+        removed: Collection[str] = (),
+    ) -> None:
+        """Replaces all that is known of some files; the new entries come before the old go.
+
+        Args:
+            files: The new state by path.
+            entries: Their entries.
+            vectors: L2-normalised embeddings (entries, D) float32.
+            removed: Paths of files that are gone.
+
+        Raises:
+            ValueError: If a vector is not finite, or there is not one of length D an entry.
+        """
+        if vectors.shape != (len(entries), self.model.dim) or not np.isfinite(vectors).all():
+            raise ValueError(
+                f'expected {len(entries)} finite vectors of {self.model.dim} numbers, got '
+                f'{vectors.shape}'
+            )
+        rows = [
+            dict(
+                key=_key(entry),
+                path=_quoted(entry.path),
+                identity=entry.identity,
+                place=dict(entry.place),
+                model=f'{self.model.fingerprint} {self.model.name}',
+                vector=vector,
+                **{key: getattr(files[entry.path], key) for key in STATE_FIELDS},
+            )
+            for entry, vector in zip(entries, vectors, strict=True)
+        ]
+        for part in _chunks(rows):
+            self._client.upsert(self.collection, part)
+        keep = {row['key'] for row in rows}
+        old = [row['key'] for row in self._rows(['key'], [*removed, *files])]
+        for part in _chunks([key for key in old if key not in keep]):
+            self._client.delete(self.collection, ids=part)
+
+    def restamp(self, files: Mapping[str, FileState]) -> None:
+        """Writes new times of files whose content is as it was; their entries stay."""
+        self._change(files, lambda path: vars(files[path]))
+
+    def identify(self, identities: Mapping[str, str]) -> None:
+        """Writes who is in some files, by path."""
+        self._change(identities, lambda path: dict(identity=identities[path]))
+
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        within: str | None = None,
+        approximate: bool = False,
+    ) -> list[list[tuple[Entry, float]]]:
+        """The k best entries by inner product for each query (Q, D), best first.
+
+        Args:
+            queries: L2-normalised embeddings, float32.
+            k: From 1; fewer are returned if there are fewer.
+            within: Absolute path of a folder to stay in.
+            approximate: Whether the collection is indexed approximately.
+
+        Raises:
+            FileNotFoundError: If there is no such collection.
+            ValueError: If it was made with another model, or is indexed the other way.
+        """
+        self._check_model()
+        kind = self._client.describe_index(self.collection, 'vector')['index_type']
+        if approximate != (kind != 'FLAT'):
+            raise ValueError(
+                f'collection {self.collection} has the index {kind}, so it is searched '
+                f'{"exactly" if kind == "FLAT" else "approximately"} only; build_approximate() '
+                'makes it approximate'
+            )
+        options = {}
+        if within is not None:
+            folder = _quoted(os.path.join(within, ''))
+            # The character after the separator ends the names that begin with the folder.
+            options['filter'] = f'path > "{folder}" and path < "{folder[:-1]}0"'
+        found = self._client.search(
+            self.collection,
+            data=list(queries),
+            limit=k,
+            output_fields=ENTRY_FIELDS,
+            search_params=dict(metric_type='IP'),
+            **options,
+        )
+        return [[(_entry_of(hit['entity']), hit['distance']) for hit in hits] for hits in found]
+
+    def items(self, paths: Collection[str] | None = None) -> Iterator[tuple[Entry, np.ndarray]]:
+        """Entries, all or those of some files, each with its vector (D,) float32."""
+        self._check_model()
+        for row in self._rows([*ENTRY_FIELDS, 'vector'], paths):
+            yield _entry_of(row), np.asarray(row['vector'], np.float32)
+
+    def build_approximate(self) -> None:
+        """Lets Milvus choose an approximate index; exact search is then no longer possible."""
+        self._client.release_collection(self.collection)
+        self._client.drop_index(self.collection, 'vector')
+        self._index_vectors('AUTOINDEX')
+
+    def compact(self) -> None:
+        """Milvus frees the room of removed entries by itself."""
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        if not self._client.has_collection(self.collection):
+            return 0
+        self._check_model()
+        [row] = self._client.query(self.collection, filter='', output_fields=['count(*)'])
+        return row['count(*)']
+
+    def _make(self) -> None:
+        schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
+        text = self._types.VARCHAR
+        schema.add_field('key', text, is_primary=True, max_length=64)
+        # Three characters a byte, 4096 bytes a path.
+        schema.add_field('path', text, max_length=12288)
+        schema.add_field('size', self._types.INT64)
+        schema.add_field('mtime_ns', self._types.INT64)
+        schema.add_field('digest', text, max_length=64)
+        schema.add_field('identity', text, max_length=1024, nullable=True)
+        schema.add_field('place', self._types.JSON)
+        # Milvus Lite keeps no description of a collection, so each entry names its model.
+        schema.add_field('model', text, max_length=1024)
+        schema.add_field('vector', self._types.FLOAT_VECTOR, dim=self.model.dim)
+        # What a client wrote, it reads.
+        self._client.create_collection(self.collection, schema=schema, consistency_level='Strong')
+        self._index_vectors('FLAT')
+
+    def _index_vectors(self, kind: str) -> None:
+        params = self._client.prepare_index_params()
+        params.add_index('vector', index_type=kind, metric_type='IP')
+        self._client.create_index(self.collection, params)
+        self._client.load_collection(self.collection)
+
+    def _check_model(self) -> None:
+        if not self._client.has_collection(self.collection):
+            raise FileNotFoundError(
+                f'there is no collection {self.collection} at {self.uri}: make it with sen-search '
+                'index FOLDER --uri ...'
+            )
+        self._client.load_collection(self.collection)
+        found = self._client.query(self.collection, filter='', output_fields=['model'], limit=1)
+        for row in found:
+            fingerprint, _, name = row['model'].partition(' ')
+            if fingerprint != self.model.fingerprint:
+                made_with = f'{name!r} (fingerprint {fingerprint[:12]})'
+                raise wrong_model(f'{self.collection} at {self.uri}', made_with, self.model)
+
+    def _rows(self, fields: list[str], paths: Collection[str] | None = None) -> Iterator[dict]:
+        """Some fields of all entries, or of those of some files."""
+        parts = [None] if paths is None else _chunks([_quoted(path) for path in paths])
+        for part in parts:
+            names = '' if part is None else f'path in {json.dumps(part)}'
+            pages = self._client.query_iterator(
+                self.collection, batch_size=CHUNK, filter=names, output_fields=fields
+            )
+            while page := pages.next():
+                yield from page
+            pages.close()
+
+    def _change(self, paths: Collection[str], change: Callable[[str], Mapping[str, Any]]) -> None:
+        if not paths:
+            return
+        fields = ['key', 'model', 'vector', *ENTRY_FIELDS, *STATE_FIELDS]
+        rows = self._rows(fields, paths)
+        changed = (
+            {key: value for key, value in {**row, **change(_path_of(row))}.items() if key in fields}
+            for row in rows
+        )
+        for part in _chunks(list(changed)):
+            self._client.upsert(self.collection, part)
+
+
+def _chunks(items: Collection) -> Iterator[list]:
+    iterator = iter(items)
+    while part := list(islice(iterator, CHUNK)):
+        yield part
+
+
+def _quoted(path: str) -> str:
+    # A file name is any bytes; Milvus takes UTF-8, and a filter must not end at a quote.
+    return quote_from_bytes(os.fsencode(path))
+
+
+def _path_of(row: Mapping[str, Any]) -> str:
+    return os.fsdecode(unquote_to_bytes(row['path']))
+
+
+def _entry_of(row: Mapping[str, Any]) -> Entry:
+    return Entry(_path_of(row), row['identity'], row['place'])
+
+
+def _key(entry: Entry) -> str:
+    place = json.dumps(dict(entry.place), sort_keys=True).encode()
+    return hashlib.sha256(os.fsencode(entry.path) + b'\0' + place).hexdigest()

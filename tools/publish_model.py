@@ -1,0 +1,56 @@
+"""Writes the towers of a config and its checkpoint as one model file for searching.
+
+The heads are left out. --half stores float16. --trained-words keeps the embeddings only of words
+that the training captions hold, and makes all others zeros: the rest were never trained, and most
+of a small model is them. Sentences of kept words are embedded exactly as before.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from sen_toolbox.config import load_config
+from sen_toolbox.datasets.transforms.text import END_ID, MASK_ID, START_ID, Tokenize
+from sen_toolbox.registry import DATASETS
+from sen_toolbox.search.model_file import describe_model, save_model
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config of the model')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('out', type=Path, help='file to write, *.safetensors')
+    parser.add_argument('--name', help='what the model is called (default: the name of the file)')
+    parser.add_argument('--half', action='store_true', help='store float16')
+    parser.add_argument(
+        '--trained-words', action='store_true', help='drop the words that no caption holds'
+    )
+    return parser.parse_args()
+
+
+def trained_words(config_path: str) -> torch.Tensor:
+    """Ids, ascending, of the tokens in the training captions of a config."""
+    config = load_config(config_path)
+    split = {**config.train_dataloader.dataset, 'pipeline': [], 'test_mode': True}
+    split.pop('tagger', None)
+    dataset = DATASETS.build(split)
+    captions = {
+        caption for i in range(len(dataset)) for caption in dataset.get_data_info(i)['captions']
+    }
+    length = describe_model(config, 'model')['context_length']
+    tokens = Tokenize(length).transform(dict(captions=sorted(captions)))['tokens']
+    special = torch.tensor([0, MASK_ID, START_ID, END_ID])  # 0 fills a row after its end
+    return torch.cat([torch.from_numpy(tokens).flatten(), special]).unique()
+
+
+def main() -> None:
+    args = parse_args()
+    words = trained_words(args.config) if args.trained_words else None
+    save_model(args.config, args.checkpoint, args.out, name=args.name, half=args.half, words=words)
+    kept = '' if words is None else f', {len(words)} words'
+    print(f'{args.out}: {args.out.stat().st_size / 1e6:.2f} MB{kept}')
+
+
+if __name__ == '__main__':
+    main()
