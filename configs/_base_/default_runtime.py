@@ -1,6 +1,7 @@
 default_scope = 'sen_toolbox'
 custom_imports = dict(imports=['sen_toolbox.checkpoint'])
 default_hooks = dict(
+    runtime_info=dict(type='DeferredInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=20),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -6,6 +6,8 @@ batch_size = 128
 num_workers = 8
 pin_memory = True
 crop_padding = 10
+# A folder on a local disk keeps the images decoded and resized: 5 GB for CUHK-PEDES at 384 x 128.
+image_cache = None
 
 _test_pipeline = [
     dict(type='LoadImage'),
@@ -24,6 +26,7 @@ train_dataloader = dict(
         type='$dataset_type',
         data_root='$data_root',
         split='train',
+        image_cache='$image_cache',
         pipeline=[
             dict(type='LoadImage'),
             dict(type='ResizeImage', size='$image_size'),
@@ -39,7 +42,11 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     collate_fn=dict(type='sen_toolbox.collate_pairs'),
     dataset=dict(
-        type='$dataset_type', data_root='$data_root', split='val', pipeline=_test_pipeline))
+        type='$dataset_type',
+        data_root='$data_root',
+        split='val',
+        image_cache='$image_cache',
+        pipeline=_test_pipeline))
 test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], split='test'))
 val_evaluator = dict(type='RetrievalMetric')
 test_evaluator = dict(type='RetrievalMetric')

@@ -13,5 +13,6 @@ model = dict(
         image_size='$image_size',
         stride=None,
         pretrained='openai',
-        checkpoint_activations=False),
+        checkpoint_activations=False,
+        compile_blocks=False),
     chunks=1)
