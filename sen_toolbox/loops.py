@@ -50,13 +50,14 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             ValueError: If the processes resumed from different checkpoints.
         """
         hub = self.runner.message_hub
-        if self._iter > 0:
-            self._resumed_batches = hub.get_info(BATCHES_DONE, 0)
         self._require_agreement()
         self.runner.call_hook('before_train')
+        if self._iter > 0:
+            self._resumed_batches = hub.get_info(BATCHES_DONE, 0)
+            # As after the last step; MMEngine's hook has set that of the next.
+            hub.update_info('iter', self._iter - 1)
         if self._epoch > hub.get_info(VALIDATED_EPOCH, 0) and self._resumed_batches == 0:
-            # As at the end of that epoch; MMEngine's hook has set those of the next.
-            hub.update_info_dict(dict(epoch=self._epoch - 1, iter=self._iter - 1))
+            hub.update_info('epoch', self._epoch - 1)
             self._validate_if_due()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()

@@ -161,7 +161,7 @@ def test_two_processes_train_and_evaluate_as_one(toy, folder):
     trained_loss, together = scalars(work_dir)
     assert 0 < trained_loss['loss'] < 1000
     assert trained_loss['identity.loss'] < 1.5 * torch.tensor(float(NUM_CLASSES)).log().item()
-    # 7 images on two processes: the one that is repeated must not count.
+    # 7 images do not divide evenly.
     alone = folder / 'two_alone'
     options = ('--cfg-options', 'test_dataloader.dataset.split=val')
     run_tool('test', toy, work_dir / 'epoch_1.pth', '--work-dir', alone, *options)

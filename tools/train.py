@@ -1,11 +1,17 @@
 """Trains the method that a config describes."""
 
 import argparse
+import logging
+import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import record
 
+from sen_toolbox.checkpoint.finding import find_newest_checkpoint
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
 from sen_toolbox.distributed import finish_launch, prepare_launch
 
@@ -18,7 +24,8 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='continue from the newest checkpoint of the work dir, or from the one given',
+        help='continue from the newest readable checkpoint of the work dir, or from the one given; '
+        'without any, start from the beginning',
     )
     parser.add_argument(
         '--amp',
@@ -48,16 +55,40 @@ def prepare(args: argparse.Namespace) -> Config:
     config.launcher = args.launcher
     if args.amp:
         config.optim_wrapper.update(type='AutocastOptimWrapper', dtype=args.amp)
+    if config.get('randomness', {}).get('deterministic'):
+        # cuBLAS reads it once; without it torch refuses matrix products in this mode.
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if args.resume == 'auto':
-        config.resume = find_latest_checkpoint(config.work_dir) is not None
+        found = find_newest_checkpoint(config.work_dir)
+        if found is None:
+            print_log(f'there is no checkpoint in {config.work_dir}: starts from the beginning')
+        else:
+            continue_from(config, *found)
     elif args.resume:
-        config.resume, config.load_from = True, args.resume
-    if config.resume:
-        # The checkpoint brings the weights; the pretrained file may be gone.
-        config.model.backbone.pretrained = None
+        continue_from(config, args.resume, load_checkpoint_file(args.resume, 'cpu').get('meta', {}))
     return config
 
 
+def continue_from(config: Config, checkpoint: str | Path, meta: dict) -> None:
+    """Makes the config go on with a checkpoint."""
+    config.resume, config.load_from = True, str(checkpoint)
+    # The checkpoint brings the weights; the pretrained file may be gone.
+    config.model.backbone.pretrained = None
+    randomness = config.get('randomness', {})
+    seed, configured = meta.get('seed'), randomness.get('seed')
+    if seed is None:
+        return
+    if configured not in (None, seed):
+        print_log(
+            f'goes on with seed {seed} of {checkpoint}, not the configured {configured}',
+            level=logging.WARNING,
+        )
+    # Samplers are built before MMEngine reads the checkpoint.
+    config.randomness = dict(randomness, seed=seed)
+
+
+# Under torchrun the error of the process that failed first ends the output.
+@record
 def main() -> None:
     args = parse_args()
     config = prepare(args)

@@ -32,6 +32,8 @@ class AutocastOptimWrapper(OptimWrapper):
         self.dtype = DTYPES[dtype]
         self.device_type = torch.device(get_device()).type
         self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == 'float16')
+        self.skipped_steps = 0
+        self._scale = self.loss_scaler.get_scale()
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -45,16 +47,29 @@ class AutocastOptimWrapper(OptimWrapper):
         self._inner_count += 1
 
     def step(self, **kwargs) -> None:
-        """Optimiser step, left out when a scaled gradient overflowed."""
+        """Optimiser step, left out when a scaled gradient overflowed.
+
+        The log shows as ``skipped_steps`` how often that happened since the training began.
+        """
         if self.clip_grad_kwargs:
             self.loss_scaler.unscale_(self.optimizer)
             self._clip_grad()
         self.loss_scaler.step(self.optimizer, **kwargs)
         self.loss_scaler.update()
+        if self.loss_scaler.is_enabled():
+            # The scale falls after an overflow and at no other time. Reading it waits for the
+            # device, as MMEngine does right afterwards to log the losses.
+            before, self._scale = self._scale, self.loss_scaler.get_scale()
+            self.skipped_steps += self._scale < before
+            self.message_hub.update_scalar('train/skipped_steps', self.skipped_steps)
 
     def state_dict(self) -> dict:
         """State of the optimiser and, under 'loss_scaler', of the scaler."""
-        return {**super().state_dict(), 'loss_scaler': self.loss_scaler.state_dict()}
+        return {
+            **super().state_dict(),
+            'loss_scaler': self.loss_scaler.state_dict(),
+            'skipped_steps': self.skipped_steps,
+        }
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Restores :meth:`state_dict`."""
@@ -62,4 +77,6 @@ class AutocastOptimWrapper(OptimWrapper):
         # An interrupted float32 run may be continued in half precision.
         if scaler := state_dict.pop('loss_scaler', None):
             self.loss_scaler.load_state_dict(scaler)
+            self._scale = self.loss_scaler.get_scale()
+        self.skipped_steps = state_dict.pop('skipped_steps', 0)
         super().load_state_dict(state_dict)

@@ -1,0 +1,280 @@
+"""Runs that are killed go on as if nothing had happened; samples do not depend on workers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from kill_training import differences
+from mmengine.logging import HistoryBuffer
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+from toy_data import ROOT, run_tool, write_toy_config, write_toy_data
+
+from sen_toolbox.checkpoint.finding import find_newest_checkpoint
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.saving import AtomicLocalBackend
+from sen_toolbox.config import load_config
+from sen_toolbox.hooks import SafeCheckpointHook
+from sen_toolbox.loops import _RemainingItems
+from sen_toolbox.registry import DATASETS, FUNCTIONS
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp('resume')
+    write_toy_data(path / 'data')
+    return path
+
+
+@pytest.fixture
+def toy(folder, request):
+    return write_toy_config(folder / f'{request.node.name}.py', folder / 'data')
+
+
+def test_a_training_killed_three_times_ends_as_one_that_was_not():
+    run = subprocess.run(
+        [sys.executable, ROOT / 'tests/kill_training.py', '--kills', '3', '--epochs', '2'],
+        cwd=ROOT / 'tests',
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+    )
+    assert run.returncode == 0, run.stdout
+    assert '3 kills, 0 differences in ' in run.stdout
+
+
+def test_a_difference_of_one_bit_is_found():
+    a = dict(w=torch.ones(3), log=HistoryBuffer([1.0, 2.0], [1, 1]), time=1)
+    b = dict(w=torch.ones(3), log=HistoryBuffer([1.0, 2.0], [1, 1]), time=2)
+    assert differences(a, b) == []
+    b['w'][1] = torch.nextafter(b['w'][1], torch.tensor(2.0))
+    b['log'].update(3.0)
+    assert len(differences(a, b)) == 3
+
+
+def test_without_any_checkpoint_resume_starts_over_and_says_so(toy, folder, capfd):
+    options = ('--cfg-options', 'max_epochs=1')
+    run_tool('train', toy, '--work-dir', folder / 'fresh', '--resume', *options)
+    assert 'starts from the beginning' in ''.join(capfd.readouterr())
+    assert (folder / 'fresh/epoch_1.pth').exists()
+
+
+def test_a_validation_that_was_interrupted_is_run_before_the_next_epoch(toy, folder, monkeypatch):
+    """The run dies within the first validation; the best of it must not be lost."""
+    work_dir = folder / 'in_validation'
+
+    class KilledError(Exception):
+        pass
+
+    def die(*_):
+        raise KilledError
+
+    options = ('--work-dir', work_dir, '--cfg-options', 'max_epochs=1')
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr('sen_toolbox.evaluation.metric.RetrievalMetric.compute_metrics', die)
+        run_tool('train', toy, *options)
+    assert [path.name for path in work_dir.glob('*.pth')] == ['epoch_1.pth']
+    run_tool('train', toy, '--resume', *options)
+    assert {path.name for path in work_dir.glob('*.pth')} == {
+        'epoch_1.pth',
+        'best_t2i_R1_epoch_1.pth',
+    }
+
+
+def test_the_seed_of_a_run_that_drew_its_own_is_taken_from_the_checkpoint(toy, folder):
+    work_dir = folder / 'drawn_seed'
+    options = ('--work-dir', work_dir, '--cfg-options', 'randomness.seed=None')
+    run_tool('train', toy, *options, 'max_epochs=2')
+    once = load_checkpoint_file(str(work_dir / 'epoch_2.pth'))
+    (work_dir / 'epoch_2.pth').unlink()
+    run_tool('train', toy, '--resume', *options, 'max_epochs=2')
+    again = load_checkpoint_file(str(work_dir / 'epoch_2.pth'))
+    assert once['meta']['seed'] == again['meta']['seed'] != 42
+    assert differences(once['state_dict'], again['state_dict']) == []
+
+
+def save(path: Path, epoch: int, iteration: int) -> None:
+    torch.save(dict(meta=dict(epoch=epoch, iter=iteration), state_dict={}), path)
+
+
+def test_the_checkpoint_with_the_most_iterations_is_found_whatever_it_is_called(tmp_path):
+    for name, place in {
+        'epoch_9.pth': (9, 90),
+        'epoch_10.pth': (10, 100),
+        'iter_104.pth': (10, 104),
+        'iter_96.pth': (9, 96),
+        'best_t2i_R1_epoch_11.pth': (11, 110),
+    }.items():
+        save(tmp_path / name, *place)
+    # Not written yet when the run was killed.
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_10.pth'))
+    path, meta = find_newest_checkpoint(tmp_path)
+    assert (path.name, meta['iter']) == ('iter_104.pth', 104)
+
+
+def test_the_end_of_an_epoch_is_newer_than_its_last_iteration(tmp_path):
+    save(tmp_path / 'iter_100.pth', 9, 100)
+    save(tmp_path / 'epoch_10.pth', 10, 100)
+    assert find_newest_checkpoint(tmp_path)[0].name == 'epoch_10.pth'
+
+
+@pytest.mark.parametrize('share', [0.0, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_skipped_with_a_warning(tmp_path, share, capfd):
+    save(tmp_path / 'epoch_1.pth', 1, 10)
+    save(tmp_path / 'epoch_2.pth', 2, 20)
+    content = (tmp_path / 'epoch_2.pth').read_bytes()
+    (tmp_path / 'epoch_2.pth').write_bytes(content[: int(share * len(content))])
+    assert find_newest_checkpoint(tmp_path)[0].name == 'epoch_1.pth'
+    assert f'skips {tmp_path}/epoch_2.pth' in ''.join(capfd.readouterr())
+
+
+def test_no_readable_checkpoint_at_all_is_an_error_and_not_a_new_start(tmp_path):
+    (tmp_path / 'epoch_1.pth').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'none of the checkpoints .*epoch_1.pth.* start over'):
+        find_newest_checkpoint(tmp_path)
+
+
+def test_the_pointer_counts_only_where_there_are_no_checkpoints(tmp_path):
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    save(elsewhere / 'epoch_5.pth', 5, 50)
+    (tmp_path / 'last_checkpoint').write_text(str(elsewhere / 'epoch_5.pth'))
+    assert find_newest_checkpoint(tmp_path)[0] == elsewhere / 'epoch_5.pth'
+    save(tmp_path / 'epoch_2.pth', 2, 20)
+    assert find_newest_checkpoint(tmp_path)[0] == tmp_path / 'epoch_2.pth'
+    assert find_newest_checkpoint(elsewhere / 'nowhere') is None
+
+
+def test_a_stale_or_empty_pointer_to_nothing_means_that_there_is_no_checkpoint(tmp_path):
+    for text in ('', str(tmp_path / 'gone.pth')):
+        (tmp_path / 'last_checkpoint').write_text(text)
+        assert find_newest_checkpoint(tmp_path) is None
+
+
+def test_files_are_written_before_older_ones_are_deleted(toy, folder, monkeypatch):
+    """At every write of a checkpoint the one before is still there, the best as well."""
+    work_dir = folder / 'order'
+    seen = []
+    put = AtomicLocalBackend.put
+
+    def watch(self, obj, filepath):
+        seen.append((Path(filepath).name, {path.name for path in work_dir.glob('*.pth')}))
+        put(self, obj, filepath)
+
+    monkeypatch.setattr(AtomicLocalBackend, 'put', watch)
+    # Each epoch is better than the last.
+    scores = iter(range(1, 9))
+    monkeypatch.setattr(
+        'sen_toolbox.evaluation.metric.RetrievalMetric.compute_metrics',
+        lambda *_: {'t2i/R1': float(next(scores))},
+    )
+    run_tool(
+        *('train', toy, '--work-dir', work_dir, '--cfg-options', 'max_epochs=3'),
+        'default_hooks.checkpoint.max_keep_ckpts=1',
+    )
+    first = {name: files for name, files in reversed(seen)}
+    assert 'epoch_1.pth' in first['epoch_2.pth']
+    assert 'epoch_2.pth' in first['epoch_3.pth']
+    assert 'best_t2i_R1_epoch_1.pth' in first['best_t2i_R1_epoch_2.pth']
+    assert {path.name for path in work_dir.glob('*.pth')} == {
+        'epoch_3.pth',
+        'best_t2i_R1_epoch_3.pth',
+    }
+    assert (work_dir / 'last_checkpoint').read_text().endswith('epoch_3.pth')
+
+
+def test_checkpoints_within_an_epoch_need_a_sensible_interval():
+    with pytest.raises(ValueError, match='every_iters is at least 1 .* got 0 with by_epoch=True'):
+        SafeCheckpointHook(every_iters=0)
+    with pytest.raises(ValueError, match='use interval to save by iterations alone'):
+        SafeCheckpointHook(every_iters=5, by_epoch=False)
+
+
+def test_the_items_that_remain_are_those_after_the_start():
+    sampler = _RemainingItems(SequentialSampler(range(10)))
+    batches = BatchSampler(sampler, 4, drop_last=False)
+    sampler.start = 4
+    assert list(batches) == [[4, 5, 6, 7], [8, 9]]
+    assert len(batches) == 3, 'hooks count the batches of the whole epoch'
+
+
+def batches(toy, num_workers, epochs=2):
+    """All training batches of some epochs, in which every transform is random."""
+    loader = load_config(toy).train_dataloader
+    dataset = DATASETS.build(loader.dataset)
+    torch.manual_seed(num_workers)
+    loader = DataLoader(
+        dataset,
+        batch_size=8,
+        shuffle=False,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        collate_fn=FUNCTIONS.get('collate_pairs'),
+    )
+    found = []
+    for epoch in range(epochs):
+        dataset.set_epoch(3, epoch)
+        found += list(loader)
+    return found
+
+
+def test_samples_are_the_same_whatever_the_number_of_workers(toy):
+    alone, *others = [batches(toy, num_workers) for num_workers in (0, 1, 2)]
+    for other in others:
+        assert differences(alone, other) == []
+    half = len(alone) // 2
+    assert differences(alone[:half], alone[half:]) != [], 'epochs differ'
+
+
+def test_drawing_a_sample_leaves_the_generators_of_its_process_alone(toy):
+    dataset = DATASETS.build(load_config(toy).train_dataloader.dataset)
+    dataset.set_epoch(0, 0)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = dataset[0]
+    assert torch.equal(torch.rand(3), expected)
+    assert differences(first, dataset[0]) == []
+    dataset.set_epoch(1, 0)
+    dataset.set_epoch(0, 1)
+    assert [differences(first, dataset[0]) for _ in range(2)] != [[], []]
+
+
+def test_averaged_weights_are_evaluated_and_saved_and_the_test_tool_takes_them(toy, folder, capfd):
+    averaged = folder / 'averaged.py'
+    averaged.write_text(
+        f"_base_ = './{toy.name}'\nmax_epochs = 1\n"
+        "default_hooks = dict(ema=dict(type='EMAHook', momentum=0.1))\n"
+    )
+    work_dir = folder / 'averaged'
+    run_tool('train', averaged, '--work-dir', work_dir)
+    saved = load_checkpoint_file(str(work_dir / 'epoch_1.pth'))
+    key = 'backbone.visual.conv1.weight'
+    # MMEngine puts the averaged ones in the place that everybody reads.
+    trained = saved['ema_state_dict'][f'module.{key}']
+    assert not torch.equal(saved['state_dict'][key], trained)
+    [path] = work_dir.glob('*/vis_data/scalars.json')
+    validated = json.loads(path.read_text().splitlines()[-1])
+    for config, checked in ((averaged, 'with_hook'), (toy, 'without')):
+        options = ('--cfg-options', 'test_dataloader.dataset.split=val')
+        arguments = (work_dir / 'epoch_1.pth', '--work-dir', folder / checked, *options)
+        run_tool('test', config, *arguments)
+        found = json.loads((folder / checked / 'results.json').read_text())
+        assert found['evaluations'][0]['metrics']['t2i/mAP'] == validated['t2i/mAP']
+
+
+def test_seed_versions_and_commit_are_in_the_log_and_in_every_checkpoint(toy, folder):
+    work_dir = folder / 'provenance'
+    run_tool('train', toy, '--work-dir', work_dir, '--cfg-options', 'max_epochs=1')
+    [log] = work_dir.glob('*/*.log')
+    assert 'Provenance: seed 42, python' in log.read_text()
+    for path in work_dir.glob('*.pth'):
+        meta = load_checkpoint_file(str(path))['meta']
+        assert meta['seed'] == 42
+        assert torch.__version__.startswith(meta['versions']['torch'])
+        assert meta['git'] is None or len(meta['git'].removesuffix('-dirty')) == 40
