@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install
+.PHONY: demo test lint bench install
 
 # Draws the data, pretrains tiny towers, trains SEN on them, evaluates and shows the result.
 demo: install
@@ -14,6 +14,10 @@ test: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Times everything against a plain reference on the CPU and writes docs/benchmarks.md.
+bench: install
+	$(BIN)/python benchmarks/run_all.py
 
 install: $(VENV)/.installed
 

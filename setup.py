@@ -18,7 +18,7 @@ setup(
     package_data={
         'sen_toolbox.datasets.transforms': ['*.npz'],
         'sen_toolbox.models.backbones': ['architectures/*.json'],
-        'sen_toolbox.search': ['models/*.safetensors'],
+        'sen_toolbox.search': ['models/*.safetensors', 'web/static/*'],
     },
     install_requires=[
         # From 2.6 on torch.load refuses foreign types by default. Tried: 2.15.
@@ -41,7 +41,18 @@ setup(
     extras_require={
         # A gallery that outgrows one machine; milvus-lite is its form inside a process.
         'milvus': ['pymilvus>=2.6', 'milvus-lite>=3'],
-        'dev': ['pytest>=8', 'ruff>=0.8', 'pymilvus>=2.6', 'milvus-lite>=3'],
+        # The export of models, and running them without torch.
+        'onnx': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.3'],
+        'dev': [
+            'pytest>=8',
+            'ruff>=0.8',
+            'pymilvus>=2.6',
+            'milvus-lite>=3',
+            'onnx>=1.17',
+            'onnxruntime>=1.20',
+            'onnxscript>=0.3',
+            'selenium>=4.20',  # drives Chromium in the test of the web page
+        ],
     },
     entry_points={'console_scripts': ['sen-search=sen_toolbox.search.cli:main']},
 )

@@ -16,6 +16,7 @@ SHARED_VALUES = {
     'crop_padding',
     'data_root',
     'dataset_type',
+    'image_cache',
     'image_size',
     'max_epochs',
     'noun_masking',

@@ -3,20 +3,40 @@
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from torch import Tensor
+
+from sen_toolbox.models.chunking import train_step_in_chunks
+from sen_toolbox.registry import MODEL_WRAPPERS
+
+
+@MODEL_WRAPPERS.register_module()
+class RetrieverDataParallel(MMDistributedDataParallel):
+    """The retriever on several processes; takes the arguments of ``DistributedDataParallel``."""
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One optimiser step of all processes, in as many chunks as the model asks for."""
+        if self.module.chunks == 1:
+            return super().train_step(data, optim_wrapper)
+        return train_step_in_chunks(self, data, optim_wrapper, self.module.chunks)
 
 
 def prepare_launch(config: Config) -> None:
-    """Without a GPU, joins the processes by gloo and wraps the model without device ids.
+    """Says how the processes work together; without a GPU, joins them by gloo.
 
     Args:
         config: Changed in place; ``launcher`` says whether there are several processes.
     """
-    if config.launcher == 'none' or torch.cuda.is_available():
+    if config.launcher == 'none':
         return
-    dist.init_process_group('gloo')
+    # MMEngine looks this one up without scope.
     config.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+        type='sen_toolbox.RetrieverDataParallel', broadcast_buffers=False
     )
+    if not torch.cuda.is_available():
+        dist.init_process_group('gloo')
+        config.model_wrapper_cfg.update(device_ids=None)
 
 
 def finish_launch() -> None:

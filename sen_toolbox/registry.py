@@ -31,6 +31,8 @@ NECKS = _root('neck', 'sen_toolbox.models.necks')
 # a statistic that is only logged. The constructor takes `spec`. A head that reads more than the
 # global embeddings names those fields of PairFeatures in a class attribute `reads`. One whose
 # embeddings are to be retrieved by has `embed_image(feats)` and `embed_text(feats, tokens)`.
+# What it compares between pairs it passes through `gather` (models/gather.py), which makes it that
+# of all processes and chunks; the rest of its loss is a mean over pairs.
 HEADS = _root('head', 'sen_toolbox.models.heads')
 # loss(tensors...) -> scalar; knows no config, batch dict or weight.
 LOSSES = _root('loss', 'sen_toolbox.models.losses')

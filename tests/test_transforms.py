@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+import mmcv.transforms
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from sen_toolbox.datasets.transforms import (
     PackPair,
     PadCrop,
     PruneCaption,
+    RandomFlip,
     ResizeImage,
     Tokenize,
 )
@@ -95,12 +97,39 @@ def test_flip_of_the_registry_mirrors_left_and_right(noise):
     np.testing.assert_array_equal(flip({'img': noise.copy()})['img'], expected)
 
 
+def test_flip_takes_the_draws_of_mmcv(noise):
+    flips = RandomFlip(prob=0.3), mmcv.transforms.RandomFlip(prob=0.3)
+    changed = 0
+    for seed in range(40):
+        images = []
+        for flip in flips:
+            np.random.seed(seed)
+            images.append(flip({'img': noise.copy()})['img'])
+        np.testing.assert_array_equal(*images)
+        changed += (images[0] != noise).any()
+    assert 4 < changed < 25
+
+
+def test_flip_takes_an_image_that_is_a_view(noise):
+    view = noise.transpose(2, 0, 1).copy().transpose(1, 2, 0)[:, ::-1]
+    np.testing.assert_array_equal(RandomFlip(prob=1.0)({'img': view})['img'], noise)
+
+
 @pytest.mark.parametrize('offset', [(0, 0), (20, 20), (10, 10), (3, 17)])
 def test_pad_and_crop_equal_torchvision_for_the_same_offset(noise, offset):
     pad_crop = PadCrop(padding=10)
     pad_crop.draw_offset = lambda: offset
     expected = F.crop(F.pad(Image.fromarray(noise), 10), *offset, *noise.shape[:2])
     np.testing.assert_array_equal(pad_crop({'img': noise})['img'], np.array(expected))
+
+
+def test_an_image_may_be_smaller_than_its_padding():
+    image = np.full((3, 2, 3), 255, np.uint8)
+    pad_crop = PadCrop(padding=4)
+    for offset in ((0, 0), (8, 8), (4, 5), (0, 8), (3, 3)):
+        pad_crop.draw_offset = lambda offset=offset: offset
+        expected = F.crop(F.pad(Image.fromarray(image), 4), *offset, 3, 2)
+        np.testing.assert_array_equal(pad_crop({'img': image})['img'], np.array(expected))
 
 
 def test_the_offset_reaches_every_place_and_no_other():
@@ -205,7 +234,9 @@ def test_pruning_without_a_tagger_says_what_to_add():
         PruneCaption()({'captions': ['a']})
 
 
-@pytest.mark.parametrize('build', [PruneCaption, lambda prob: MaskWords(other_rate=prob)])
+@pytest.mark.parametrize(
+    'build', [PruneCaption, RandomFlip, lambda prob: MaskWords(other_rate=prob)]
+)
 @pytest.mark.parametrize('prob', [-0.1, 1.5])
 def test_what_is_no_probability_is_refused(build, prob):
     with pytest.raises(ValueError, match=f'probability in 0..1, got {prob}'):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Trains on the GPUs of this machine: bash tools/dist_train.sh CONFIG GPUS [options of train.py]
-# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT on each.
+# Trains on the GPUs of this machine, or in as many processes on its CPU:
+#   bash tools/dist_train.sh CONFIG GPUS [options of train.py]
+# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and perhaps MASTER_PORT (29500) on each.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: bash tools/dist_train.sh CONFIG GPUS [options of train.py]" >&2; exit 2; }
 config=$1 gpus=$2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sen_toolbox.datasets.synthetic import write_synthetic_pedes
+from sen_toolbox.datasets.synthetic import DRAWN_IDS, write_synthetic_pedes
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,9 +18,8 @@ def parse_args() -> argparse.Namespace:
         help='folder to write to; an unfinished set there is '
         'completed, one with other parameters is refused',
     )
-    parser.add_argument('--train', type=int, default=1500, help='identities to train on')
-    parser.add_argument('--val', type=int, default=150, help='identities to validate on')
-    parser.add_argument('--test', type=int, default=200, help='identities to test on')
+    for split, number in DRAWN_IDS.items():
+        parser.add_argument(f'--{split}', type=int, default=number, help='identities of this split')
     parser.add_argument('--images-per-id', type=int, default=4, help='views of each identity')
     parser.add_argument('--captions-per-image', type=int, default=2, help='captions of each view')
     parser.add_argument(

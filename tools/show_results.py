@@ -1,26 +1,185 @@
-"""Draws what a checkpoint finds and restores on the test split, as one picture."""
+"""Draws what a checkpoint finds and restores on the test split, as one picture and one page.
+
+Boards:
+  retrieval    captions and the images they find
+  restoration  originals, masked input, restored by their own and by a wrong caption
+  failures     the captions whose right image ranks lowest, with that image
+  words        which regions of an image the words of its caption speak to
+  map          embeddings of a few people on a plane
+"""
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import DictAction
+from PIL import Image
 
 from sen_toolbox.config import load_config
+from sen_toolbox.datasets.decoding import decode_pieces
+from sen_toolbox.evaluation.analysis import first_right_ranks
 from sen_toolbox.registry import DATASETS
 from sen_toolbox.search.encoder import PairEncoder
-from sen_toolbox.visualization import draw_restoration_board, draw_retrieval_board, stack_boards
-from sen_toolbox.visualization.results import ranked_queries, restored_images
+from sen_toolbox.visualization import (
+    board_page,
+    draw_embedding_map,
+    draw_restoration_board,
+    draw_retrieval_board,
+    draw_word_board,
+    stack_boards,
+)
+from sen_toolbox.visualization.results import (
+    other_person,
+    ranked_queries,
+    restored_images,
+    spread,
+)
+from sen_toolbox.visualization.word_maps import (
+    attention_maps,
+    cross_attention_head,
+    effect_maps,
+    words_of,
+)
+
+MAX_WORDS = 7
+# Weaker words are left out, as a share of the strongest.
+WEAKEST = 0.1
+MAPPED_PEOPLE = 12
+NOTES = {
+    'retrieval': 'The best-ranked images of each caption; a green frame is the right person.',
+    'restoration': (
+        'Hidden patches are painted from the grey visible ones and a caption. The more the last '
+        'two columns differ, the more the caption guides.'
+    ),
+    'failures': 'The captions whose right image ranks lowest, that image, and what came first.',
+    'words': (
+        'Effect: how much of what a word adds to the score is lost when a region is hidden; the '
+        'number is what the word adds. Attention: weights of the cross-attention.'
+    ),
+    'map': 'Embeddings of a few people, each kind centred, on their two principal components.',
+}
+
+
+class Results:
+    """A test split, its embeddings, and the boards of them.
+
+    Args:
+        encoder: The trained model.
+        records: Images of the test split with their captions.
+        args: The command line.
+    """
+
+    def __init__(self, encoder: PairEncoder, records: list[dict], args: argparse.Namespace) -> None:
+        self.encoder, self.records, self.args = encoder, records, args
+        torch.manual_seed(args.seed)
+        self.drawn = torch.randperm(len(records)).tolist()
+        self.pids = [record['pid'] for record in records]
+        self.images = encoder.embed_images([record['img_path'] for record in records])
+
+    def retrieval(self) -> Image.Image:
+        """What the first captions find."""
+        queries = [self.records[index] for index in self.drawn[: self.args.queries]]
+        pairs = [(record['captions'][0], record['pid']) for record in queries]
+        return self._ranked(pairs, title='Text-to-image retrieval')
+
+    def failures(self) -> Image.Image:
+        """The captions that fail worst."""
+        pairs = [(text, record['pid']) for record in self.records for text in record['captions']]
+        captions, pids = zip(*pairs, strict=True)
+        texts = self.encoder.embed_text(captions)
+        ranks = first_right_ranks(texts, self.images, torch.tensor(pids), torch.tensor(self.pids))
+        worst = ranks.argsort(descending=True, stable=True)[: self.args.queries].tolist()
+        title = f'The worst of {len(pairs)} captions, {len(self.records)} images'
+        return self._ranked([pairs[index] for index in worst], title=title, show_sought=True)
+
+    def restoration(self) -> Image.Image:
+        """What images are restored to."""
+        shown = self.drawn[-self.args.restored :]
+        others = [other_person(self.pids, index) for index in shown]
+        paths = [self.records[index]['img_path'] for index in shown]
+        captions, wrong = (
+            [self.records[index]['captions'][0] for index in indices] for indices in (shown, others)
+        )
+        batch = self.encoder.preprocess(paths, captions)
+        tokens = self.encoder.preprocess(paths, wrong)['tokens']
+        rows = restored_images(
+            self.encoder.model, batch, captions, wrong=(tokens, wrong), seed=self.args.seed
+        )
+        return draw_restoration_board(rows)
+
+    def words(self) -> Image.Image:
+        """Where words point to."""
+        rows = []
+        for index in self.drawn[: self.args.restored]:
+            record = self.records[index]
+            caption = record['captions'][0]
+            batch = self.encoder.preprocess([record['img_path']], [caption])
+            rows += self._word_rows(batch['images'][0], batch['tokens'][0], caption)
+        return draw_word_board(rows, title='Regions that carry a word')
+
+    def _word_rows(self, image: torch.Tensor, tokens: torch.Tensor, caption: str) -> list[dict]:
+        model = self.encoder.model
+        words = words_of(decode_pieces(tokens.tolist()))
+        words = [(word, place) for word, place in words if any(map(str.isalnum, word))]
+        maps, effects = effect_maps(model, image, tokens, [place for _, place in words])
+        strength = maps.flatten(1).amax(dim=1)
+        best = strength.topk(min(MAX_WORDS, len(words)))
+        shown = sorted(best.indices[best.values >= WEAKEST * best.values[0]].tolist())
+        pixels = model.data_preprocessor.to_pixels(image[None])[0].round().clamp(0, 255)
+        row = dict(image=pixels.permute(1, 2, 0).cpu().numpy().astype(np.uint8), caption=caption)
+        cells = [(words[i][0], maps[i].cpu().numpy(), float(effects[i])) for i in shown]
+        rows = [{**row, 'label': 'effect', 'words': cells}]
+        if cross_attention_head(model) is not None:
+            places = [words[i][1] for i in shown]
+            weights = attention_maps(model, image, tokens, places).cpu().numpy()
+            cells = [(words[i][0], weight) for i, weight in zip(shown, weights, strict=True)]
+            rows.append({**row, 'caption': '', 'label': 'attention', 'words': cells})
+        return rows
+
+    def map(self) -> Image.Image:
+        """Where people lie."""
+        people = sorted(set(self.pids))
+        people = [people[index] for index in spread(len(people), MAPPED_PEOPLE)]
+        shown = [index for index, pid in enumerate(self.pids) if pid in people]
+        pids = [self.pids[index] for index in shown]
+        captions = [text for index in shown for text in self.records[index]['captions']]
+        text_pids = [self.pids[i] for i in shown for _ in self.records[i]['captions']]
+        # The first image of a person stands for it.
+        thumbnails = {self.pids[i]: self.records[i]['img_path'] for i in reversed(shown)}
+        thumbnails = {pid: thumbnails[pid] for pid in people}
+        texts = self.encoder.embed_text(captions)
+        return draw_embedding_map(self.images[shown], pids, texts, text_pids, thumbnails)
+
+    def _ranked(
+        self, pairs: list[tuple[str, int]], *, title: str, show_sought: bool = False
+    ) -> Image.Image:
+        captions, pids = zip(*pairs, strict=True)
+        scores = self.encoder.embed_text(captions) @ self.images.T
+        topk = self.args.top_k
+        rows = ranked_queries(
+            captions, pids, scores, self.records, topk=topk, show_sought=show_sought
+        )
+        return draw_retrieval_board(rows, topk=topk, title=title)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument(
+        '--boards',
+        nargs='+',
+        choices=list(NOTES),
+        help='what to draw; default: retrieval, and restoration if the model restores',
+    )
     parser.add_argument('--out', type=Path, default=Path('results.png'), help='picture to write')
+    parser.add_argument('--html', type=Path, help='also write a page with the boards in it')
     parser.add_argument('--queries', type=int, default=8, help='captions to search for')
     parser.add_argument('--top-k', type=int, default=10, help='images a caption')
-    parser.add_argument('--restored', type=int, default=4, help='images to restore')
+    parser.add_argument('--restored', type=int, default=4, help='images of the other boards')
     parser.add_argument('--seed', type=int, default=0, help='which captions, images and masks')
     parser.add_argument(
         '--cfg-options',
@@ -38,27 +197,20 @@ def main() -> None:
     encoder = PairEncoder(config, args.checkpoint)
     dataset = DATASETS.build({**config.test_dataloader.dataset, 'pipeline': []})
     records = [dataset.get_data_info(index) for index in range(len(dataset))]
-    torch.manual_seed(args.seed)
-    drawn = torch.randperm(len(records)).tolist()
-
-    queries = [records[index] for index in drawn[: args.queries]]
-    captions = [record['captions'][0] for record in queries]
-    images = encoder.embed_images([record['img_path'] for record in records])
-    scores = encoder.embed_text(captions) @ images.T
-    pids = [record['pid'] for record in queries]
-    boards = [
-        draw_retrieval_board(
-            ranked_queries(captions, pids, scores, records, topk=args.top_k), topk=args.top_k
-        )
-    ]
-    if 'restoration' in encoder.model.heads:
-        shown = [records[index] for index in drawn[-args.restored :]]
-        captions = [record['captions'][0] for record in shown]
-        batch = encoder.preprocess([record['img_path'] for record in shown], captions)
-        boards.append(draw_restoration_board(restored_images(encoder.model, batch, captions)))
+    names = args.boards or ['retrieval']
+    if not args.boards and 'restoration' in encoder.model.heads:
+        names.append('restoration')
+    results = Results(encoder, records, args)
+    boards = {name: getattr(results, name)() for name in names}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    stack_boards(boards).save(args.out)
+    stack_boards(list(boards.values())).save(args.out)
     print(f'picture: {args.out.resolve()}')
+    if args.html:
+        args.html.parent.mkdir(parents=True, exist_ok=True)
+        sections = [(name.capitalize(), NOTES[name], board) for name, board in boards.items()]
+        title = f'{Path(args.config).stem}, {Path(args.checkpoint).name}'
+        args.html.write_text(board_page(title, sections), encoding='utf-8')
+        print(f'page: {args.html.resolve()}')
 
 
 if __name__ == '__main__':

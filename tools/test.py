@@ -10,10 +10,12 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
 from sen_toolbox.distributed import finish_launch, prepare_launch
+from sen_toolbox.evaluation.reranking import RERANKERS
 from sen_toolbox.evaluation.results import (
     describe_checkpoint,
     describe_pretrained,
@@ -55,6 +57,13 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='override existing config values, for instance test_dataloader.dataset.split=val',
     )
+    parser.add_argument(
+        '--rerank',
+        nargs='+',
+        choices=list(RERANKERS),
+        default=[],
+        help='also evaluate after re-ranking; told apart from the plain figures everywhere',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
@@ -72,6 +81,8 @@ def prepare(args: argparse.Namespace) -> Config:
     config.work_dir = args.work_dir or config.work_dir or f'work_dirs/{Path(args.config).stem}'
     config.launcher = args.launcher
     config.load_from, config.resume = args.checkpoint, False
+    if args.rerank:
+        config.test_evaluator.rerank = args.rerank
     if args.checkpoint is None and config.model.backbone.get('pretrained') is None:
         raise ValueError(
             'there is neither a checkpoint nor model.backbone.pretrained: nothing to evaluate'
@@ -86,7 +97,10 @@ def evaluate(config: Config, name: str) -> dict:
         # MMEngine initialises before training only.
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model.init_weights()
-    metrics = runner.test()
+    measured = runner.test()
+    reranked = {
+        method: pick(measured, f'{method}/') for method in config.test_evaluator.get('rerank', ())
+    }
     found = config.test_dataloader.dataset
     counts = runner.test_dataloader.dataset.metainfo
     return dict(
@@ -96,10 +110,18 @@ def evaluate(config: Config, name: str) -> dict:
         num_identities=counts['num_classes'],
         num_images=counts['num_images'],
         num_captions=counts['num_captions'],
-        metrics=metrics,
+        metrics={way: v for way, v in measured.items() if way.startswith(('t2i/', 'i2t/'))},
+        **({'reranked': reranked} if reranked else {}),
     )
 
 
+def pick(metrics: dict[str, float], prefix: str) -> dict[str, float]:
+    """The metrics under a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+
+
+# Under torchrun the error of the process that failed first ends the output.
+@record
 def main() -> None:
     args = parse_args()
     config = prepare(args)
@@ -126,6 +148,10 @@ def main() -> None:
         record = results_record(args.config, checkpoint, evaluations)
         write_results(Path(config.work_dir) / 'results.json', record)
         print(results_table(record))
+        for method in args.rerank:
+            again = [{**found, 'metrics': found['reranked'][method]} for found in evaluations]
+            print(f'after {method} re-ranking, not comparable with plain figures:')
+            print(results_table({**record, 'evaluations': again}))
     finish_launch()
 
 

@@ -1,6 +1,7 @@
 """Writes files so that a crash leaves the old one; replaces MMEngine's local file backend."""
 
 import os
+import secrets
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
@@ -16,7 +17,8 @@ class AtomicLocalBackend(LocalBackend):
             OSError: If the disk is full or not writable; names the file, the old one stays.
         """
         path = Path(filepath)
-        partial = path.with_name(f'{path.name}.partial')
+        # A name of its own, as MMEngine lets all processes write the results of a test.
+        partial = path.with_name(f'{path.name}.{secrets.token_hex(4)}.partial')
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(partial, 'wb') as file:

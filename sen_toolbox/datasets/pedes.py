@@ -16,12 +16,15 @@ from mmengine.logging import print_log
 from sen_toolbox.registry import DATASETS, TASK_UTILS, TRANSFORMS
 from sen_toolbox.seeding import SAMPLE, seeded
 
-from .cache import pruned_captions
-from .noise import swap_captions
-from .synthetic import write_synthetic_pedes
+from .cache import pruned_captions, token_ids
+from .image_cache import cache_images, split_pipeline
+from .noise import CAPTION_KEYS, swap_captions
+from .synthetic import DRAWN_IDS, write_synthetic_pedes
+from .transforms import BackTranslate, CleanCaption, DeleteWords, Tokenize
 
 SPLITS = ('train', 'val', 'test')
-DRAWN_IDS = {'train': 1500, 'val': 150, 'test': 200}
+# Transforms of captions after which the data set's own ones are of no use.
+REWRITE = (BackTranslate, CleanCaption, DeleteWords)
 
 
 class PedesDataset(BaseDataset):
@@ -45,11 +48,15 @@ class PedesDataset(BaseDataset):
         test_mode: Reads the training split as for evaluation; other splits always are.
         noise_rate: Share of the training pairs whose captions are shuffled, in 0..1.
         noise_seed: Decides which, and how.
+        image_cache: Folder, best on a local disk, for a file with the images as the deterministic
+            transforms at the beginning of the pipeline leave them; None to make them each time.
+            Samples are the same.
         lazy_init: Reads the files at the first use only.
 
     Raises:
         FileNotFoundError: If the folder, the annotations or images of the split are missing.
         ValueError: If the split is unknown or empty or the annotations are damaged.
+        OSError: If the folder of the image cache cannot be written or has too little room.
     """
 
     ANNOTATION_FILES: tuple[str, ...] = ()
@@ -67,6 +74,7 @@ class PedesDataset(BaseDataset):
         test_mode: bool = False,
         noise_rate: float = 0.0,
         noise_seed: int = 0,
+        image_cache: str | Path | None = None,
         lazy_init: bool = False,
     ) -> None:
         if split not in SPLITS:
@@ -75,6 +83,7 @@ class PedesDataset(BaseDataset):
             raise ValueError(f'noise_rate is for training alone, got {noise_rate} for {split!r}')
         self.noise_rate = noise_rate
         self.noise_seed = noise_seed
+        self.image_cache = image_cache
         self.split = split
         # Shared, because workers that live on do not see what the main process changes otherwise.
         self._seed_and_epoch = torch.full((2,), -1, dtype=torch.int64).share_memory_()
@@ -153,7 +162,25 @@ class PedesDataset(BaseDataset):
             table = pruned_captions(texts, tagger=self.tagger, data_root=self.data_root)
             for record in records:
                 record['pruned'] = [table[text] for text in record['captions']]
+        self._prepare_pipeline(records)
         return records if self.test_mode else self._with_noise(_as_pairs(records))
+
+    def _prepare_pipeline(self, records: list[dict]) -> None:
+        """Makes what needs making once: the token ids, and the image cache."""
+        steps = self.pipeline.transforms
+        for step in steps:
+            if isinstance(step, REWRITE):
+                break
+            if isinstance(step, Tokenize):
+                texts = [t for r in records for key in CAPTION_KEYS for t in r.get(key, ())]
+                step.known = token_ids(texts, data_root=self.data_root)
+        if self.image_cache is not None:
+            fixed, random = split_pipeline(steps)
+            paths = [record['img_path'] for record in records]
+            self.pipeline.transforms = [
+                cache_images(paths, fixed, folder=self.image_cache),
+                *random,
+            ]
 
     def _with_noise(self, pairs: list[dict]) -> list[dict]:
         pairs, swapped = swap_captions(pairs, rate=self.noise_rate, seed=self.noise_seed)

@@ -1,7 +1,9 @@
 """Hooks that MMEngine lacks."""
 
+from .boards import RestorationBoardHook, RetrievalBoardHook
 from .consensus_division import ConsensusDivisionHook
 from .dataset_report import DatasetReportHook
+from .deferred_info import DeferredInfoHook
 from .finite_loss import FiniteLossHook
 from .provenance import ProvenanceHook
 from .ramp import RampHook
@@ -11,9 +13,12 @@ from .strict_load import StrictLoadHook
 __all__ = [
     'ConsensusDivisionHook',
     'DatasetReportHook',
+    'DeferredInfoHook',
     'FiniteLossHook',
     'ProvenanceHook',
     'RampHook',
+    'RestorationBoardHook',
+    'RetrievalBoardHook',
     'SafeCheckpointHook',
     'StrictLoadHook',
 ]

@@ -7,6 +7,7 @@ process, the mean of the gradients that DDP takes is then that of one process wi
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.distributed as dist
@@ -29,7 +30,8 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous()
+        # A copy, as autograd may give the same memory to others.
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient.chunk(get_world_size())[dist.get_rank()]
 
@@ -80,17 +82,17 @@ class GatheredChunks:
         return torch.cat(rows)
 
 
-_chunks: GatheredChunks | None = None
+# What a head gathers for: the chunk that is being computed, or None for a batch in one piece.
+_chunks: ContextVar[GatheredChunks | None] = ContextVar('chunks', default=None)
 
 
 @contextmanager
 def _active(chunks: GatheredChunks) -> Iterator[None]:
-    global _chunks
-    _chunks = chunks
+    token = _chunks.set(chunks)
     try:
         yield
     finally:
-        _chunks = None
+        _chunks.reset(token)
 
 
 def gather(tensor: Tensor) -> Tensor:
@@ -99,8 +101,8 @@ def gather(tensor: Tensor) -> Tensor:
     Every rank must hold the same number of rows, which the samplers see to. On one process it is
     the tensor itself. What is gathered must not depend on what was gathered before.
     """
-    if _chunks is not None:
-        tensor = _chunks.exchange(tensor)
+    if (chunks := _chunks.get()) is not None:
+        tensor = chunks.exchange(tensor)
     if get_world_size() == 1:
         return tensor
     return _GatherWithGradient.apply(tensor)

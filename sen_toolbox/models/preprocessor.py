@@ -1,13 +1,19 @@
 """Moves a batch to the device and turns uint8 pixels into normalised floats there."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
-from torchvision.transforms import RandomErasing
 
 from sen_toolbox.registry import MODELS
+
+# Random erasing (arXiv:1708.04896) as torchvision and the SEN and IRRA releases have it: share of
+# the image's area, height by width, and how often a rectangle that does not fit is drawn again.
+ERASED_AREA = (0.02, 0.4)
+ERASED_ASPECT = (0.3, 3.3)
+ERASING_ATTEMPTS = 10
 
 
 @MODELS.register_module()
@@ -27,12 +33,13 @@ class PairPreprocessor(BaseDataPreprocessor):
     def __init__(
         self, *, mean: Sequence[float], std: Sequence[float], erasing_prob: float = 0.0
     ) -> None:
-        super().__init__()
+        # Without effect unless the loader pins its batches.
+        super().__init__(non_blocking=True)
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
         if not 0 <= erasing_prob <= 1:
             raise ValueError(f'erasing_prob is a probability in 0..1, got {erasing_prob}')
-        self.erase = RandomErasing(erasing_prob, scale=(0.02, 0.4), value=list(mean))
+        self.erasing_prob = erasing_prob
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Returns the batch on the device with float images (B, 3, H, W).
@@ -46,14 +53,52 @@ class PairPreprocessor(BaseDataPreprocessor):
         for key in ('images', 'views'):
             if key in data:
                 data = {**data, key: self._normalise(data[key])}
-        if training and self.erase.p > 0:
-            images = torch.stack([self.erase(image) for image in data['images']])
-            data = {**data, 'images': images}
+        if training and self.erasing_prob > 0:
+            inside = erased_rectangles(data['images'], self.erasing_prob)
+            data = {**data, 'images': torch.where(inside, self.mean, data['images'])}
         return data
 
     def _normalise(self, pixels: Tensor) -> Tensor:
+        # Images come with their pixels together; the towers want planes.
+        pixels = pixels.contiguous()
         return (pixels.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """Inverse of the normalisation: pixels in 0..255 of normalised images (B, 3, H, W)."""
         return (images * self.std + self.mean) * 255
+
+
+def erased_rectangles(images: Tensor, prob: float) -> Tensor:
+    """Draws what random erasing takes from each image, for the batch at once and on its device.
+
+    Args:
+        images: (B, C, H, W).
+        prob: Probability that an image loses a rectangle.
+
+    Returns:
+        (B, 1, H, W) bool, true inside.
+    """
+    count, _, rows, columns = images.shape
+    device = images.device
+    # Rectangles by attempt and image; the first that fits is taken, as a loop would.
+    draws = torch.rand(2, ERASING_ATTEMPTS, count, device=device)
+    low, high = ERASED_AREA
+    area = (low + (high - low) * draws[0]) * (rows * columns)
+    low, high = map(math.log, ERASED_ASPECT)
+    aspect = (low + (high - low) * draws[1]).exp()
+    height, width = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (height < rows) & (width < columns)
+    misses = (~fits).long().cumprod(0).sum(0, keepdim=True)
+    chosen = misses.clamp(max=ERASING_ATTEMPTS - 1)
+    height, width = height.gather(0, chosen)[0], width.gather(0, chosen)[0]
+    erases, down, right = torch.rand(3, count, device=device)
+    erases = (erases < prob) & (misses[0] < ERASING_ATTEMPTS)
+    top, left = (down * (rows - height + 1)).floor(), (right * (columns - width + 1)).floor()
+    vertical = _between(top, height, rows) & erases[:, None]
+    return (vertical[:, :, None] & _between(left, width, columns)[:, None, :])[:, None]
+
+
+def _between(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """(B, size) bool: the positions from start (B,) on, length (B,) of them."""
+    places = torch.arange(size, device=start.device)
+    return (places >= start[:, None]) & (places < (start + length)[:, None])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 # In the order of the help. The modules import what is heavy when they run.
-COMMANDS = ('index', 'query')
+COMMANDS = ('index', 'query', 'serve', 'export')
 OK, FAULT, USAGE = 0, 1, 2
 DESCRIPTION = """\
 Find people in a folder of images by describing them.
@@ -15,10 +15,11 @@ Find people in a folder of images by describing them.
   sen-search index crops/                                  once, and again after changes
   sen-search query "a woman in a red coat, blue jeans"     as often as you like
   sen-search query "..." --html found.html                 a page to look at
+  sen-search index photos/ videos/ --detect                cut the people out first
 
-The images are crops of one person each. Everything stays on this machine. The model that comes
-with the package has seen drawn people only; real use brings its own: --model FILE.safetensors, or
---model CONFIG.py --checkpoint FILE.pth.
+Without --detect the images are crops of one person each. Everything stays on this machine. The
+model that comes with the package has seen drawn people only; real use brings its own:
+--model FILE.safetensors, or --model CONFIG.py --checkpoint FILE.pth.
 """
 EPILOG = """\
 exit codes:

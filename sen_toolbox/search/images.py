@@ -99,7 +99,7 @@ def _files_below(folder: str, suffixes: Collection[str], problems: dict[str, str
     return found
 
 
-def check_file(status: os.stat_result) -> None:
+def check_file(status: os.stat_result, max_bytes: float = MAX_BYTES) -> None:
     """Refuses what is no file of sensible size.
 
     Raises:
@@ -109,8 +109,8 @@ def check_file(status: os.stat_result) -> None:
         raise ValueError('is no regular file')
     if not status.st_size:
         raise ValueError('is empty')
-    if status.st_size > MAX_BYTES:
-        raise ValueError(f'has {status.st_size} bytes, more than {MAX_BYTES}')
+    if status.st_size > max_bytes:
+        raise ValueError(f'has {status.st_size} bytes, more than {max_bytes}')
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

@@ -5,12 +5,14 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from sen_toolbox.search.images import (
     IMAGE_SUFFIXES,
+    MAX_BYTES,
     Crop,
     Found,
     check_file,
@@ -45,6 +47,29 @@ class Encoder(Protocol):
         """Words of a sentence that mean nothing to the model."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How the persons come out of files.
+
+    Attributes:
+        read: The persons in a file; raises ValueError, with the reason, if it cannot.
+        suffixes: Suffixes of the files to take from folders.
+        recipe: Names what ``read`` does; a file that was read by another recipe is read again.
+        max_bytes: Larger files are skipped.
+        parallel: Whether several files are read at once and committed together. Otherwise each is
+            committed by itself, however many persons it holds, and an interruption stops it.
+    """
+
+    read: Callable[[str], Iterable[Crop]] = read_whole
+    suffixes: Collection[str] = IMAGE_SUFFIXES
+    recipe: str = ''
+    max_bytes: float = MAX_BYTES
+    parallel: bool = True
+
+
+WHOLE_IMAGES = Reading()
+
+
 @dataclass
 class IndexReport:
     """What an indexing did.
@@ -71,8 +96,7 @@ def update_index(
     *,
     identities: Mapping[str, str] | None = None,
     batch_size: int = 64,
-    read: Callable[[str], Iterable[Crop]] = read_whole,
-    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    reading: Reading = WHOLE_IMAGES,
     progress: Callable[[int, int], None] | None = None,
 ) -> IndexReport:
     """Indexes new and changed files, forgets those gone, and leaves the rest.
@@ -88,8 +112,7 @@ def update_index(
             and among the files of the list.
         identities: Who is in a file, by its absolute path.
         batch_size: Files in a batch, and crops that are embedded at once.
-        read: The persons in a file; raises ValueError, with the reason, if it cannot.
-        suffixes: Suffixes of the files to take from folders.
+        reading: How the persons come out of the files.
         progress: Called with the files done and to do.
 
     Raises:
@@ -97,7 +120,7 @@ def update_index(
         BlockingIOError: If another process is writing the index.
         ValueError: If the index was made with another model.
     """
-    found = find_files(source, suffixes)
+    found = find_files(source, reading.suffixes)
     identities = identities or {}
     with index.writing():
         known = index.files()
@@ -106,13 +129,17 @@ def update_index(
         todo = []
         for path in found.paths:
             old = known.get(path)
-            stamp = _stamp(path)
+            stamp = _stamp(path, reading.max_bytes)
             if isinstance(stamp, str):
                 if old:
                     gone.add(path)
                 if not old or os.path.lexists(path):
                     report.skipped[path] = stamp
-            elif old and (old.size, old.mtime_ns) == (stamp.st_size, stamp.st_mtime_ns):
+            elif (
+                old
+                and (old.size, old.mtime_ns) == (stamp.st_size, stamp.st_mtime_ns)
+                and _mark_of(old.digest) == _mark(reading.recipe)
+            ):
                 report.unchanged += old.problem is None
                 if old.problem:
                     report.skipped[path] = old.problem
@@ -123,12 +150,14 @@ def update_index(
             report.removed = len(gone)
         index.identify({p: who for p, who in identities.items() if p in known})
         done = 0
+        read_one = partial(_read, encoder=encoder, reading=reading, batch_size=batch_size)
+        step = batch_size if reading.parallel else 1
         with ThreadPoolExecutor(READERS) as pool:
-            for start in range(0, len(todo), batch_size):
-                batch = todo[start : start + batch_size]
-                results = list(
-                    pool.map(lambda item: _read(*item, known.get(item[0]), encoder, read), batch)
-                )
+            read_all = pool.map if reading.parallel else map
+            for start in range(0, len(todo), step):
+                batch = todo[start : start + step]
+                old = [known.get(path) for path, _ in batch]
+                results = list(read_all(read_one, batch, old))
                 _commit(index, encoder, results, known, identities, batch_size, report)
                 done += len(batch)
                 if progress:
@@ -142,15 +171,16 @@ class _Result:
     path: str
     state: FileState
     same: bool = False
+    vectors: list[np.ndarray] = field(default_factory=list)
     inputs: list[np.ndarray] = field(default_factory=list)
     places: list[Mapping] = field(default_factory=list)
 
 
-def _stamp(path: str) -> os.stat_result | str:
+def _stamp(path: str, max_bytes: float) -> os.stat_result | str:
     """The state of a file, or why it has none."""
     try:
         status = os.stat(path)
-        check_file(status)
+        check_file(status, max_bytes)
     except OSError as error:
         return f'cannot be opened ({error.strerror})'
     except ValueError as error:
@@ -172,32 +202,51 @@ def _gone(known: Mapping[str, FileState], found: Found) -> set[str]:
 
 
 def _read(
-    path: str,
-    status: os.stat_result,
+    item: tuple[str, os.stat_result],
     old: FileState | None,
+    *,
     encoder: Encoder,
-    read: Callable[[str], Iterable[Crop]],
+    reading: Reading,
+    batch_size: int,
 ) -> _Result:
-    state = FileState(status.st_size, status.st_mtime_ns, '')
+    path, status = item
+    result = _Result(path, FileState(status.st_size, status.st_mtime_ns, ''))
     try:
-        state = replace(state, digest=_digest(path))
-        if old and old.digest == state.digest:
-            return _Result(path, replace(state, problem=old.problem), same=True)
-        crops = list(read(path))
-        inputs = [encoder.prepare(crop.image) for crop in crops]
+        digest = _digest(path, _mark(reading.recipe))
+        result.state = replace(result.state, digest=digest)
+        if old and old.digest == digest:
+            result.state, result.same = replace(result.state, problem=old.problem), True
+            return result
+        for crop in reading.read(path):
+            result.places.append(crop.place)
+            result.inputs.append(encoder.prepare(crop.image))
+            # A long video holds more persons than the memory.
+            if not reading.parallel and len(result.inputs) == batch_size:
+                result.vectors.append(encoder.embed_prepared(np.stack(result.inputs)))
+                result.inputs.clear()
     except OSError as error:
-        return _Result(path, replace(state, problem=f'cannot be read ({error.strerror})'))
+        return _Result(path, replace(result.state, problem=f'cannot be read ({error.strerror})'))
     except ValueError as error:
-        return _Result(path, replace(state, problem=str(error)))
-    return _Result(path, state, inputs=inputs, places=[crop.place for crop in crops])
+        return _Result(path, replace(result.state, problem=str(error)))
+    return result
 
 
-def _digest(path: str) -> str:
+def _digest(path: str, mark: str) -> str:
+    """64 characters for content and recipe."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while part := file.read(2**20):
             digest.update(part)
-    return digest.hexdigest()
+    return (mark + digest.hexdigest())[:64]
+
+
+def _mark(recipe: str) -> str:
+    """What the digests of files read by a recipe begin with; nothing for whole images."""
+    return f'{hashlib.sha256(recipe.encode()).hexdigest()[:12]}:' if recipe else ''
+
+
+def _mark_of(digest: str) -> str:
+    return ''.join(digest.rpartition(':')[:2])
 
 
 def _commit(
@@ -214,6 +263,8 @@ def _commit(
         encoder.embed_prepared(np.stack(inputs[start : start + batch_size]))
         for start in range(0, len(inputs), batch_size)
     ]
+    # A result has vectors of its own only where it is alone.
+    parts = [vectors for result in results for vectors in result.vectors] + parts
     vectors = np.concatenate([np.empty((0, encoder.model_id.dim), np.float32), *parts])
     entries = [
         Entry(result.path, identities.get(result.path), place)

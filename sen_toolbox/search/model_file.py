@@ -189,7 +189,13 @@ def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if text is None:
         raise ValueError(f'{path} holds weights only; make a model file by tools/publish_model.py')
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    return json.loads(text), state
+    try:
+        description = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f'{path} describes its model by no JSON: {error}') from error
+    if not isinstance(description, dict):
+        raise ValueError(f'{path} describes its model by no JSON object')
+    return description, state
 
 
 def _restore_words(state: dict[str, Tensor], backbone: nn.Module) -> None:

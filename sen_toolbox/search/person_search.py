@@ -1,19 +1,28 @@
 """Search a gallery of people by description or by picture, from Python."""
 
+import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from sen_toolbox.search.images import read_image
-from sen_toolbox.search.index import open_index
-from sen_toolbox.search.indexing import Encoder, IndexReport, update_index
+from sen_toolbox.search.detection import VIDEO_SUFFIXES, Detector, PersonCutter, open_detector
+from sen_toolbox.search.detection.record import prune
+from sen_toolbox.search.images import IMAGE_SUFFIXES, read_image
+from sen_toolbox.search.index import Entry, open_index
+from sen_toolbox.search.indexing import WHOLE_IMAGES, Encoder, IndexReport, Reading, update_index
 
 # Trained on drawn people: shows how all this works, and finds colours of clothes on real ones.
 SHIPPED_MODEL = Path(__file__).parent / 'models' / 'tiny.safetensors'
 DEFAULT_INDEX = 'sen_index'
+# Below the folder of the index: the people cut out of photos and videos.
+CROPS = 'crops'
+# How many of the best are put into a new order by re-ranking.
+CANDIDATES = 100
 PathLike = str | os.PathLike
 
 
@@ -24,9 +33,11 @@ class Result:
     Attributes:
         rank: From 1.
         score: Cosine of query and image, in -1..1.
-        path: Absolute path of the image file.
+        path: Absolute path of the image or video.
         identity: Who it is, if the index was told.
-        place: Where in the file, as JSON values; empty for the whole of an image.
+        place: Where in the file, as JSON values; empty for the whole of an image. For a person who
+            was detected ``box`` (x0, y0, x1, y1 in pixels), ``score`` (of the detection) and
+            ``crop`` (absolute path of a JPEG); in a video also ``frame`` and ``time`` (seconds).
     """
 
     rank: int
@@ -34,6 +45,23 @@ class Result:
     path: str
     identity: str | None = None
     place: Mapping = field(default_factory=dict)
+
+    @property
+    def picture(self) -> str:
+        """Absolute path of an image of the person alone."""
+        return self.place.get('crop', self.path)
+
+    @property
+    def where(self) -> str:
+        """Where in the file, for people to read; empty for the whole of an image."""
+        parts = []
+        if 'time' in self.place:
+            minutes, seconds = divmod(self.place['time'], 60)
+            parts.append(f'{minutes:.0f}:{seconds:04.1f}')
+            parts.append(f'frame {self.place["frame"]}')
+        if 'box' in self.place:
+            parts.append('box {}, {}, {}, {}'.format(*self.place['box']))
+        return ', '.join(parts)
 
 
 class PersonSearch:
@@ -45,10 +73,11 @@ class PersonSearch:
     '/home/me/crops/0042.jpg'
 
     Args:
-        model: A model file (``.safetensors``), or a config together with ``checkpoint``, or a built
-            encoder. None for the small model that is shipped.
+        model: A model file (``.safetensors``), an exported one (``.onnx``), or a config together
+            with ``checkpoint``, or a built encoder. None for the small model that is shipped.
         checkpoint: Checkpoint of the config.
-        index: Folder of the index; with ``uri`` the name of a collection.
+        index: Folder of the index; with ``uri`` the name of a collection, and of the folder for
+            crops.
         uri: Address of a Milvus server or cluster, or a file ``*.db`` for Milvus Lite. None for a
             folder.
         device: Where to compute; on a GPU in float16.
@@ -70,6 +99,8 @@ class PersonSearch:
         half_index: bool = False,
     ) -> None:
         self.encoder = load_encoder(model, checkpoint, device=device)
+        self._device = device
+        self._crops = Path(os.path.abspath(index)) / CROPS
         self.gallery = open_index(index, self.encoder.model_id, uri=uri, half=half_index)
 
     def index(
@@ -78,7 +109,10 @@ class PersonSearch:
         *,
         ids: Mapping[PathLike, object] | None = None,
         batch_size: int = 64,
+        detect: PathLike | Detector | None = None,
+        every: float = 1.0,
         progress: Callable[[int, int], None] | None = None,
+        video_progress: Callable[[str, float], None] | None = None,
     ) -> IndexReport:
         """Brings the index in line with a folder, or with a list of files and folders.
 
@@ -89,22 +123,45 @@ class PersonSearch:
             source: A folder, or files and folders.
             ids: Who is in a file, by its path; files that are not named stay unknown.
             batch_size: Files that are embedded and committed at once.
+            detect: None if each image is a crop of one person. Otherwise people are cut out of
+                photos and videos, each of which is committed by itself: 'hog' for OpenCV's
+                detector, which needs no file; a file with weights of torchvision.models.detection;
+                or a detector.
+            every: Seconds from one frame of a video to the next that is looked at.
             progress: Called with the files done and to do.
+            video_progress: Called with a video's path and the share of it that was looked at.
 
         Raises:
-            FileNotFoundError: If a folder does not exist or holds no images.
+            FileNotFoundError: If a folder does not exist or holds no images, or there is no such
+                detector.
             BlockingIOError: If another process is writing the index.
-            ValueError: If another model made the index; names both.
+            ValueError: If another model made the index; names both. If ``every`` is not above 0.
         """
         identities = {os.path.abspath(os.fspath(p)): str(who) for p, who in (ids or {}).items()}
-        return update_index(
+        reading = WHOLE_IMAGES
+        if detect is not None:
+            cut = PersonCutter(
+                detect if callable(detect) else open_detector(detect, device=self._device),
+                self._crops,
+                every=every,
+                progress=video_progress,
+            )
+            suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+            reading = Reading(cut, suffixes, cut.recipe, max_bytes=math.inf, parallel=False)
+        report = update_index(
             self.gallery,
             self.encoder,
             source,
             identities=identities,
             batch_size=batch_size,
+            reading=reading,
             progress=progress,
         )
+        if self._crops.is_dir():
+            # Whoever writes now will do it.
+            with suppress(BlockingIOError), self.gallery.writing():
+                prune(self._crops, self.gallery.files())
+        return report
 
     def search(
         self,
@@ -114,6 +171,7 @@ class PersonSearch:
         k: int = 10,
         within: PathLike | None = None,
         approximate: bool = False,
+        rerank: str | None = None,
     ) -> list[Result] | list[list[Result]]:
         """The best persons for a sentence, a picture, or both together.
 
@@ -125,6 +183,9 @@ class PersonSearch:
             within: A folder to stay in.
             approximate: Whether to trade recall for speed, once the gallery has been prepared by
                 ``gallery.build_approximate()``.
+            rerank: 'k_reciprocal' or 'query_expansion' to order the hundred best by how alike they
+                are among themselves too; see ``sen_toolbox.evaluation.reranking``. Scores stay
+                those of the query, so they may rise and fall. It loads torch.
 
         Returns:
             Results, best first; for lists one list of results a query.
@@ -142,20 +203,54 @@ class PersonSearch:
         many = isinstance(given[0], Sequence) and not isinstance(given[0], str)
         texts, images = ([v] if v is not None and not many else v for v in (text, image))
         queries = self.embed(texts, images)
+        count = k if rerank is None else max(k, CANDIDATES)
+        results = self.search_vectors(queries, k=count, within=within, approximate=approximate)
+        if rerank is not None:
+            pairs = zip(queries, results, strict=True)
+            results = [self._reranked(query, found, rerank)[:k] for query, found in pairs]
+        return results if many else results[0]
+
+    def search_vectors(
+        self,
+        queries: np.ndarray,
+        *,
+        k: int = 10,
+        within: PathLike | None = None,
+        approximate: bool = False,
+    ) -> list[list[Result]]:
+        """The best persons for each of some vectors (Q, D), as :meth:`embed` gives them."""
         found = self.gallery.search(
             queries,
             k,
             within=None if within is None else os.path.abspath(os.fspath(within)),
             approximate=approximate,
         )
-        results = [
-            [
-                Result(rank, score, entry.path, entry.identity, entry.place)
-                for rank, (entry, score) in enumerate(hits, start=1)
-            ]
-            for hits in found
+        return [self.results(hits) for hits in found]
+
+    def _reranked(self, query: np.ndarray, found: list[Result], method: str) -> list[Result]:
+        import torch
+
+        from sen_toolbox.evaluation.reranking import RERANKERS
+
+        if method not in RERANKERS:
+            raise ValueError(f'there is no re-ranking {method!r}, choose from {list(RERANKERS)}')
+        if not found:
+            return []
+        vectors = {
+            _key(self.results([(entry, 0.0)])[0]): vector
+            for entry, vector in self.gallery.items({result.path for result in found})
+        }
+        candidates = torch.from_numpy(np.stack([vectors[_key(result)] for result in found]))
+        scores = RERANKERS[method](torch.from_numpy(query)[None], candidates)[0]
+        order = scores.argsort(descending=True, stable=True).tolist()
+        return [replace(found[i], rank=rank) for rank, i in enumerate(order, start=1)]
+
+    def results(self, hits: Iterable[tuple[Entry, float]]) -> list[Result]:
+        """Entries of the index and their scores, best first, as results."""
+        return [
+            Result(rank, score, entry.path, entry.identity, self._located(entry.place))
+            for rank, (entry, score) in enumerate(hits, start=1)
         ]
-        return results if many else results[0]
 
     def embed(
         self,
@@ -186,9 +281,17 @@ class PersonSearch:
         total = np.sum(parts, axis=0)
         return total / np.linalg.norm(total, axis=1, keepdims=True)
 
+    def _located(self, place: Mapping) -> Mapping:
+        """A place of the index, with the crop's absolute path."""
+        return {**place, 'crop': str(self._crops / place['crop'])} if 'crop' in place else place
+
     def __len__(self) -> int:
         """Number of persons in the gallery."""
         return len(self.gallery)
+
+
+def _key(result: Result) -> tuple[str, str]:
+    return result.path, json.dumps(dict(result.place), sort_keys=True)
 
 
 def load_encoder(
@@ -205,7 +308,13 @@ def load_encoder(
     """
     if model is not None and not isinstance(model, str | os.PathLike):
         return model
-    # Imported here because it loads torch, which other forms of a model do without.
+    if model is not None and Path(model).suffix == '.onnx':
+        if checkpoint is not None:
+            raise ValueError(f'{model} holds weights already; leave out the checkpoint')
+        from sen_toolbox.search.onnx_encoder import OnnxEncoder
+
+        return OnnxEncoder(model, device=device)
+    # Imported here because it loads torch, which an exported model does without.
     from sen_toolbox.search.towers import TowerEncoder
 
     return TowerEncoder(model or SHIPPED_MODEL, checkpoint, device=device)

@@ -29,9 +29,9 @@ def results_page(query: str, results: Sequence[Result]) -> str:
         results: What was found.
     """
     items = '\n'.join(
-        f'<li>{_thumbnail(result.path)}<p><b>{result.rank}</b> &middot; {result.score:.3f}'
+        f'<li>{_thumbnail(result.picture)}<p><b>{result.rank}</b> &middot; {result.score:.3f}'
         f'{_text(" · " + result.identity if result.identity is not None else "")}</p>'
-        f'<p>{_text(result.path)}</p></li>'
+        f'<p>{_text(result.path)}</p><p>{_text(result.where)}</p></li>'
         for result in results
     )
     return (

@@ -24,6 +24,11 @@ class TowerEncoder:
         device: Where to compute.
         half: Whether to compute in float16; None for yes on a GPU only.
 
+    Attributes:
+        image_size: (rows, columns) that images are resized to.
+        context_length: Tokens that a sentence is cut to.
+        known_tokens: Whether each token of the vocabulary means anything, (V,) bool.
+
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is damaged, of another kind, or does not fit, or there is no GPU.
@@ -45,10 +50,12 @@ class TowerEncoder:
             fingerprint=_fingerprint(description, towers.backbone),
             dim=towers.backbone.spec.embed_dim,
         )
-        self._resize = ResizeImage(description['image_size'])
-        self._tokenize = Tokenize(description['context_length'])
+        self.image_size = tuple(description['image_size'])
+        self.context_length = description['context_length']
+        self._resize = ResizeImage(self.image_size)
+        self._tokenize = Tokenize(self.context_length)
         words = next(v for k, v in towers.state_dict().items() if k.endswith(WORD_ROWS))
-        self._known = words.any(dim=1).numpy()
+        self.known_tokens = words.any(dim=1).numpy()
         half = torch.device(device).type != 'cpu' if half is None else half
         self.model = towers.half() if half else towers
         self.model.to(device)
@@ -79,7 +86,7 @@ class TowerEncoder:
         """Words of a sentence that a model file has dropped: they change nothing in a query."""
         words = dict.fromkeys(re.findall(r'\w+', sentence.lower()))
         tokens = self._tokenize.transform(dict(captions=list(words)))['tokens']
-        known = self._known[tokens].all(axis=1)
+        known = self.known_tokens[tokens].all(axis=1)
         return [word for word, is_known in zip(words, known, strict=True) if not is_known]
 
 

@@ -1,7 +1,17 @@
-"""Pictures of what a model finds and restores."""
+"""Pictures of what a model finds, restores and learns."""
 
 from sen_toolbox.visualization.drawing import stack_boards
+from sen_toolbox.visualization.embedding_map import draw_embedding_map
+from sen_toolbox.visualization.page import board_page
 from sen_toolbox.visualization.restoration_board import draw_restoration_board
 from sen_toolbox.visualization.retrieval_board import draw_retrieval_board
+from sen_toolbox.visualization.word_board import draw_word_board
 
-__all__ = ['draw_restoration_board', 'draw_retrieval_board', 'stack_boards']
+__all__ = [
+    'board_page',
+    'draw_embedding_map',
+    'draw_restoration_board',
+    'draw_retrieval_board',
+    'draw_word_board',
+    'stack_boards',
+]

@@ -9,16 +9,23 @@ from PIL import Image, ImageDraw
 from sen_toolbox.visualization.drawing import (
     GAP,
     GREY,
+    INK,
     MARGIN,
     RULE,
     WHITE,
+    WRONG,
     draw_text,
     line_height,
     wrap_text,
 )
 
 _TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE = 20, 15, 13
-_COLUMNS = {'original': 'original', 'masked': 'masked input', 'restored': 'restoration'}
+_COLUMNS = {
+    'original': 'original',
+    'masked': 'masked input',
+    'restored': 'restored',
+    'misguided': 'by wrong caption',
+}
 
 
 def draw_restoration_board(
@@ -30,17 +37,20 @@ def draw_restoration_board(
 ) -> Image.Image:
     """Draw one row per image: the original, what the model saw of it, and what it made of that.
 
+    Where the caption guides the restoration, the one guided by a wrong caption beside it differs.
     Images are scaled to one height and keep their proportions.
 
     Args:
-        rows: Each with 'original', 'masked' and 'restored' (uint8 arrays of one shape (H, W, 3),
-            RGB) and, if there is one, 'caption' (text).
+        rows: Each with 'original', 'masked', 'restored' and, in all rows or none, 'misguided'
+            (uint8 arrays of one shape (H, W, 3), RGB), and, if there are any, 'caption' and
+            'wrong_caption' (text).
         height: Rows of a drawn image in pixels, from 48 up.
         caption_width: Room for the captions in pixels; no column if no row has a caption.
         title: Heading.
 
     Raises:
-        ValueError: If there are no rows, if an array is of another kind, or if a size is too small.
+        ValueError: If there are no rows, if an array is of another kind or only some rows have it,
+            or if a size is too small.
     """
     if not rows:
         raise ValueError('there are no rows to draw')
@@ -49,14 +59,15 @@ def draw_restoration_board(
             f'height must be at least 48 and caption_width at least 100, got {height}, '
             f'{caption_width}'
         )
+    columns = [name for name in _COLUMNS if name != 'misguided' or name in rows[0]]
     for index, row in enumerate(rows):
-        _check(row, index)
+        _check(row, index, columns)
 
     widths = [_scaled_width(row['original'].shape, height) for row in rows]
     # A column is never narrower than its title.
-    column = max(*widths, 90)
+    column = max(*widths, 106)
     captioned = any(row.get('caption') for row in rows)
-    captions_left = MARGIN + len(_COLUMNS) * (column + GAP) + GAP
+    captions_left = MARGIN + len(columns) * (column + GAP) + GAP
     width = captions_left + caption_width if captioned else captions_left - 2 * GAP
     titles_top = MARGIN + line_height(_TITLE_SIZE) + GAP
     images_top = titles_top + line_height(_SMALL_SIZE)
@@ -67,34 +78,49 @@ def draw_restoration_board(
 
     heading = wrap_text(title, size=_TITLE_SIZE, width=width - MARGIN, max_lines=1)[0]
     draw_text(draw, (MARGIN, MARGIN), heading, size=_TITLE_SIZE)
-    for slot, text in enumerate(_COLUMNS.values()):
-        middle = MARGIN + slot * (column + GAP) + column // 2
-        draw_text(draw, (middle, titles_top), text, size=_SMALL_SIZE, fill=GREY, anchor='ma')
+    for slot, name in enumerate(columns):
+        corner = (MARGIN + slot * (column + GAP) + column // 2, titles_top)
+        fill = WRONG if name == 'misguided' else GREY
+        draw_text(draw, corner, _COLUMNS[name], size=_SMALL_SIZE, fill=fill, anchor='ma')
 
     for index, row in enumerate(rows):
         top = images_top + index * row_height
         draw.line((MARGIN, top, width, top), fill=RULE)
         top += GAP
-        for slot, name in enumerate(_COLUMNS):
+        for slot, name in enumerate(columns):
             image = Image.fromarray(row[name])
             image = image.resize((widths[index], height), _filter(image.height, height))
             left = MARGIN + slot * (column + GAP) + (column - image.width) // 2
             board.paste(image, (left, top))
-        if row.get('caption'):
-            lines = wrap_text(
-                row['caption'],
-                size=_TEXT_SIZE,
-                width=caption_width,
-                max_lines=height // line_height(_TEXT_SIZE),
-            )
-            for number, line in enumerate(lines):
-                corner = (captions_left, top + number * line_height(_TEXT_SIZE))
-                draw_text(draw, corner, line, size=_TEXT_SIZE)
+        own, wrong = row.get('caption', ''), row.get('wrong_caption', '')
+        max_lines = height // line_height(_TEXT_SIZE)
+        if wrong:
+            max_lines = max(1, max_lines // 2)
+            middle = top + height // 2
+            _draw_lines(draw, (captions_left, middle), wrong, caption_width, max_lines, WRONG)
+        _draw_lines(draw, (captions_left, top), own, caption_width, max_lines, INK)
     return board
 
 
-def _check(row: Mapping[str, Any], index: int) -> None:
-    for name in _COLUMNS:
+def _draw_lines(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    text: str,
+    width: int,
+    max_lines: int,
+    fill: tuple[int, int, int],
+) -> None:
+    left, top = corner
+    lines = wrap_text(text, size=_TEXT_SIZE, width=width, max_lines=max_lines)
+    for number, line in enumerate(lines):
+        place = (left, top + number * line_height(_TEXT_SIZE))
+        draw_text(draw, place, line, size=_TEXT_SIZE, fill=fill)
+
+
+def _check(row: Mapping[str, Any], index: int, columns: Sequence[str]) -> None:
+    if ('misguided' in row) != ('misguided' in columns):
+        raise ValueError(f"row {index}: either all rows have 'misguided' or none")
+    for name in columns:
         image = row[name]
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             kind = getattr(image, 'dtype', type(image).__name__)

@@ -42,7 +42,8 @@ def draw_retrieval_board(
     Args:
         queries: Each with 'caption' (text), 'image_paths' (files, best first) and, if known,
             'correct' (bools) and 'scores' (floats), one per path. Paths beyond ``topk`` are left
-            out; there may be fewer.
+            out; there may be fewer. Where a query has 'sought' (a file) and 'sought_rank' (from
+            1), a column before the others shows that image.
         thumb: (rows, columns) of an image's cell in pixels, at least (48, 40).
         topk: Number of columns.
         caption_width: Room for the captions in pixels.
@@ -65,7 +66,9 @@ def draw_retrieval_board(
         _check(query, index)
 
     cell_height, cell_width = thumb[0] + 2 * _FRAME, thumb[1] + 2 * _FRAME
-    images_left = MARGIN + caption_width + 2 * GAP
+    sought_left = MARGIN + caption_width + 2 * GAP
+    with_sought = any('sought' in query for query in queries)
+    images_left = sought_left + with_sought * (cell_width + 3 * GAP)
     header_height = MARGIN + line_height(_TITLE_SIZE) + GAP
     label_height = line_height(_SMALL_SIZE)
     row_height = GAP + label_height + cell_height + GAP
@@ -87,6 +90,10 @@ def draw_retrieval_board(
         draw.line((MARGIN, top, width - MARGIN, top), fill=RULE)
         top += GAP
         _draw_caption(draw, query, top, row_height - 2 * GAP, caption_width, topk)
+        if 'sought' in query:
+            corner = (sought_left, top + label_height)
+            draw_text(draw, (sought_left, top), 'sought', size=_SMALL_SIZE, fill=GREY)
+            _paste_framed(board, query['sought'], corner, thumb, right=None)
         scores, correct = query.get('scores'), query.get('correct')
         for rank, path in enumerate(query['image_paths'][:topk]):
             left = images_left + rank * (cell_width + GAP)
@@ -143,7 +150,8 @@ def _draw_caption(
         return
     shown = query['correct'][:topk]
     hits = [rank for rank, right in enumerate(shown, start=1) if right]
-    note = f'first right image: rank {hits[0]}' if hits else f'no right image in {len(shown)}'
+    rank = query.get('sought_rank', hits[0] if hits else None)
+    note = f'first right image: rank {rank}' if rank else f'no right image in {len(shown)}'
     fill = GREY if hits else WRONG
     draw_text(draw, (MARGIN, note_top), note, size=_SMALL_SIZE, fill=fill)
 

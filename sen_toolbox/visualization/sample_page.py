@@ -1,11 +1,9 @@
 """One HTML page of samples as a model sees them."""
 
-import base64
-import io
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from PIL import Image
+from sen_toolbox.visualization.page import data_url
 
 STYLE = """
 body { font: 15px/1.5 sans-serif; color: #212529; margin: 24px; }
@@ -41,7 +39,7 @@ def _section(sample: Mapping) -> str:
         for original, pieces in sample['captions']
     )
     return (
-        f'<section><img src="{_data_url(image)}" width="{image.width}" height="{image.height}">'
+        f'<section><img src="{data_url(image)}" width="{image.width}" height="{image.height}">'
         f'<div><p><b>person {sample["pid"]}</b> <code>{escape(sample["name"])}</code></p>'
         f'{captions}</div></section>\n'
     )
@@ -55,9 +53,3 @@ def _marked(pieces: Iterable[tuple[str, str, bool]]) -> str:
             part = f'<mark>{part}</mark><span class="was">({escape(was)})</span>'
         parts.append(part + (' ' if ends_word else ''))
     return ''.join(parts).strip()
-
-
-def _data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format='PNG')
-    return f'data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode("ascii")}'

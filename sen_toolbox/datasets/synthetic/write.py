@@ -4,7 +4,7 @@ import io
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +21,14 @@ VERSION = 1
 ANNOTATIONS = 'reid_raw.json'
 PARAMETERS = 'synthetic.json'
 _SPLITS = ('train', 'val', 'test')
+# Identities in each split of the demo's set.
+DRAWN_IDS = {'train': 1500, 'val': 150, 'test': 150}
 
 
 def write_synthetic_pedes(
     root: str | os.PathLike,
     *,
-    num_ids: dict[str, int] | None = None,
+    num_ids: Mapping[str, int] = DRAWN_IDS,
     images_per_id: int = 4,
     captions_per_image: int = 2,
     image_size: tuple[int, int] = (128, 64),
@@ -42,7 +44,7 @@ def write_synthetic_pedes(
     Args:
         root: Folder to write to: ``imgs/<camera>/<id>_<view>.jpg``, ``reid_raw.json`` and
             ``synthetic.json``, which records the parameters.
-        num_ids: Identities in each of ``train``, ``val`` and ``test``; by default 1500, 150, 200.
+        num_ids: Identities in each of ``train``, ``val`` and ``test``.
             Ids start at 1 and run on through the splits in this order.
         images_per_id: Views of each identity, at least 1.
         captions_per_image: Captions of each view, at least 1.
@@ -59,11 +61,10 @@ def write_synthetic_pedes(
             parameters or one that was not drawn.
     """
     root = Path(root)
-    num_ids = {'train': 1500, 'val': 150, 'test': 200} if num_ids is None else dict(num_ids)
     parameters = _checked(
         dict(
             version=VERSION,
-            num_ids=num_ids,
+            num_ids=dict(num_ids),
             images_per_id=images_per_id,
             captions_per_image=captions_per_image,
             image_size=list(image_size),

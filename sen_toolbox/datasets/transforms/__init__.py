@@ -1,8 +1,8 @@
-"""Transforms of a record: image, captions, packing. MMCV adds its own, such as RandomFlip."""
+"""Transforms of a record: image, captions, packing. MMCV adds its own."""
 
 from .augment import MakeViews, TorchvisionOps
 from .corrupt import CorruptWords
-from .image import LoadImage, PadCrop, ResizeImage
+from .image import LoadImage, PadCrop, RandomFlip, ResizeImage
 from .pack import PackPair
 from .text import MaskWords, PruneCaption, Tokenize
 from .text_augment import BackTranslate, CleanCaption, DeleteWords
@@ -18,6 +18,7 @@ __all__ = [
     'PackPair',
     'PadCrop',
     'PruneCaption',
+    'RandomFlip',
     'ResizeImage',
     'Tokenize',
     'TorchvisionOps',

@@ -14,7 +14,7 @@ class PackPair(BaseTransform):
     """Turns a record into exactly what a model takes; nothing else passes to the batch.
 
     Takes ``img`` (H, W, 3) uint8, ``tokens`` (n, L) int64 and ``pid``; returns ``images``
-    (3, H, W) uint8, ``tokens`` and ``pids``.
+    (3, H, W) uint8, a view of ``img``, ``tokens`` and ``pids``.
 
     Args:
         extra: Further keys of the record that the method's heads read, e.g. ``word_labels`` of
@@ -30,9 +30,9 @@ class PackPair(BaseTransform):
         Raises:
             KeyError: If the pipeline made no such extra; lists what it made.
         """
-        image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
         packed = {
-            'images': torch.from_numpy(image),
+            # Pixels stay together; the model's preprocessor brings them into planes at once.
+            'images': torch.from_numpy(np.ascontiguousarray(results['img'])).permute(2, 0, 1),
             'tokens': torch.from_numpy(results['tokens']),
             'pids': results['pid'],
         }

@@ -3,7 +3,9 @@
 import functools
 import random
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -37,14 +39,6 @@ def clip_tokenizer():
     # A space does not change the pieces of plain text here: "<" and "start" are split anyway.
     tokenizer.clean_fn = lambda text: special.sub('< ', clean(text))
     return tokenizer
-
-
-# Room for every caption of the largest of the three data sets, whole and pruned.
-@functools.lru_cache(maxsize=2**18)
-def _token_ids(caption: str, context_length: int) -> np.ndarray:
-    ids = clip_tokenizer().encode(caption)[: context_length - 2]
-    # Shared between calls, hence small and never handed out itself.
-    return np.array([START_ID, *ids, END_ID], dtype=np.int32)
 
 
 @TRANSFORMS.register_module()
@@ -88,12 +82,16 @@ class Tokenize(BaseTransform):
     A row is start token, words, end token, zeros. A longer caption loses its last words; the end
     token stays the last. See ``clip_tokenizer`` for what differs from open_clip.
 
+    ``known`` may hold the ids of captions, without start and end, so that each is tokenised once.
+
     Args:
         context_length: Tokens in a row, at least 3. CLIP was trained with 77.
 
     Raises:
         ValueError: If there is no room for a word.
     """
+
+    known: Mapping[str, np.ndarray] = MappingProxyType({})
 
     def __init__(self, context_length: int = 77) -> None:
         if context_length < 3:
@@ -105,16 +103,22 @@ class Tokenize(BaseTransform):
         captions = results['captions']
         tokens = np.zeros((len(captions), self.context_length), dtype=np.int64)
         for row, caption in zip(tokens, captions, strict=True):
-            ids = _token_ids(caption, self.context_length)
-            row[: len(ids)] = ids
+            ids = self.known.get(caption)
+            if ids is None:
+                ids = clip_tokenizer().encode(caption)
+            length = min(len(ids), self.context_length - 2)
+            row[0] = START_ID
+            row[1 : 1 + length] = ids[:length]
+            row[1 + length] = END_ID
         results['tokens'] = tokens
         return results
 
 
 @functools.cache
-def _noun_or_adjective() -> np.ndarray:
+def _noun_or_adjective() -> bytes:
+    # Bytes, because Python reads one of them faster than an element of an array.
     with np.load(WORD_TABLE) as table:
-        return table['noun_or_adjective']
+        return table['noun_or_adjective'].tobytes()
 
 
 @TRANSFORMS.register_module()
@@ -155,12 +159,13 @@ class MaskWords(BaseTransform):
 
     def _mask(self, tokens: np.ndarray) -> np.ndarray:
         labels = np.zeros_like(tokens)
-        table = _noun_or_adjective()
+        table, rates = _noun_or_adjective(), (self.other_rate, self.noun_adjective_rate)
+        draw_one = random.random
         for position, token in enumerate(tokens.tolist()):
             if not 0 < token < MASK_ID:
                 continue
-            rate = self.noun_adjective_rate if table[token] else self.other_rate
-            draw = random.random()
+            rate = rates[table[token]]
+            draw = draw_one()
             if draw >= rate:
                 continue
             labels[position] = token

@@ -224,7 +224,7 @@ class CLIPBackbone(nn.Module):
         position = visual.positional_embedding.to(x.dtype)
         x = x + (position[1:] if keep is None else position[1:][keep])
         first = visual.class_embedding.to(x.dtype) + position[0]
-        x = visual.ln_pre(torch.cat([first.expand(len(x), 1, -1), x], dim=1))
+        x = visual.ln_pre(torch.cat([first.expand(x.shape[0], 1, -1), x], dim=1))
         for block in visual.transformer.resblocks[:-1]:
             x = self._run(block, x)
         return x
@@ -259,7 +259,7 @@ class CLIPBackbone(nn.Module):
         return self._project_image(self._run(block, x, queries=x[:, :1]))[:, 0]
 
     def _pooled_text(self, x: Tensor, end: Tensor) -> Tensor:
-        row = x[torch.arange(len(x), device=x.device), end][:, None]
+        row = x[torch.arange(x.shape[0], device=x.device), end][:, None]
         seen = ~_after(end, x.shape[1])[:, None, None]
         block = self.transformer.resblocks[-1]
         return self._project_text(self._run(block, x, queries=row, attn_mask=seen))[:, 0]

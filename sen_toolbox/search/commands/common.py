@@ -7,13 +7,18 @@ if TYPE_CHECKING:
     from sen_toolbox.search.person_search import PersonSearch
 
 
-def add_search_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds model, index and device."""
-    group = parser.add_argument_group('model and index')
+def add_model_arguments(group: argparse._ArgumentGroup) -> None:
+    """Adds model and checkpoint."""
     group.add_argument(
         '--model', metavar='FILE', help='model file or config (default: the shipped small model)'
     )
     group.add_argument('--checkpoint', metavar='FILE', help='checkpoint, if --model is a config')
+
+
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds model, index and device."""
+    group = parser.add_argument_group('model and index')
+    add_model_arguments(group)
     group.add_argument(
         '--index',
         metavar='FOLDER',

@@ -2,22 +2,46 @@
 
 New and changed images are added, deleted ones removed, all others left. Damaged images are listed
 and skipped. An interrupted run continues where it stopped. Several folders can share one index.
+
+  sen-search index crops/                              each image shows one person
+  sen-search index photos/ videos/ --detect            cut the people out of photos and videos
+  sen-search index camera.mp4 --detect ssdlite.pth --every 0.5
+
+--detect stands after the folders. Its built-in detector, hog, needs no file and finds people who
+stand or walk and are seen whole; weights of torchvision's detectors, from a local file, find more.
+The crops are kept in the folder of the index, and a result names file, time, frame and box.
 """
 
 import argparse
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from sen_toolbox.search.commands.common import add_search_arguments, open_search, positive
 
+HOG = 'hog'
 HELP = 'put the images of a folder into the index, or bring it up to date'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
     parser.add_argument('sources', nargs='+', metavar='DIR', help='folder of images, or an image')
+    parser.add_argument(
+        '--detect',
+        nargs='?',
+        const=HOG,
+        metavar='hog|FILE',
+        help='cut people out of photos and videos: with OpenCV (default: hog) or with weights of '
+        'torchvision.models.detection',
+    )
+    parser.add_argument(
+        '--every',
+        type=seconds,
+        metavar='SECONDS',
+        help='with --detect: from one frame of a video to the next that is looked at (default: 1)',
+    )
     add_search_arguments(parser)
     parser.add_argument(
         '--ids',
@@ -40,11 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Indexes; returns the exit code."""
+    if args.every and not args.detect:
+        sys.stderr.write('sen-search index: --every takes --detect\n')
+        return 2
     ids = None if args.ids is None else read_ids(args.ids)
     search = open_search(args, half_index=args.half)
     sources = args.sources[0] if len(args.sources) == 1 else args.sources
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
@@ -53,16 +81,29 @@ def run(args: argparse.Namespace) -> int:
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task('embedding', total=None)
-        report = search.index(
-            sources,
-            ids=ids,
-            batch_size=args.batch_size,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        video = bar.add_task('', total=None, visible=False)
+
+        def on_video(path: str, share: float) -> None:
+            name = escape(os.path.basename(path))
+            percent = round(100 * share)
+            bar.update(video, description=name, completed=percent, total=100, visible=True)
+
+        with warnings.catch_warnings(record=True) as notes:
+            report = search.index(
+                sources,
+                ids=ids,
+                batch_size=args.batch_size,
+                detect=args.detect,
+                every=args.every or 1.0,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                video_progress=on_video,
+            )
         if args.approximate:
             bar.update(task, description='grouping', total=None)
             with search.gallery.writing():
                 search.gallery.build_approximate()
+    for note in notes:
+        sys.stderr.write(f'note: {note.message}\n')
     for path, problem in report.skipped.items():
         sys.stderr.write(f'skipped: {path}: {problem}\n')
     sys.stdout.write(
@@ -87,3 +128,14 @@ def read_ids(path: Path) -> dict[str, str]:
     if not isinstance(content, dict):
         raise ValueError(f'{path} must hold an object of paths and identities')
     return {os.path.abspath(path.parent / name): str(who) for name, who in content.items()}
+
+
+def seconds(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} is no number of seconds above 0')
+    return value

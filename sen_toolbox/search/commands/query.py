@@ -4,8 +4,9 @@
   sen-search query --image crop.jpg
   sen-search query "but in a red coat" --image crop.jpg --json
 
-A line of the result is rank, score and path. Scores are cosines; they rank images for one query and
-do not compare between queries.
+A line of the result is rank, score and path; for a person cut out of a photo or video also time,
+frame and box. Scores are cosines; they rank images for one query and do not compare between
+queries.
 """
 
 import argparse
@@ -27,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--approximate', action='store_true', help='faster; see sen-search index --approximate'
     )
+    parser.add_argument(
+        '--rerank',
+        choices=['k_reciprocal', 'query_expansion'],
+        help='order the hundred best by how alike they are among themselves too',
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument('--json', action='store_true', help='print JSON instead of lines')
     output.add_argument(
@@ -42,7 +48,12 @@ def run(args: argparse.Namespace) -> int:
         return 2
     search = open_search(args)
     results = search.search(
-        args.text, args.image, k=args.k, within=args.within, approximate=args.approximate
+        args.text,
+        args.image,
+        k=args.k,
+        within=args.within,
+        approximate=args.approximate,
+        rerank=args.rerank,
     )
     if args.text and (unknown := search.encoder.unknown_words(args.text)):
         sys.stderr.write(f'note: this model does not know: {", ".join(unknown)}\n')
@@ -52,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         for result in results:
             who = f'  {result.identity}' if result.identity is not None else ''
-            where = f'  {json.dumps(dict(result.place))}' if result.place else ''
+            where = f'  {result.where}' if result.where else ''
             sys.stdout.write(f'{result.rank:3d}  {result.score:.4f}  {result.path}{who}{where}\n')
     if args.html:
         from sen_toolbox.search.results_page import results_page

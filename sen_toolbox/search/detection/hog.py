@@ -15,8 +15,8 @@ SIZE_STEP = 1.05
 MIN_SCORE = 0.7
 MAX_SHARED = 0.6
 # Parts of a window beside and above or below the person, left out of its box.
-SIDE_MARGIN = 0.18
-END_MARGIN = 0.07
+SIDE_MARGIN = 0.13
+END_MARGIN = 0.06
 
 
 class HogDetector:
@@ -48,8 +48,9 @@ class HogDetector:
         window_columns, window_rows = self._hog.winSize
         if columns < window_columns or rows < window_rows:
             return []
+        # It looks at the strongest channel of a pixel, so their order does not matter.
         windows, scores = self._hog.detectMultiScale(
-            cv2.resize(image, (columns, rows), interpolation=method)[..., ::-1],
+            cv2.resize(image, (columns, rows), interpolation=method),
             hitThreshold=MIN_SCORE,
             winStride=WINDOW_STEP,
             scale=SIZE_STEP,

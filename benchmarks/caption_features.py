@@ -1,0 +1,28 @@
+"""Caption features as an evaluation computes them, ViT-B/16's text tower."""
+
+import torch
+from common import Report, alternate, arguments, distance
+from plain import text_embedding
+from workload import build, draw_tokens
+
+
+@torch.inference_mode()
+def main() -> None:
+    args = arguments(__doc__, captions=128, repeats=2)
+    model = build('sen').eval()
+    tokens = draw_tokens(args.captions)
+
+    def plain() -> torch.Tensor:
+        parts = [text_embedding(model.backbone, part) for part in tokens.split(64)]
+        return torch.nn.functional.normalize(torch.cat(parts), dim=1)
+
+    report = Report(f'features of {args.captions} captions, CPU, float32')
+    report.check('features', distance(model.embed_text(tokens), plain()), 1e-5)
+    ours, reference = alternate(args.repeats, lambda: model.embed_text(tokens), plain)
+    per_caption = 1000 / args.captions
+    report.add('caption', ours * per_caption, reference * per_caption, 'CPU ms', goal='3x')
+    report.finish(args.json)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,191 @@
+"""Images as the fixed beginning of a pipeline leaves them, in one memory-mapped file."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import PIL
+from filelock import FileLock, Timeout
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import Compose
+from mmengine.logging import print_log
+from numpy.lib.format import write_array_header_1_0
+
+# Changed when the file or what lies in it changes its meaning.
+FORMAT = 1
+CHUNK = 256
+
+
+class CachedImage(BaseTransform):
+    """Takes ``img`` from a file, in the place of the transforms that made it.
+
+    Args:
+        file: Array (images, H, W, 3) uint8, as ``numpy.save`` writes it.
+        paths: The ``img_path`` of each row.
+    """
+
+    def __init__(self, file: Path, paths: Sequence[str]) -> None:
+        self.file = file
+        self._rows = {path: row for row, path in enumerate(paths)}
+        self._open()
+
+    def _open(self) -> None:
+        # An ndarray, since indexing numpy.memmap itself takes longer than reading an image.
+        self._images = np.asarray(np.load(self.file, mmap_mode='r'))
+
+    def transform(self, results: dict) -> dict:
+        """Adds ``img``, uint8 (H, W, 3)."""
+        # A copy, since a later transform may write into its image.
+        results['img'] = self._images[self._rows[results['img_path']]].copy()
+        return results
+
+    def __getstate__(self) -> dict:
+        # Pickled or copied, a memory map becomes an array of all that it maps.
+        return {key: value for key, value in vars(self).items() if key != '_images'}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._open()
+
+
+def split_pipeline(steps: Sequence[Callable]) -> tuple[list[Callable], list[Callable]]:
+    """Divides a pipeline behind the transforms at its beginning that are ``deterministic``.
+
+    Such a transform has that attribute, is described by its name and its attributes, and makes
+    ``img`` from ``img_path``, or from ``img``, and nothing else.
+    """
+    count = 0
+    while count < len(steps) and getattr(steps[count], 'deterministic', False):
+        count += 1
+    return list(steps[:count]), list(steps[count:])
+
+
+def cache_images(
+    paths: Collection[str], steps: Sequence[Callable], *, folder: str | Path
+) -> CachedImage:
+    """Returns a transform in the place of ``steps``, whose images lie in a file.
+
+    The file is made if there is none for these images (by path, size and time of change), these
+    steps and this version of Pillow; it then replaces that of the same images before they changed.
+    Any number of processes may ask at once: one makes the file, the others wait. If that one is
+    interrupted, the next goes on where it was.
+
+    Args:
+        paths: The images; repetitions count once.
+        steps: The deterministic beginning of a pipeline.
+        folder: Where the file lies; best on a local disk.
+
+    Raises:
+        OSError: If the folder cannot be written or has too little room.
+        ValueError: If there are no such steps, or images of two sizes, or one cannot be decoded.
+    """
+    if not steps:
+        raise ValueError(
+            'image_cache needs a pipeline that begins with deterministic transforms, e.g. '
+            'LoadImage, ResizeImage'
+        )
+    paths = list(dict.fromkeys(paths))
+    places = [os.path.abspath(path) for path in paths]
+    makers = [f'{type(step).__name__} {sorted(vars(step).items())}' for step in steps]
+    name = _digest([FORMAT, PIL.__version__, makers, places])
+    # In threads, because each answer of a network drive takes a while.
+    with ThreadPoolExecutor() as pool:
+        states = list(pool.map(_state, paths))
+    # Absolute, so that a change of the working directory does no harm.
+    file = Path(folder).absolute() / f'images_{name}_{_digest(states)}.npy'
+    if not file.exists():
+        with _locked(file.with_name(f'images_{name}.lock')):
+            if not file.exists():
+                _write(file, paths, Compose(list(steps)))
+                for old in set(file.parent.glob(f'images_{name}_*')) - {file}:
+                    old.unlink()
+    return CachedImage(file, paths)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def _state(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+def _locked(path: Path) -> AbstractContextManager:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return FileLock(path).acquire(timeout=0)
+        except Timeout:
+            print_log(f'waiting for another process that writes {path.parent}', logger='current')
+            return FileLock(path).acquire()
+    except OSError as error:
+        raise OSError(
+            f'image_cache: cannot write into {path.parent} ({error}): name a folder that you may '
+            'write, or set image_cache=None'
+        ) from error
+
+
+def _write(file: Path, paths: list[str], make: Callable[[dict], dict]) -> None:
+    first = make({'img_path': paths[0]})['img']
+
+    def pixels(path: str) -> bytes:
+        img = make({'img_path': path})['img']
+        if img.shape != first.shape:
+            raise ValueError(
+                f'image_cache needs images of one size, but {path} has (rows, columns) '
+                f'{img.shape[:2]} and {paths[0]} has {first.shape[:2]}: put ResizeImage behind '
+                'LoadImage, or set image_cache=None'
+            )
+        return img.tobytes()
+
+    header = BytesIO()
+    shape = (len(paths), *first.shape)
+    write_array_header_1_0(header, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
+    start = header.tell()
+    # Images are only ever added at the end, so the length of the file says how many are done.
+    partial = file.with_suffix('.partial')
+    with open(partial, 'ab') as out:
+        if out.tell() < start:
+            out.truncate(0)
+            out.write(header.getvalue())
+        done = (out.tell() - start) // first.nbytes
+        out.truncate(start + done * first.nbytes)
+        _require_room(file.parent, (len(paths) - done) * first.nbytes)
+        print_log(
+            f'caching {len(paths):,} images in {file} ({len(paths) * first.nbytes / 1e9:.1f} GB'
+            f'{f"; {done:,} are there already" if done else ""})',
+            logger='current',
+        )
+        # In parts, since all would wait in memory for a slow disk.
+        with ThreadPoolExecutor() as pool:
+            for begin in range(done, len(paths), CHUNK):
+                part = paths[begin : begin + CHUNK]
+                out.writelines(pool.map(pixels, part))
+                _log_progress(begin, begin + len(part), len(paths))
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(partial, file)
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f'image_cache: the images need {needed / 1e9:.2f} GB in {folder}, where '
+            f'{free / 1e9:.2f} GB are free: name a folder on a larger disk, or set '
+            'image_cache=None'
+        )
+
+
+def _log_progress(before: int, done: int, total: int) -> None:
+    # Ten lines suit a log file better than a bar.
+    if done * 10 // total > before * 10 // total:
+        print_log(f'cached {done:,} of {total:,} images', logger='current')

@@ -1,0 +1,38 @@
+"""Batch norm whose statistics do not depend on how many processes share a batch."""
+
+import torch
+from mmengine.dist import get_world_size
+from torch import Tensor, nn
+
+from sen_toolbox.models.gather import gather
+
+
+class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over the batch of all ranks; torch's own, ``SyncBatchNorm``, needs a GPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises rows (R, C) or maps (B, C, ...); every rank holds the same number of them."""
+        if not self.training or get_world_size() == 1:
+            return super().forward(x)
+        others = [dim for dim in range(x.ndim) if dim != 1]
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            mean = _mean_over_ranks(wide.mean(dim=others, keepdim=True))
+            variance = _mean_over_ranks((wide - mean).square().mean(dim=others, keepdim=True))
+            with torch.no_grad():
+                count = x.numel() // x.shape[1] * get_world_size()
+                unbiased = variance * count / (count - 1)
+                self.running_mean.lerp_(mean.flatten().to(self.running_mean), self.momentum)
+                self.running_var.lerp_(unbiased.flatten().to(self.running_var), self.momentum)
+                self.num_batches_tracked += 1
+            normal = (wide - mean) * (variance + self.eps).rsqrt()
+            weight, bias = (p.view(mean.shape) for p in (self.weight, self.bias))
+            return (normal * weight + bias).to(x.dtype)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if x.ndim < 2:
+            raise ValueError(f'expected rows (R, C) or maps (B, C, ...), got {tuple(x.shape)}')
+
+
+def _mean_over_ranks(tensor: Tensor) -> Tensor:
+    return gather(tensor).mean(dim=0, keepdim=True)

@@ -1,0 +1,99 @@
+"""One optimiser step on a batch that does not fit into memory in one piece."""
+
+from contextlib import nullcontext
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from sen_toolbox.models.gather import GatheredChunks
+
+
+def require_chunkable(model: nn.Module) -> None:
+    """Refuses a model whose pairs depend on each other before they are compared.
+
+    Raises:
+        ValueError: If it normalises over the batch.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise ValueError(
+                f'chunks must be 1: {name} is a {type(module).__name__}, whose statistics are '
+                'those of the whole batch; use more processes or checkpoint_activations instead'
+            )
+
+
+def train_step_in_chunks(
+    model: nn.Module, data: dict, optim_wrapper: OptimWrapper, num_chunks: int
+) -> dict[str, Tensor]:
+    """A training step with the gradient of the whole batch, in the memory of a chunk of it.
+
+    GradCache, arXiv:2101.06983. The first pass computes without gradient what losses compare
+    (:func:`~sen_toolbox.models.gather.gather`), the second repeats each chunk, with the same random
+    numbers, among the results of the others. The price is a second forward pass.
+
+    Args:
+        model: The retriever, or its wrapper for several processes.
+        data: Collated batch; every entry has one row a pair.
+        optim_wrapper: Takes the step after the last chunk.
+        num_chunks: Number of chunks; of a batch with fewer pairs, one a pair.
+
+    Returns:
+        What the heads log, for the whole batch.
+
+    Raises:
+        ValueError: If the wrapper accumulates batches, or an entry has not one row a pair.
+    """
+    if getattr(optim_wrapper, '_accumulative_counts', 1) != 1:
+        raise ValueError('model.chunks and accumulative_counts exclude each other: set one to 1')
+    retriever = getattr(model, 'module', model)
+    with optim_wrapper.optim_context(model):
+        chunks = _split(retriever.data_preprocessor(data, True), num_chunks)
+    size = sum(len(chunk['images']) for chunk in chunks)
+    gathered, states = GatheredChunks(), []
+    # Passes have an autocast context each: one that has cast the weights without gradient would
+    # reuse those.
+    with torch.no_grad(), optim_wrapper.optim_context(model):
+        for chunk in chunks:
+            states.append(_random_state(chunk['images'].device))
+            with gathered.record():
+                retriever.loss(chunk)
+    logged: dict[str, Tensor] = {}
+    for index, (chunk, state) in enumerate(zip(chunks, states, strict=True)):
+        last = index == len(chunks) - 1
+        share = len(chunk['images']) / size
+        _set_random_state(chunk['images'].device, state)
+        with nullcontext() if last or model is retriever else model.no_sync():
+            with optim_wrapper.optim_context(model), gathered.replay(index, share):
+                losses = model(**chunk, mode='loss')
+            loss, values = retriever.parse_losses(losses)
+            for name, value in values.items():
+                logged[name] = logged.get(name, 0) + share * value.detach()
+            if last:
+                optim_wrapper.update_params(share * loss)
+            else:
+                optim_wrapper.backward(share * loss)
+    return logged
+
+
+def _split(batch: dict, num_chunks: int) -> list[dict]:
+    size = len(batch['images'])
+    odd = {key: len(value) for key, value in batch.items() if len(value) != size}
+    if odd:
+        raise ValueError(f'a batch in chunks has one row a pair; of {size} pairs there are {odd}')
+    num_chunks = min(num_chunks, size)
+    parts = {key: value.tensor_split(num_chunks) for key, value in batch.items()}
+    return [{key: value[index] for key, value in parts.items()} for index in range(num_chunks)]
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type != 'cpu':
+        states.append(torch.get_device_module(device).get_rng_state(device))
+    return states
+
+
+def _set_random_state(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type != 'cpu':
+        torch.get_device_module(device).set_rng_state(states[1], device)

@@ -1,0 +1,64 @@
+"""Show a web page to search the index with.
+
+  sen-search serve
+  sen-search serve --port 9000
+
+Describe a person, click a result to search by it, mark right ones to refine. The page needs no
+internet and answers this machine only. --host 0.0.0.0 opens it to the network: there is no
+password, and whoever reaches it sees every image of the index.
+"""
+
+import argparse
+import sys
+
+from sen_toolbox.search.commands.common import add_search_arguments, open_search
+
+HELP = 'show a web page to search the index with'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument(
+        '--host', default='127.0.0.1', help='address to listen on (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--port', type=_port, default=8765, help='port; 0 for any free (default: %(default)s)'
+    )
+    add_search_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until it is interrupted; returns the exit code."""
+    search = open_search(args)
+    # Says at once if there is no index, or one of another model.
+    if not len(search):
+        raise FileNotFoundError(
+            f'index {args.index} holds nobody: fill it with sen-search index FOLDER'
+        )
+
+    from sen_toolbox.search.web.api import SearchApi
+    from sen_toolbox.search.web.server import PageServer
+
+    try:
+        server = PageServer(SearchApi(search), host=args.host, port=args.port)
+    except OSError as error:
+        raise OSError(f'cannot listen on {args.host}, port {args.port}: {error}') from error
+    with server:
+        host = f'[{args.host}]' if ':' in args.host else args.host
+        sys.stdout.write(
+            f'{len(search)} persons: http://{host}:{server.server_port}/ (Ctrl-C ends it)\n'
+        )
+        sys.stdout.flush()
+        if not server.is_local:
+            sys.stderr.write('warning: every machine that reaches this one sees all images\n')
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            sys.stderr.write('sen-search: page closed\n')
+    return 0
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r} is no port, 0 to 65535')
+    return int(text)

@@ -1,0 +1,31 @@
+"""Finds people in full photos and in frames of videos."""
+
+from pathlib import Path
+
+from sen_toolbox.search.detection.boxes import Detection, Detector
+from sen_toolbox.search.detection.cutter import PersonCutter
+from sen_toolbox.search.detection.video import VIDEO_SUFFIXES
+
+HOG = 'hog'
+
+__all__ = ['HOG', 'VIDEO_SUFFIXES', 'Detection', 'Detector', 'PersonCutter', 'open_detector']
+
+
+def open_detector(which: str | Path, *, device: str = 'cpu') -> Detector:
+    """The detector built into OpenCV, or one of torchvision's.
+
+    Args:
+        which: 'hog', or a file with weights of torchvision.models.detection.
+        device: Where a detector of torchvision computes.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds anything else.
+    """
+    if which == HOG:
+        from sen_toolbox.search.detection.hog import HogDetector
+
+        return HogDetector()
+    from sen_toolbox.search.detection.torchvision_detector import TorchvisionDetector
+
+    return TorchvisionDetector(which, device=device)

@@ -1,0 +1,78 @@
+"""Cuts the people out of photos and videos for an index."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sen_toolbox.search.detection.boxes import Detector
+from sen_toolbox.search.detection.record import Record
+from sen_toolbox.search.detection.repeats import Repeats
+from sen_toolbox.search.detection.video import VIDEO_SUFFIXES, read_frames
+from sen_toolbox.search.images import Crop, read_image
+
+# Pixels; a smaller person shows hardly more than the colour of the clothes.
+MIN_HEIGHT = 40
+
+
+class PersonCutter:
+    """The people in a file, each as a crop that is also kept as a JPEG.
+
+    Args:
+        detector: What finds them.
+        folder: Where the crops of all files are kept.
+        every: Seconds from one frame of a video to the next that is looked at, above 0.
+        progress: Called with the path of a video and the share of it that was looked at, 0..1.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        folder: Path,
+        *,
+        every: float = 1.0,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> None:
+        if not every > 0:
+            raise ValueError(f'every is a number of seconds above 0, got {every}')
+        self._detector, self._folder, self._every = detector, folder, every
+        self._progress = progress or (lambda path, share: None)
+        self.recipe = f'{detector.name}, every {every:g} s'
+
+    def __call__(self, path: str) -> Iterator[Crop]:
+        """Crops in the order of the frames; what an earlier call has cut is not cut again.
+
+        Raises:
+            ValueError: If the file cannot be decoded; says why.
+        """
+        status = os.stat(path)
+        made_of = dict(size=status.st_size, mtime_ns=status.st_mtime_ns, recipe=self.recipe)
+        record = Record(self._folder, path, made_of)
+        repeats = Repeats()
+        for line in record.frames:
+            repeats.keep([tuple(found['box']) for found in line['found']])
+            yield from _crops(record, line)
+        if record.done:
+            return
+        for when, image in self._images(path, record.frames):
+            people = [p for p in self._detector(image) if p.box[3] - p.box[1] >= MIN_HEIGHT]
+            kept = repeats.keep([person.box for person in people])
+            yield from _crops(record, record.add(image, people, kept, when))
+        record.finish()
+
+    def _images(self, path: str, known: list[dict]) -> Iterator[tuple[dict, np.ndarray]]:
+        """What has not been looked at: number and time of each frame, and the frame."""
+        if os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES:
+            after = known[-1]['frame'] if known else -1
+            for frame in read_frames(path, self._every, after=after):
+                yield dict(frame=frame.number, time=round(frame.time, 3)), frame.image
+                self._progress(path, frame.share)
+        elif not known:
+            yield {}, read_image(path)
+
+
+def _crops(record: Record, line: dict) -> Iterator[Crop]:
+    # The crop as it is kept, not as it was cut: a continued run gives the same.
+    for file, place in record.places(line):
+        yield Crop(read_image(file), place)

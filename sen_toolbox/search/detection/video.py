@@ -1,0 +1,86 @@
+"""Frames of a video file, every so many seconds."""
+
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+VIDEO_SUFFIXES = frozenset(
+    {'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv'}
+)
+# Containers count frames roughly; less than this part of the count is a cut file.
+WHOLE = 0.9
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a video.
+
+    Attributes:
+        number: From 0.
+        time: Seconds from the start.
+        image: RGB (H, W, 3) uint8.
+        share: How much of the video has been read, 0..1, as far as that is known.
+    """
+
+    number: int
+    time: float
+    image: np.ndarray
+    share: float
+
+
+def read_frames(path: str, every: float, *, after: int = -1) -> Iterator[Frame]:
+    """The first frame of a video, and of each span of so many seconds.
+
+    Args:
+        path: The file.
+        every: Length of a span in seconds, above 0.
+        after: Number of the last frame that is not wanted any more.
+
+    Raises:
+        ValueError: If nothing can be decoded; says why, without the path.
+    """
+    video = _open(path)
+    number, span = -1, -1
+    try:
+        total = video.get(cv2.CAP_PROP_FRAME_COUNT)
+        while video.grab():
+            number += 1
+            time = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            # A time just below a span's start is a rounded one.
+            current = math.floor(time / every + 1e-6)
+            if current == span:
+                continue
+            span = current
+            if number <= after:
+                continue
+            decoded, image = video.retrieve()
+            if decoded:
+                share = min((number + 1) / total, 1.0) if total > 0 else 0.0
+                yield Frame(number, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), share)
+    finally:
+        video.release()
+    if number < 0:
+        raise ValueError('is no video, or holds no frame that can be decoded')
+    if number + 1 < WHOLE * total:
+        warnings.warn(f'{path} breaks off after {number + 1} of {total:.0f} frames', stacklevel=2)
+
+
+def _open(path: str) -> cv2.VideoCapture:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        # OpenCV crashes on it.
+        raise ValueError('has a name that is no text: rename it') from error
+    # What is wrong with a file is told by whoever reads it, in one line.
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        # Other readers than FFmpeg would take some names for patterns of many files.
+        return cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+    finally:
+        cv2.utils.logging.setLogLevel(level)

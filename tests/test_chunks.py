@@ -1,0 +1,163 @@
+"""A batch in chunks against the batch in one piece, and recomputed activations."""
+
+import pytest
+import torch
+from tiny_methods import (
+    CONFIGS,
+    build_model,
+    build_optim_wrapper,
+    fix_noise,
+    pair_batch,
+    step_and_gradients,
+    tiny_config,
+)
+from torch import nn
+
+from sen_toolbox.models.gather import GatheredChunks, gather
+
+WITH_BATCH_NORM = {'rde', 'cmpm'}
+METHODS = sorted(set(CONFIGS) - WITH_BATCH_NORM)
+SIZE = 10
+
+
+def step(method, *, chunks=1, dtype=None, model=None):
+    """What a step logs, its gradients and the optimiser's wrapper."""
+    config = tiny_config(method)
+    model = model or build_model(config, chunks=chunks)
+    batch, noise = pair_batch(SIZE, seed=1)
+    fix_noise(model, noise)
+    options = dict(type='AutocastOptimWrapper', dtype=dtype) if dtype else {}
+    if dtype:
+        model.float()
+    wrapper = build_optim_wrapper(config, model, **options)
+    if dtype == 'float16':
+        # The usual start of 65536 overflows here and is halved in later steps.
+        wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=64.0)
+    return *step_and_gradients(model, wrapper, batch), wrapper
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_chunks_give_the_numbers_and_the_gradient_of_one_piece(method):
+    logged, gradients, _ = step(method)
+    for chunks in (2, 4, 7, 2 * SIZE):  # 7 pieces of 10 differ in size; there are at most 10
+        chunked_logged, chunked_gradients, _ = step(method, chunks=chunks)
+        assert list(chunked_logged) == list(logged)
+        for name, value in logged.items():
+            torch.testing.assert_close(chunked_logged[name], value, rtol=1e-9, atol=1e-9)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(
+                chunked_gradients[name], gradient, rtol=1e-7, atol=1e-9, msg=f'{name}, {chunks}'
+            )
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_chunks_work_in_mixed_precision(dtype):
+    logged, gradients, _ = step('sen', dtype=dtype)
+    chunked_logged, chunked_gradients, wrapper = step('sen', chunks=3, dtype=dtype)
+    scale = wrapper.loss_scaler.get_scale()
+    assert scale == (64 if dtype == 'float16' else 1)
+    torch.testing.assert_close(chunked_logged['loss'], logged['loss'], rtol=1e-2, atol=0)
+    for name, gradient in gradients.items():
+        assert gradient.isfinite().all()
+        assert chunked_gradients[name].isfinite().all()
+        # Rounded at other places; a weight cast without gradient would have none.
+        difference = (chunked_gradients[name] - gradient).norm()
+        assert difference <= 0.1 * gradient.norm() + 1e-4 * scale, name
+
+
+def test_masks_and_dropout_repeat_between_the_passes(monkeypatch):
+    config = tiny_config('sen')
+    model = build_model(config, chunks=3)
+    model.backbone.visual.ln_pre = nn.Sequential(model.backbone.visual.ln_pre, nn.Dropout(0.5))
+    head, noises, seen = model.heads['restoration'], [], []
+    draw = head.draw_noise
+
+    def keep_noise(count, device):
+        noises.append(draw(count, device))
+        return noises[-1]
+
+    exchange = GatheredChunks.exchange
+
+    def keep_tensor(chunks, tensor):
+        seen.append(tensor.detach().clone())
+        return exchange(chunks, tensor)
+
+    head.draw_noise = keep_noise
+    monkeypatch.setattr(GatheredChunks, 'exchange', keep_tensor)
+    batch, _ = pair_batch(SIZE, seed=1)
+    model.train_step(batch, build_optim_wrapper(config, model))
+    for both in (noises, seen):
+        first, second = both[: len(both) // 2], both[len(both) // 2 :]
+        assert len(first) >= 3
+        for before, after in zip(first, second, strict=True):
+            assert torch.equal(before, after)
+    assert not torch.equal(noises[0], noises[1])
+
+
+def test_a_chunk_sees_the_others_as_constants():
+    rows = torch.arange(6.0).view(6, 1)
+    weight = torch.tensor(2.0, requires_grad=True)
+    chunks, parts = GatheredChunks(), rows.split([3, 2, 1])
+
+    with torch.no_grad():
+        for part in parts:
+            with chunks.record():
+                gather(part * weight)
+    for index, part in enumerate(parts):
+        with chunks.replay(index, len(part) / 6):
+            x = gather(part * weight)
+        torch.testing.assert_close(x, rows * 2)
+        ((x @ x.t()).sum() * len(part) / 6).backward()
+    # The sum of all products is (15 w)^2.
+    torch.testing.assert_close(weight.grad, torch.tensor(2 * 15.0**2 * 2))
+
+
+@pytest.mark.parametrize(
+    ('method', 'name'), [('rde', 'heads.tse.image_neck.norm'), ('cmpm', 'bn1')]
+)
+def test_a_model_with_batch_norm_is_refused(method, name):
+    with pytest.raises(ValueError, match=rf'chunks must be 1: .*{name} is a GlobalBatchNorm'):
+        build_model(tiny_config(method), chunks=2)
+
+
+def test_no_chunk_at_all_is_refused():
+    with pytest.raises(ValueError, match='chunks must be at least 1, got 0'):
+        build_model(tiny_config('sen'), chunks=0)
+
+
+def test_chunks_and_accumulation_exclude_each_other():
+    config = tiny_config('clip')
+    model = build_model(config, chunks=2)
+    wrapper = build_optim_wrapper(config, model, accumulative_counts=2)
+    with pytest.raises(ValueError, match='chunks and accumulative_counts exclude each other'):
+        model.train_step(pair_batch(4, seed=1)[0], wrapper)
+
+
+def test_a_batch_with_several_captions_an_image_is_refused():
+    config = tiny_config('clip')
+    model = build_model(config, chunks=2)
+    batch, _ = pair_batch(4, seed=1)
+    batch['tokens'] = batch['tokens'].repeat(2, 1)
+    with pytest.raises(ValueError, match=r"of 4 pairs there are \{'tokens': 8\}"):
+        model.train_step(batch, build_optim_wrapper(config, model))
+
+
+@pytest.mark.parametrize('method', ['sen', 'clip', 'rde'])
+def test_recomputed_activations_give_the_same_bits(method, monkeypatch):
+    calls = []
+    original = torch.utils.checkpoint.checkpoint
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr('sen_toolbox.models.backbones.clip.checkpoint', counted)
+    logged, gradients, _ = step(method)
+    assert not calls
+    config = tiny_config(method)
+    config.model.backbone.checkpoint_activations = True
+    logged_again, gradients_again, _ = step(method, model=build_model(config))
+    assert calls
+    assert logged_again == logged
+    for name, gradient in gradients.items():
+        assert torch.equal(gradients_again[name], gradient), name

@@ -1,0 +1,338 @@
+"""The image cache: the same samples, made once, renewed when needed, and what it refuses."""
+
+import copy
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sen_toolbox.datasets import CUHKPEDES, image_cache
+from sen_toolbox.datasets.image_cache import cache_images, split_pipeline
+from sen_toolbox.datasets.transforms import LoadImage, PadCrop, RandomFlip, ResizeImage
+
+STEPS = [LoadImage(), ResizeImage(size=(24, 8))]
+PIPELINE = [
+    dict(type='LoadImage'),
+    dict(type='ResizeImage', size=(24, 8)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PadCrop', padding=3),
+    dict(type='PruneCaption', prob=0.5),
+    dict(type='Tokenize', context_length=16),
+    dict(type='MaskWords'),
+    dict(type='PackPair'),
+]
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Five images of different sizes."""
+    rng = np.random.RandomState(0)
+    files = []
+    for number in range(5):
+        path = tmp_path / 'imgs' / f'{number}.jpg'
+        path.parent.mkdir(exist_ok=True)
+        pixels = rng.randint(0, 256, size=(30 + number, 11, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path, quality=90)
+        files.append(str(path))
+    return files
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / 'cache'
+
+
+@pytest.fixture
+def log(monkeypatch):
+    lines = []
+    monkeypatch.setattr(image_cache, 'print_log', lambda text, **_: lines.append(text))
+    return lines
+
+
+def pixels(path):
+    return STEPS[1](STEPS[0]({'img_path': path}))['img']
+
+
+def cached(step, path):
+    return step({'img_path': path})['img']
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir() if path.suffix != '.lock')
+
+
+def dataset(root, **kwargs):
+    return CUHKPEDES(
+        data_root=root, split='train', pipeline=PIPELINE, tagger=dict(type='RuleTagger'), **kwargs
+    )
+
+
+@pytest.fixture
+def root(tmp_path, paths):
+    records = [
+        {
+            'split': 'train',
+            'file_path': Path(path).name,
+            'id': number,
+            'captions': [f'A man in a red coat, number {number}.', 'He walks.'],
+        }
+        for number, path in enumerate(paths)
+    ]
+    (tmp_path / 'reid_raw.json').write_text(json.dumps(records))
+    return tmp_path
+
+
+# The same pixels
+
+
+def test_cached_images_equal_those_made_each_time(paths, folder):
+    step = cache_images(paths, STEPS, folder=folder)
+    for path in paths:
+        np.testing.assert_array_equal(cached(step, path), pixels(path))
+        assert cached(step, path).shape == (24, 8, 3)
+
+
+def test_samples_are_the_same_with_and_without(root, folder):
+    plain, fast = dataset(root), dataset(root, image_cache=folder)
+    assert len(files(folder)) == 1
+    for data in (plain, fast):
+        data.set_epoch(3, 1)
+    for index in range(len(plain)):
+        one, other = plain[index], fast[index]
+        assert one.keys() == other.keys()
+        assert torch.equal(one['images'], other['images'])
+        assert torch.equal(one['tokens'], other['tokens'])
+
+
+def test_writing_into_an_image_does_not_change_the_cache(paths, folder):
+    step = cache_images(paths, STEPS, folder=folder)
+    cached(step, paths[0])[:] = 0
+    np.testing.assert_array_equal(cached(step, paths[0]), pixels(paths[0]))
+
+
+def test_a_pickled_data_set_names_the_file_and_does_not_hold_its_images(root, folder):
+    data = dataset(root, image_cache=folder)
+    (file,) = folder.glob('*.npy')
+    step = data.pipeline.transforms[0]
+    assert len(pickle.dumps(step)) < file.stat().st_size / 2
+    for other in (pickle.loads(pickle.dumps(data)), copy.deepcopy(data)):  # noqa: S301
+        np.testing.assert_array_equal(
+            cached(other.pipeline.transforms[0], data.get_data_info(0)['img_path']),
+            pixels(data.get_data_info(0)['img_path']),
+        )
+
+
+def test_the_pipeline_is_divided_before_the_first_random_transform():
+    steps = [*STEPS, RandomFlip(0.5), PadCrop(), LoadImage()]
+    assert split_pipeline(steps) == (steps[:2], steps[2:])
+    assert split_pipeline(STEPS) == (STEPS, [])
+    assert split_pipeline([PadCrop()])[0] == []
+
+
+# Made once, and anew when needed
+
+
+def test_images_are_decoded_once(paths, folder, log):
+    cache_images(paths, STEPS, folder=folder)
+    assert 'caching 5 images' in log[0]
+    assert log[-1] == 'cached 5 of 5 images'
+    log.clear()
+    cache_images([*paths, *paths], STEPS, folder=folder)
+    assert log == []
+
+
+def test_a_changed_image_replaces_the_file(paths, folder):
+    cache_images(paths, STEPS, folder=folder)
+    before = files(folder)
+    Image.new('RGB', (11, 31), 'red').save(paths[1])
+    step = cache_images(paths, STEPS, folder=folder)
+    np.testing.assert_array_equal(cached(step, paths[1]), pixels(paths[1]))
+    assert len(files(folder)) == 1 and files(folder) != before
+
+
+def test_a_change_of_the_time_alone_is_enough(paths, folder):
+    cache_images(paths, STEPS, folder=folder)
+    before = files(folder)
+    os.utime(paths[1], (1, 1))
+    cache_images(paths, STEPS, folder=folder)
+    assert files(folder) != before
+
+
+def test_another_size_and_another_pillow_have_files_of_their_own(paths, folder, monkeypatch):
+    cache_images(paths, STEPS, folder=folder)
+    step = cache_images(paths, [LoadImage(), ResizeImage(size=(8, 24))], folder=folder)
+    assert cached(step, paths[0]).shape == (8, 24, 3)
+    assert len(files(folder)) == 2
+    monkeypatch.setattr(image_cache.PIL, '__version__', '0.0')
+    cache_images(paths, STEPS, folder=folder)
+    assert len(files(folder)) == 3
+
+
+def test_an_interrupted_file_is_completed_and_then_as_never_interrupted(
+    paths, folder, tmp_path, log, monkeypatch
+):
+    monkeypatch.setattr(image_cache, 'CHUNK', 2)
+    whole = cache_images(paths, STEPS, folder=tmp_path / 'whole').file.read_bytes()
+    real = image_cache._log_progress
+
+    def interrupt(before, done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+        real(before, done, total)
+
+    monkeypatch.setattr(image_cache, '_log_progress', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cache_images(paths, STEPS, folder=folder)
+    (partial,) = folder.glob('*.partial')
+    # Killed while it wrote the fourth image.
+    with open(partial, 'r+b') as file:
+        file.truncate(partial.stat().st_size - 24 * 8 * 3 // 2)
+    monkeypatch.setattr(image_cache, '_log_progress', real)
+    log.clear()
+    step = cache_images(paths, STEPS, folder=folder)
+    assert '3 are there already' in log[0]
+    assert step.file.read_bytes() == whole
+    assert files(folder) == [step.file.name]
+
+
+@pytest.mark.parametrize('length', [0, 5])
+def test_a_file_cut_off_in_its_header_is_begun_anew(paths, folder, tmp_path, length):
+    finished = cache_images(paths, STEPS, folder=folder).file
+    whole = finished.read_bytes()
+    finished.with_suffix('.partial').write_bytes(whole[:length])
+    finished.unlink()
+    assert cache_images(paths, STEPS, folder=folder).file.read_bytes() == whole
+
+
+class SlowLoad(LoadImage):
+    """Leaves a second process time to come, and a line for each image."""
+
+    def __init__(self, notes):
+        self.notes = notes
+
+    def transform(self, results):
+        time.sleep(0.05)
+        with open(self.notes, 'a') as out:
+            out.write(results['img_path'] + '\n')
+        return super().transform(results)
+
+
+def _cache_in_process(paths, folder, notes, barrier):
+    barrier.wait()
+    step = cache_images(paths, [SlowLoad(notes), STEPS[1]], folder=folder)
+    for path in paths:
+        np.testing.assert_array_equal(cached(step, path), pixels(path))
+
+
+def test_two_processes_at_once_make_one_file(paths, folder, tmp_path):
+    context = multiprocessing.get_context('fork')
+    barrier = context.Barrier(2)
+    arguments = (paths, folder, tmp_path / 'notes', barrier)
+    processes = [context.Process(target=_cache_in_process, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(files(folder)) == 1
+    # The first image is also made to learn the size.
+    assert len((tmp_path / 'notes').read_text().splitlines()) == len(paths) + 1
+
+
+# Refusals
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(paths, folder, monkeypatch):
+    need = 5 * 24 * 8 * 3
+    usage = shutil.disk_usage(folder.parent)._replace(free=need - 1)
+    monkeypatch.setattr(image_cache.shutil, 'disk_usage', lambda _: usage)
+    with pytest.raises(OSError, match=r'need 0\.00 GB in .*are free.*image_cache=None'):
+        cache_images(paths, STEPS, folder=folder)
+    assert not list(folder.glob('*.npy'))
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 200
+    usage = usage._replace(free=need)
+    cache_images(paths, STEPS, folder=folder)
+
+
+def test_a_folder_that_cannot_be_made_is_named(paths, tmp_path):
+    # A file in the folder's place; permissions would not stop root.
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OSError, match=r'cannot write into .*file/cache.*image_cache=None'):
+        cache_images(paths, STEPS, folder=tmp_path / 'file' / 'cache')
+
+
+def test_a_finished_file_needs_no_right_to_write(paths, folder, monkeypatch):
+    cache_images(paths, STEPS, folder=folder)
+    monkeypatch.setattr(image_cache, 'FileLock', None)
+    cache_images(paths, STEPS, folder=folder)
+
+
+def test_a_corrupt_image_is_named_and_no_file_pretends_to_be_complete(paths, folder):
+    with open(paths[3], 'r+b') as file:
+        file.truncate(300)
+    with pytest.raises(ValueError, match=r'cannot decode image .*3\.jpg'):
+        cache_images(paths, STEPS, folder=folder)
+    assert not list(folder.glob('*.npy'))
+
+
+def test_a_missing_image_is_named(paths, folder):
+    os.unlink(paths[2])
+    with pytest.raises(FileNotFoundError, match=r'2\.jpg'):
+        cache_images(paths, STEPS, folder=folder)
+
+
+def test_images_of_different_sizes_are_refused(paths, folder):
+    with pytest.raises(ValueError, match=r'1\.jpg has .*\(31, 11\).*0\.jpg has \(30, 11\).*Resize'):
+        cache_images(paths, [LoadImage()], folder=folder)
+
+
+def test_a_pipeline_that_begins_at_random_is_refused(root, folder):
+    data = dict(data_root=root, split='train', image_cache=folder)
+    with pytest.raises(ValueError, match='begins with deterministic transforms'):
+        CUHKPEDES(pipeline=[dict(type='PadCrop')], **data)
+
+
+# Token ids
+
+
+def test_every_caption_is_tokenised_once_for_all_workers(root, monkeypatch):
+    from sen_toolbox.datasets import cache
+    from sen_toolbox.datasets.transforms import text
+
+    first = dataset(root)
+    again = []
+    tokenizer = text.clip_tokenizer()
+    monkeypatch.setattr(cache, 'clip_tokenizer', lambda: pytest.fail('tokenised again'))
+    monkeypatch.setattr(text, 'clip_tokenizer', lambda: again.append(1) or tokenizer)
+    second = dataset(root)
+    for data in (first, second):
+        random.seed(0)
+        np.random.seed(0)
+        samples = [data[index]['tokens'] for index in range(len(data))]
+    assert again == []
+    assert len(samples) == 10
+
+
+def test_known_and_unknown_captions_have_the_same_tokens(root):
+    tokenize = next(s for s in dataset(root).pipeline.transforms if type(s).__name__ == 'Tokenize')
+    plain = type(tokenize)(16)
+    assert len(tokenize.known) == 8  # six captions, and two when pruned
+    captions = [*tokenize.known, 'Never seen before.', 'He walks. ' * 20]
+    np.testing.assert_array_equal(
+        tokenize({'captions': captions})['tokens'], plain({'captions': captions})['tokens']
+    )
+
+
+def test_rewritten_captions_are_not_tokenised_beforehand(root):
+    pipeline = [dict(type='CleanCaption'), dict(type='Tokenize')]
+    data = CUHKPEDES(data_root=root, split='train', pipeline=pipeline)
+    assert len(data.pipeline.transforms[1].known) == 0

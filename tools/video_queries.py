@@ -1,0 +1,88 @@
+"""Searches a video for people by a list of descriptions and draws the best crops of each.
+
+Queries and the people that are right are in a JSON file; the one beside this tool belongs to
+OpenCV's sample video vtest.avi. For another video it needs only "queries", each with a "text"; how
+many queries find a right person first is told where the people in "frames" are labelled.
+"""
+
+import argparse
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from sen_toolbox.search import PersonSearch
+from sen_toolbox.search.detection.boxes import iou
+from sen_toolbox.visualization import draw_retrieval_board
+
+# A crop is of the person whose labelled box it overlaps most, from this on.
+SAME = 0.5
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('model', help='model file; "shipped" for the one that is shipped')
+    parser.add_argument('video', type=Path)
+    parser.add_argument('--out', type=Path, required=True, help='picture to write, *.png')
+    parser.add_argument('--queries', type=Path, default=Path(__file__).with_suffix('.json'))
+    parser.add_argument('--detect', default='hog', help='hog or weights of torchvision')
+    parser.add_argument('--index', type=Path, help='index to keep; otherwise a temporary one')
+    parser.add_argument('--topk', type=int, default=10)
+    return parser.parse_args()
+
+
+def person_in(place: Mapping, frames: Mapping[str, list]) -> str | None:
+    """Who is in a crop, by the labels of its frame."""
+    labels = frames.get(str(place['frame']), [])
+    boxes = {name: iou(place['box'], box) for name, *box in labels}
+    best = max(boxes, key=boxes.get, default=None)
+    return best if best is not None and boxes[best] >= SAME else None
+
+
+def main() -> None:
+    args = parse_args()
+    content = json.loads(args.queries.read_text(encoding='utf-8'))
+    frames = content.get('frames')
+    digest = hashlib.sha256(args.video.read_bytes()).hexdigest()
+    if frames and content['sha256'] != digest:
+        raise ValueError(f'the labels in {args.queries} are of another video than {args.video}')
+    with tempfile.TemporaryDirectory() as temporary:
+        model = None if args.model == 'shipped' else args.model
+        search = PersonSearch(model, index=args.index or temporary)
+        started = time.perf_counter()
+        report = search.index([args.video], detect=args.detect)
+        for path, problem in report.skipped.items():
+            raise ValueError(f'{path} {problem}')
+        print(f'{len(search)} crops in {time.perf_counter() - started:.0f} s')
+        rows, first = [], 0
+        for query in content['queries']:
+            results = search.search(query['text'], k=args.topk)
+            row = dict(
+                caption=query['text'],
+                image_paths=[result.picture for result in results],
+                scores=[result.score for result in results],
+            )
+            note = ''
+            if frames:
+                people = [person_in(result.place, frames) for result in results]
+                row['correct'] = [person in query['right'] for person in people]
+                first += row['correct'][0]
+                note = f'{"right" if row["correct"][0] else "WRONG"} {people[0]}: '
+            rows.append(row)
+            print(f'{note}{query["text"]}')
+        title = f'{args.video.name}: people found by their description'
+        if frames:
+            title = f'{args.video.name}: the right person first in {first} of {len(rows)}'
+            print(f'right person first: {first} of {len(rows)}')
+        board = draw_retrieval_board(rows, topk=args.topk, title=title)
+    # 256 colours are enough for thumbnails, and a third of the size.
+    board.quantize(256, dither=Image.Dither.NONE).save(args.out, optimize=True)
+    print(f'picture: {args.out.resolve()}')
+
+
+if __name__ == '__main__':
+    main()
