@@ -42,11 +42,10 @@ encoded twice, all blocks run on all tokens, the vocabulary is scored at 77 posi
 parameter has its own optimiser group, rankings are full sorts. A ratio is reference / ours. Each
 script checks in the same run that both compute the same and fails otherwise.
 
-In 16 bits: where a GPU has bfloat16 (from Ampere on), train in it:
-`--cfg-options optim_wrapper.type=AutocastOptimWrapper optim_wrapper.dtype=bfloat16`. It has
-float32's range, so no loss is scaled and no step skipped. Elsewhere take `dtype=float16`, whose
-wrapper scales the loss. Weights stay in float32 in both. `model.backbone.compile_blocks=True`
-compiles the towers' blocks, once for all lengths of captions; on a CPU it gains nothing.
+In 16 bits: where a GPU has bfloat16 (from Ampere on), train with `--amp bfloat16`. It
+has float32's range, so no loss is scaled and no step skipped. Elsewhere take `--amp float16`, which
+scales the loss. Weights stay in float32 in both. `model.backbone.compile_blocks=True` compiles the
+towers' blocks, once for all lengths of captions and sizes of batches; on a CPU it gains nothing.
 """
 
 
