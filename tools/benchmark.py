@@ -61,8 +61,6 @@ def runner_config(path: str, root: Path, batch_size: int, options: dict) -> Conf
     config = load_config(
         path,
         {
-            'dataset_type': 'CUHKPEDES',
-            'data_root': str(root),
             'num_classes': 4,
             'num_workers': 0,
             'batch_size': batch_size,
@@ -73,8 +71,15 @@ def runner_config(path: str, root: Path, batch_size: int, options: dict) -> Conf
             **options,
         },
     )
-    if 'tagger' in config.train_dataloader.dataset:
-        config.train_dataloader.dataset.tagger = dict(type='RuleTagger')
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = config[name].dataset
+        config[name].dataset = dict(
+            type='CUHKPEDES',  # the layout of the drawn people, whatever the config's is
+            data_root=str(root),
+            split=dataset.split,
+            pipeline=dataset.pipeline,
+            tagger=dict(type='RuleTagger') if 'tagger' in dataset else None,
+        )
     config.visualizer.vis_backends = []
     config.env_cfg.mp_cfg = dict(mp_start_method='spawn')  # as here; MMEngine would warn
     config.work_dir = str(root / 'work_dir')
