@@ -3,7 +3,7 @@
 Draws a few people, builds everything that the config describes, and takes batches from its own
 pipelines through training, validation and search. A process each, so that the peaks of memory are
 their own. FLOPs count a multiplication and an addition as two, of matrix products, convolutions
-and attention.
+and attention; recurrent layers, which PyTorch does not count, are missing.
 """
 
 import argparse
