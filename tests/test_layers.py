@@ -41,7 +41,7 @@ RULES = {
     'models.preprocessor': ('registry',),
     'models': ('registry',),
     'datasets': ('registry', 'seeding'),
-    'evaluation': ('registry',),
+    'evaluation': ('registry', 'provenance'),
     'optim': ('registry',),
     'visualization': (),
     'hooks': (

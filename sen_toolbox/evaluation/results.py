@@ -4,17 +4,15 @@ import ast
 import hashlib
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from prettytable import PrettyTable
 
-REPOSITORY = Path(__file__).parents[2]
+from sen_toolbox.provenance import git_commit, versions
+
 SHOWN = ('t2i/R1', 't2i/R5', 't2i/R10', 't2i/mAP', 't2i/mINP', 'i2t/R1', 'i2t/mAP')
 
 
@@ -75,13 +73,12 @@ def results_record(config: str | Path, checkpoint: dict, evaluations: Sequence[d
         evaluations: For each data set 'dataset', 'data_root', 'split', 'num_identities',
             'num_images', 'num_captions' and 'metrics' (percent by '<direction>/<measure>').
     """
-    packages = ('torch', 'mmengine', 'open_clip_torch')
     return dict(
         config=str(config),
         checkpoint=checkpoint,
         evaluations=list(evaluations),
-        versions={'python': platform.python_version()} | {name: version(name) for name in packages},
-        git=_git_commit(),
+        versions=versions(),
+        git=git_commit(),
         date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
     )
 
@@ -153,12 +150,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _git_commit() -> str | None:
-    # An installed copy may lie inside the repository of another project.
-    if not (REPOSITORY / '.git').exists():
-        return None
-    command = ['git', '-C', str(REPOSITORY), 'describe', '--always', '--dirty', '--abbrev=40']
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    return run.stdout.strip() or None
