@@ -30,6 +30,7 @@ setup(
         'nltk>=3.9',  # 3.9 reads the tagger from JSON; older ones unpickle it
         'prettytable>=3.0',
         'addict>=2.4',
+        'matplotlib',
         'opencv-python>=4,<5',  # 5.0 dropped the people detector; mmengine pulls in the newest
         'safetensors>=0.4',
         'faiss-cpu>=1.11',  # the first that searches memory it does not own
