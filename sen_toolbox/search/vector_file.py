@@ -158,17 +158,14 @@ def build_lists(vectors: VectorFile, path: Path) -> None:
     # Four times as many groups as vectors in a group: finer ones miss fewer neighbours for the same
     # number of vectors looked at, and take longer to make.
     groups = 2 ** round(np.log2(rows) / 2 + 1)
-    index = faiss.index_factory(
-        dim,
-        f'IVF{groups},{"SQfp16" if vectors.array.dtype == np.float16 else "Flat"}',
-        faiss.METRIC_INNER_PRODUCT,
-    )
+    # Half precision in the groups: twice as many vectors looked at in the same time.
+    index = faiss.index_factory(dim, f'IVF{groups},SQfp16', faiss.METRIC_INNER_PRODUCT)
     # faiss asks for 39 to 256 vectors a centre.
     step = max(1, rows // (40 * groups))
     index.train(vectors.array[::step].astype(np.float32))
     for start in range(0, rows, CHUNK):
         index.add(vectors.array[start : start + CHUNK].astype(np.float32))
-    index.nprobe = max(8, groups // 40)
+    index.nprobe = max(8, groups // 24)
     partial = path.with_name(f'{path.name}.partial')
     faiss.write_index(index, str(partial))
     with open(partial, 'r+b') as file:
