@@ -13,7 +13,7 @@ image_size = (128, 64)
 context_length = 56
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
-    backbone=dict(arch='tiny', pretrained='work_dirs/clip_tiny_synthetic/epoch_12.pth'),
+    backbone=dict(arch='tiny', pretrained='work_dirs/demo/clip/epoch_12.pth'),  # of make demo
     heads=dict(restoration=dict(neck=dict(depth=2))),
 )
 train_dataloader = dict(dataset=dict(tagger=dict(type='RuleTagger')))
