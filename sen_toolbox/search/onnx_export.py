@@ -42,8 +42,8 @@ def export_onnx(encoder: TowerEncoder, out: str | Path, *, int8: bool = False) -
         encoder: The model, in float32 on the CPU.
         out: The file to write, ``.onnx``.
         int8: Whether to store the weights of linear layers in 8 bits, one scale a channel, and
-            multiply in 8 bits: smaller and faster where they are most of the model. It is another model to an
-            index.
+            multiply in 8 bits: smaller and faster where they are most of the model. It is
+            another model to an index.
 
     Returns:
         How much the exported embeddings differ from the original ones at most, on random input.
