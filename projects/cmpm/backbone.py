@@ -17,6 +17,8 @@ from sen_toolbox.registry import BACKBONES
 # Block and blocks a stage. 50 is He et al.'s; 10 trains on a CPU.
 TRUNKS = {10: (BasicBlock, [1, 1, 1, 1]), 50: (Bottleneck, [3, 4, 6, 3])}
 COUNTER = 'num_batches_tracked'
+# Before the names of the encoders in a checkpoint of the toolbox.
+PREFIX = 'backbone.'
 
 
 @BACKBONES.register_module()
@@ -32,7 +34,8 @@ class ResNetLSTM(nn.Module):
         hidden_dim: Width of the LSTM in each direction.
         dropout: Probability at the LSTM's input and output, in 0..1. 0.3 in the release.
         vocab_size: Number of token ids; CLIP's, which ``Tokenize`` writes.
-        pretrained: File with torchvision's ImageNet weights of the ResNet; None for random ones.
+        pretrained: File with torchvision's ImageNet weights of the ResNet, or a checkpoint of a
+            training with these encoders; None for random weights.
 
     Raises:
         ValueError: If there is no ResNet of this depth.
@@ -74,7 +77,7 @@ class ResNetLSTM(nn.Module):
         )
 
     def init_weights(self) -> None:
-        """Loads the ResNet's weights; the file's classifier is left out.
+        """Loads the weights of both encoders, or of the ResNet without its classifier.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -85,17 +88,26 @@ class ResNetLSTM(nn.Module):
         path = Path(self.pretrained).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
-                f"no ImageNet weights at {path}; put torchvision's file there or set "
+                f"no weights at {path}; put torchvision's file or a checkpoint there or set "
                 f'model.backbone.pretrained to its path, or to None for random weights'
             )
         state = load_checkpoint_file(str(path), map_location='cpu')
-        state = {k: v for k, v in state.items() if not k.startswith('fc.')}
-        # Older files of torchvision lack the counters of batch norm, which nothing reads.
-        own = self.trunk.state_dict().items()
-        state = {k: v for k, v in own if k.endswith(COUNTER)} | state
-        check_keys(self.trunk, state, path)
-        self.trunk.load_state_dict(state)
-        print_log(f'ImageNet weights from {path}: {len(state)} tensors', logger='current')
+        if 'state_dict' in state:
+            of = self
+            state = {
+                key.removeprefix(PREFIX): value
+                for key, value in state['state_dict'].items()
+                if key.startswith(PREFIX)
+            }
+        else:
+            of = self.trunk
+            state = {key: value for key, value in state.items() if not key.startswith('fc.')}
+            # Older files of torchvision lack the counters of batch norm, which nothing reads.
+            own = of.state_dict().items()
+            state = {key: value for key, value in own if key.endswith(COUNTER)} | state
+        check_keys(of, state, path)
+        of.load_state_dict(state)
+        print_log(f'Weights from {path}: {len(state)} tensors', logger='current')
 
     def forward(
         self,

@@ -139,8 +139,25 @@ def test_imagenet_weights_are_loaded_but_for_the_classifier(tmp_path):
     torch.save(state, tmp_path / 'resnet.pth')
     with pytest.raises(ValueError, match=r'missing layer3\.0\.conv1\.weight'):
         backbone.init_weights()
-    with pytest.raises(FileNotFoundError, match='no ImageNet weights at nowhere.pth'):
+    with pytest.raises(FileNotFoundError, match='no weights at nowhere.pth'):
         tiny_backbone(pretrained='nowhere.pth').init_weights()
+
+
+def test_both_encoders_of_an_earlier_training_are_loaded(tmp_path):
+    torch.manual_seed(1)
+    trained = tiny_backbone()
+    trained.word_embedding.weight.data.add_(1)
+    state = {f'backbone.{key}': value for key, value in trained.state_dict().items()}
+    content = dict(state_dict={**state, 'heads.cmpc.weight': torch.zeros(2, 8)}, meta={})
+    torch.save(content, tmp_path / 'epoch_1.pth')
+    backbone = tiny_backbone(pretrained=str(tmp_path / 'epoch_1.pth'))
+    backbone.init_weights()
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, trained.state_dict()[key]), key
+    del content['state_dict']['backbone.lstm.bias_hh_l0']
+    torch.save(content, tmp_path / 'epoch_1.pth')
+    with pytest.raises(ValueError, match=r'missing lstm\.bias_hh_l0'):
+        backbone.init_weights()
 
 
 @pytest.fixture
@@ -148,7 +165,7 @@ def runner(tmp_path):
     write_toy_data(tmp_path / 'data')
     options = dict(dataset_type='CUHKPEDES', data_root=str(tmp_path / 'data'), batch_size=8)
     sizes = dict(num_classes=NUM_CLASSES, num_workers=0, max_epochs=2, image_size=(64, 32))
-    config = load_config(TINY, {**options, **sizes})
+    config = load_config(TINY, {**options, **sizes, 'model.backbone.pretrained': None})
     config.work_dir = str(tmp_path / 'work')
     config.experiment_name = f'cmpm_{tmp_path.name}'
     return Runner.from_cfg(config)
