@@ -6,7 +6,15 @@ import re
 
 import pytest
 import torch
-from toy_data import ROOT, run_tool, write_toy_config, write_toy_data
+from toy_data import (
+    NUM_CLASSES,
+    ROOT,
+    TOY_CONFIG,
+    run_tool,
+    toy_records,
+    write_toy_config,
+    write_toy_data,
+)
 
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.results import (
@@ -170,6 +178,76 @@ def test_an_unknown_data_set_is_refused_with_the_choices(toy, capsys):
     with pytest.raises(SystemExit):
         run_tool('test', config, checkpoint, '--datasets', 'market')
     assert "unknown data set 'market', choose from cuhk, icfg, rstp" in capsys.readouterr().err
+
+
+def test_several_checkpoints_make_a_matrix_whatever_they_were_trained_on(toy, capfd):
+    folder, config, first = toy
+    second = folder / 'x.pth'
+    torch.manual_seed(1)
+    model = MODELS.build(load_config(config, {'num_classes': NUM_CLASSES - 5}).model)
+    torch.save(dict(state_dict=model.state_dict()), second)
+    more = write_toy_data(folder / 'more', 'RSTPReid', toy_records('RSTPReid', images_per_id=3))
+    datasets = (f'rstp={more}', f'cuhk={folder / "data"}')
+    options = ('--work-dir', folder / 'matrix', '--datasets', *datasets)
+    run_tool('test', config, f'cuhk={first}', second, *options)
+    output = ''.join(capfd.readouterr())
+    left_out = f'heads.identity.classifier.weight is of {NUM_CLASSES - 5} identities: left out'
+    assert output.count(left_out) == 2  # on each data set
+    found = read_results(folder / 'matrix')
+    assert list(found) == ['cuhk', str(second)]
+    assert [read['checkpoint']['path'] for read in found.values()] == [str(first), str(second)]
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in output.splitlines()]
+    start = rows.index(['trained on', *datasets])
+    expected = [
+        [name, *(f'{tested["metrics"]["t2i/R1"]:.2f}' for tested in read['evaluations'])]
+        for name, read in found.items()
+    ]
+    assert [row for row in rows[start:] if len(row) == 3][1:] == expected
+    options = ('--work-dir', folder / 'alone', '--datasets', datasets[0])
+    run_tool('test', config, second, *options)
+    [alone] = read_results(folder / 'alone')['evaluations']
+    assert alone == found[str(second)]['evaluations'][0]
+    # All differ, so that none stands in the place of another.
+    metrics = [tested['metrics'] for read in found.values() for tested in read['evaluations']]
+    assert all(metrics.count(one) == 1 for one in metrics)
+
+
+def test_other_rows_are_refused_where_retrieval_reads_them(toy):
+    folder = toy[0]
+    path = folder / 'rde_toy.py'
+    kwargs = dict(dataset_type='CUHKPEDES', num_classes=NUM_CLASSES, val_split='val')
+    base = ROOT / 'configs/rde/rde_vitb_cuhk.py'
+    path.write_text(TOY_CONFIG.format(base=base, data_root=folder / 'data', **kwargs))
+    state = MODELS.build(load_config(path).model).state_dict()
+    key = next(name for name in state if name.startswith('heads.tse.image_neck.'))
+    for name in ('backbone.token_embedding.weight', key):
+        changed = {**state, name: torch.cat([state[name], state[name]])}
+        torch.save(dict(state_dict=changed), folder / 'rde.pth')
+        with pytest.raises(ValueError, match=f'does not fit the model: {re.escape(name)} has sha'):
+            run_tool('test', path, folder / 'rde.pth', '--work-dir', folder / 'rde')
+
+
+def test_other_columns_and_keys_are_refused_where_nothing_reads_them(toy):
+    folder, config, checkpoint = toy
+    state = torch.load(checkpoint, weights_only=False)['state_dict']
+    state['heads.identity.more'] = torch.zeros(1)
+    weight = state['heads.identity.classifier.weight']
+    state['heads.identity.classifier.weight'] = weight[:, 1:]
+    torch.save(dict(state_dict=state), folder / 'other.pth')
+    with pytest.raises(ValueError, match='unexpected heads.identity.more; .*weight has shape'):
+        run_tool('test', config, folder / 'other.pth', '--work-dir', folder / 'other')
+
+
+@pytest.mark.parametrize('given', [('a=x.pth', 'a=y.pth'), ('x.pth', '--datasets', 'cuhk', 'cuhk')])
+def test_a_name_that_is_given_twice_is_refused(toy, given, capsys):
+    with pytest.raises(SystemExit):
+        run_tool('test', toy[1], *given)
+    assert 'one of these is there twice' in capsys.readouterr().err
+
+
+def test_an_equals_sign_in_a_folder_is_no_name(toy):
+    with pytest.raises(FileNotFoundError, match='there is no checkpoint runs/lr=1/x.pth'):
+        run_tool('test', toy[1], 'runs/lr=1/x.pth')
 
 
 def test_without_a_checkpoint_the_pretrained_weights_are_tested(toy):

@@ -1,6 +1,7 @@
-"""Evaluates a checkpoint on the test split, or on those of several data sets.
+"""Evaluates checkpoints on the test split, or on those of several data sets.
 
-Prints a table and writes WORK_DIR/results.json, which also tells what selected the checkpoint.
+Prints a table for each and writes WORK_DIR/results.json, which also tells what selected the
+checkpoint. Several checkpoints get a matrix of t2i/R1 too, by what they were trained and tested on.
 """
 
 import argparse
@@ -8,8 +9,11 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from prettytable import PrettyTable
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
@@ -38,9 +42,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        'checkpoint',
-        nargs='?',
-        help="checkpoint file; without one, the backbone's pretrained weights are evaluated",
+        'checkpoints',
+        nargs='*',
+        type=named_checkpoint,
+        metavar='[NAME=]CHECKPOINT',
+        help="checkpoint files; without one, the backbone's pretrained weights are evaluated",
     )
     parser.add_argument('--work-dir', help='logs, results.json; default work_dirs/<config name>')
     parser.add_argument(
@@ -72,7 +78,16 @@ def parse_args() -> argparse.Namespace:
     for text in args.datasets:
         if text.partition('=')[0] not in DATASETS:
             parser.error(f'unknown data set {text!r}, choose from {", ".join(DATASETS)}')
+    for given in ([name for name, _ in args.checkpoints], args.datasets):
+        if len(set(given)) < len(given):
+            parser.error(f'one of these is there twice: {", ".join(given)}')
     return args
+
+
+def named_checkpoint(text: str) -> tuple[str, str]:
+    """Name and path of NAME=PATH; a path alone, which may hold '=' below a folder, is its name."""
+    name, equals, path = text.partition('=')
+    return (name, path) if equals and '/' not in name else (text, text)
 
 
 def prepare(args: argparse.Namespace) -> Config:
@@ -80,19 +95,39 @@ def prepare(args: argparse.Namespace) -> Config:
     config = load_config(args.config, args.cfg_options)
     config.work_dir = args.work_dir or config.work_dir or f'work_dirs/{Path(args.config).stem}'
     config.launcher = args.launcher
-    config.load_from, config.resume = args.checkpoint, False
+    config.resume = False
     if args.rerank:
         config.test_evaluator.rerank = args.rerank
-    if args.checkpoint is None and config.model.backbone.get('pretrained') is None:
+    if not args.checkpoints and config.model.backbone.get('pretrained') is None:
         raise ValueError(
             'there is neither a checkpoint nor model.backbone.pretrained: nothing to evaluate'
         )
     return config
 
 
+class OtherIdentitiesHook(Hook):
+    """Lets heads that retrieval does not read differ in rows from those of the checkpoint.
+
+    A classifier has a row for each identity of the set that it was trained on.
+    """
+
+    priority = 'LOW'  # before StrictLoadHook compares
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:  # noqa: D102
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        state = checkpoint.get('state_dict', checkpoint)
+        for name in sorted(set(model.heads) - set(model.embedding_heads)):
+            for key, own in model.heads[name].state_dict(prefix=f'heads.{name}.').items():
+                given = state.get(key, own)
+                if given.shape != own.shape and given.shape[1:] == own.shape[1:]:
+                    print_log(f'{key} is of {len(given)} identities: left out', 'current')
+                    state[key] = own
+
+
 def evaluate(config: Config, name: str) -> dict:
     """Counts and metrics of the config's test split."""
     runner = Runner.from_cfg(config)
+    runner.register_hook(OtherIdentitiesHook())
     if config.load_from is None:
         # MMEngine initialises before training only.
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -120,38 +155,61 @@ def pick(metrics: dict[str, float], prefix: str) -> dict[str, float]:
     return {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
 
 
+def matrix(results: dict[str, dict]) -> str:
+    """t2i/R1: a row for each checkpoint, a column for each data set."""
+    rows = {name: found['evaluations'] for name, found in results.items()}
+    tested = [found['dataset'] for found in next(iter(rows.values()))]
+    table = PrettyTable(['trained on', *tested], title='t2i/R1 by test set')
+    for name, row in rows.items():
+        table.add_row([name, *(f'{found["metrics"]["t2i/R1"]:.2f}' for found in row)])
+    return table.get_string()
+
+
+def describe(path: str | None, config: Config) -> dict:
+    """Where the weights come from: a checkpoint, or without one what the backbone starts from."""
+    if path is None:
+        return describe_pretrained(config.model.backbone.pretrained)
+    return describe_checkpoint(path, load_checkpoint_file(path).get('meta', {}))
+
+
 # Under torchrun the error of the process that failed first ends the output.
 @record
 def main() -> None:
     args = parse_args()
     config = prepare(args)
-    if args.checkpoint is None:
-        checkpoint = describe_pretrained(config.model.backbone.pretrained)
-    else:
-        meta = load_checkpoint_file(args.checkpoint).get('meta', {})
-        checkpoint = describe_checkpoint(args.checkpoint, meta)
+    checkpoints = args.checkpoints or [('pretrained', None)]
+    # All before the first evaluation, which a damaged file would make useless.
+    described = [describe(path, config) for _, path in checkpoints]
     prepare_launch(config)
-    evaluations = []
-    for text in args.datasets:
-        name, _, folder = text.partition('=')
-        kind, root = DATASETS[name]
-        config.test_dataloader.dataset = dict(
-            type=kind,
-            data_root=folder or root,
-            split='test',
-            pipeline=config.test_dataloader.dataset.pipeline,
-        )
-        evaluations.append(evaluate(config, text))
-    if not args.datasets:
-        evaluations.append(evaluate(config, config.test_dataloader.dataset.type))
+    results = {}
+    for (checkpoint, path), description in zip(checkpoints, described, strict=True):
+        config.load_from = path
+        evaluations = []
+        for text in args.datasets:
+            name, _, folder = text.partition('=')
+            kind, root = DATASETS[name]
+            config.test_dataloader.dataset = dict(
+                type=kind,
+                data_root=folder or root,
+                split='test',
+                pipeline=config.test_dataloader.dataset.pipeline,
+            )
+            evaluations.append(evaluate(config, text))
+        if not args.datasets:
+            evaluations.append(evaluate(config, config.test_dataloader.dataset.type))
+        results[checkpoint] = results_record(args.config, description, evaluations)
     if is_main_process():
-        record = results_record(args.config, checkpoint, evaluations)
-        write_results(Path(config.work_dir) / 'results.json', record)
-        print(results_table(record))
-        for method in args.rerank:
-            again = [{**found, 'metrics': found['reranked'][method]} for found in evaluations]
-            print(f'after {method} re-ranking, not comparable with plain figures:')
-            print(results_table({**record, 'evaluations': again}))
+        several = len(results) > 1
+        path = Path(config.work_dir) / 'results.json'
+        write_results(path, results if several else results[checkpoint])
+        for found in results.values():
+            print(results_table(found))
+            for method in args.rerank:
+                again = [{**e, 'metrics': e['reranked'][method]} for e in found['evaluations']]
+                print(f'after {method} re-ranking, not comparable with plain figures:')
+                print(results_table({**found, 'evaluations': again}))
+        if several:
+            print(matrix(results))
     finish_launch()
 
 
