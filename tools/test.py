@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from prettytable import PrettyTable
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
 from sen_toolbox.distributed import finish_launch, prepare_launch
@@ -180,6 +181,7 @@ def main() -> None:
     checkpoints = args.checkpoints or [('pretrained', None)]
     # All before the first evaluation, which a damaged file would make useless.
     described = [describe(path, config) for _, path in checkpoints]
+    keep_freed_memory()
     prepare_launch(config)
     results = {}
     for (checkpoint, path), description in zip(checkpoints, described, strict=True):

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.finding import find_newest_checkpoint
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
@@ -92,6 +93,7 @@ def continue_from(config: Config, checkpoint: str | Path, meta: dict) -> None:
 def main() -> None:
     args = parse_args()
     config = prepare(args)
+    keep_freed_memory()
     prepare_launch(config)
     Runner.from_cfg(config).train()
     finish_launch()
