@@ -1,6 +1,8 @@
 """Random numbers as a function of what they are for, so that nothing has to be remembered."""
 
+import hashlib
 import random
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,18 +20,28 @@ def seed_generators(*key: int) -> None:
         *key: Numbers from 0 up: the run's seed, one of ``EPOCH``, ``STEP``, ``VALIDATION`` and
             ``SAMPLE``, which of them it is, and where processes should differ the rank.
     """
-    torch.manual_seed(_seed_cpu(key))
+    torch.manual_seed(seed_cpu(*key))
+
+
+def seed_cpu(*key: int) -> int:
+    """Seeds as ``seed_generators`` does, without reaching for a GPU; returns torch's seed."""
+    # A digest, because NumPy's SeedSequence takes as long as seeding all three.
+    digest = hashlib.blake2b(struct.pack(f'<{len(key)}Q', *key), digest_size=20).digest()
+    for_python, for_numpy, for_torch = struct.unpack('<QIQ', digest)
+    random.seed(for_python)
+    np.random.seed(for_numpy)
+    torch.default_generator.manual_seed(for_torch >> 1)
+    return for_torch >> 1
 
 
 @contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Seeds the generators of the CPU as ``seed_generators`` does and puts them back at the end."""
+def generators_kept() -> Iterator[None]:
+    """Puts the generators of the CPU back at the end as they were."""
     # NumPy's generator is exchanged, since copying its state takes longer than all the rest. Only
     # the second normal number that the legacy functions keep back is lost.
     before = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()
     try:
         np.random.set_bit_generator(_spare_generator(before[1]))
-        _seed_cpu(key)
         yield
     finally:
         random.setstate(before[0])
@@ -43,13 +55,3 @@ _SPARE = np.random.MT19937(0)
 def _spare_generator(used: np.random.BitGenerator) -> np.random.BitGenerator:
     # Another one within a block that has the first.
     return np.random.MT19937(0) if used is _SPARE else _SPARE
-
-
-def _seed_cpu(key: tuple[int, ...]) -> int:
-    words = np.random.SeedSequence(key).generate_state(6)
-    random.seed(words[:2].tobytes())
-    np.random.seed(words[2:4])
-    # Not torch.manual_seed, which would reach for a GPU in a data worker.
-    number = int(words[4:].view(np.uint64)[0]) >> 1
-    torch.default_generator.manual_seed(number)
-    return number

@@ -26,18 +26,25 @@ def collate_pairs(samples: Sequence[dict]) -> dict:
     Raises:
         ValueError: If the images differ in size.
     """
-    sizes = sorted({tuple(sample['images'].shape[1:]) for sample in samples})
+    sizes = {sample['images'].shape for sample in samples}
     if len(sizes) > 1:
         raise ValueError(
-            f'images of one batch must have one size, got (rows, columns) {sizes}: '
-            'put ResizeImage into the pipeline'
+            'images of one batch must have one size, got (rows, columns) '
+            f'{sorted(tuple(size[1:]) for size in sizes)}: put ResizeImage into the pipeline'
         )
     batch = {}
     for key in samples[0]:
         values = [sample[key] for sample in samples]
-        if key in PER_CAPTION:
+        if key == 'images':
+            # In the order of memory, which torch would otherwise change pixel by pixel.
+            batch[key] = torch.stack([image.permute(1, 2, 0) for image in values]).permute(
+                0, 3, 1, 2
+            )
+        elif key in PER_CAPTION:
             batch[key] = torch.cat(values)
+        elif torch.is_tensor(values[0]):
+            batch[key] = torch.stack(values)
         else:
-            batch[key] = torch.stack([torch.as_tensor(value) for value in values])
+            batch[key] = torch.tensor(values)
     batch['num_captions'] = torch.tensor([len(sample['tokens']) for sample in samples])
     return batch

@@ -14,7 +14,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
 from sen_toolbox.registry import DATASETS, TASK_UTILS, TRANSFORMS
-from sen_toolbox.seeding import SAMPLE, seeded
+from sen_toolbox.seeding import SAMPLE, generators_kept, seed_cpu
 
 from .cache import pruned_captions, token_ids
 from .image_cache import cache_images, split_pipeline
@@ -119,15 +119,25 @@ class PedesDataset(BaseDataset):
         """
         self._seed_and_epoch.copy_(torch.tensor([seed, epoch]))
 
+    def __getitem__(self, idx: int) -> Any:
+        """Returns a sample; the generators of the process stay as they are after ``set_epoch``."""
+        return self.__getitems__([idx])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list:
+        """Returns the samples of a batch, which torch's loader asks for all at once."""
+        with generators_kept() if self._seed_and_epoch[1] >= 0 else nullcontext():
+            return [super(PedesDataset, self).__getitem__(idx) for idx in indices]
+
     def prepare_data(self, idx: int) -> Any:
-        """Returns the sample; a pipeline must not drop any.
+        """Returns the sample and leaves the generators as it needed them.
 
         Raises:
             ValueError: If a transform returned nothing; BaseDataset would take another sample.
         """
         seed, epoch = self._seed_and_epoch.tolist()
-        with seeded(seed, SAMPLE, epoch, int(idx)) if epoch >= 0 else nullcontext():
-            sample = super().prepare_data(idx)
+        if epoch >= 0:
+            seed_cpu(seed, SAMPLE, epoch, int(idx))
+        sample = super().prepare_data(idx)
         if sample is None:
             path = self.get_data_info(idx)['img_path']
             raise ValueError(f'the pipeline returned nothing for record {idx} ({path})')

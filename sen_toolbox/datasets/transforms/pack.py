@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
@@ -30,9 +29,12 @@ class PackPair(BaseTransform):
         Raises:
             KeyError: If the pipeline made no such extra; lists what it made.
         """
+        img = results['img']
+        # Views are copied in the batch at the latest; torch takes them unless they run backwards.
+        img = img.copy() if min(img.strides) < 0 else img
         packed = {
             # Pixels stay together; the model's preprocessor brings them into planes at once.
-            'images': torch.from_numpy(np.ascontiguousarray(results['img'])).permute(2, 0, 1),
+            'images': torch.from_numpy(img).permute(2, 0, 1),
             'tokens': torch.from_numpy(results['tokens']),
             'pids': results['pid'],
         }

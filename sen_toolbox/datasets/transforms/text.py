@@ -154,27 +154,32 @@ class MaskWords(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Changes ``tokens`` and adds ``word_labels`` of that shape: 0 or the token chosen."""
-        results['word_labels'] = np.stack([self._mask(row) for row in results['tokens']])
+        labels = np.zeros_like(results['tokens'])
+        for row, row_labels in zip(results['tokens'], labels, strict=True):
+            self._mask(row, row_labels)
+        results['word_labels'] = labels
         return results
 
-    def _mask(self, tokens: np.ndarray) -> np.ndarray:
-        labels = np.zeros_like(tokens)
+    def _mask(self, tokens: np.ndarray, labels: np.ndarray) -> None:
         table, rates = _noun_or_adjective(), (self.other_rate, self.noun_adjective_rate)
         draw_one = random.random
+        chosen = False
         for position, token in enumerate(tokens.tolist()):
+            if token == END_ID:
+                break
             if not 0 < token < MASK_ID:
                 continue
             rate = rates[table[token]]
             draw = draw_one()
             if draw >= rate:
                 continue
+            chosen = True
             labels[position] = token
             share = draw / rate
             if share < 0.8:
                 tokens[position] = MASK_ID
             elif share < 0.9:
                 tokens[position] = random.choice(range(1, MASK_ID))
-        if not labels.any() and tokens[1] != END_ID:
+        if not chosen and tokens[1] != END_ID:
             labels[1] = tokens[1]
             tokens[1] = MASK_ID
-        return labels
