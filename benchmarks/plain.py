@@ -4,7 +4,8 @@ Written from the papers and the behaviour of the released code, in words of our 
 of our models, so that weights and gradients can be compared. Every pass runs on all tokens with the
 sequence first, the caption is encoded a second time for the auxiliary task, patches are embedded
 before most are dropped, every patch is predicted, the vocabulary is scored at all 77 positions,
-each parameter has its own optimiser group, and rankings are full sorts.
+each parameter has its own optimiser group, and rankings are full sorts, evaluated in loops over
+queries and over places.
 """
 
 import torch
@@ -153,18 +154,26 @@ def optimizer(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def ranking(queries: Tensor, gallery: Tensor, query_pids: Tensor, gallery_pids: Tensor) -> dict:
-    """R1, R5, R10, mAP and mINP in percent from one matrix of scores, sorted in full."""
-    order = (queries @ gallery.t()).argsort(dim=1, descending=True)
-    right = (gallery_pids[order] == query_pids[:, None]).float()
-    found = right.cumsum(dim=1)
-    recalls = {f'R{k}': (found[:, k - 1] > 0).double().mean() for k in (1, 5, 10)}
-    place = torch.arange(1, right.shape[1] + 1)
-    precision = found / place * right
-    count = right.sum(dim=1)
-    last = (right * place).max(dim=1).values
-    measures = dict(
-        recalls,
-        mAP=(precision.sum(dim=1) / count).double().mean(),
-        mINP=(count / last).double().mean(),
-    )
+    """R1, R5, R10, mAP and mINP in percent, at the cost of the releases' evaluation.
+
+    The scores of all queries are one matrix, sorted in full; the identities in that order and the
+    right items found up to each place are matrices of int64. Each query's last right item is looked
+    up in a loop over queries, the precision at each place in a loop over columns, which are stacked
+    and weighed with 0 where the item is wrong.
+    """
+    scores = queries @ gallery.t()
+    order = scores.argsort(dim=1, descending=True)
+    ranked = gallery_pids[order]
+    right = ranked == query_pids[:, None]
+    recalls = right[:, :10].cumsum(dim=1).clamp(max=1).float().mean(dim=0)
+    measures = {f'R{k}': recalls[k - 1] for k in (1, 5, 10)}
+    count, found = right.sum(dim=1), right.cumsum(dim=1)
+    last = [row.nonzero()[-1] for row in right]
+    penalties = [row[place] / (place + 1.0) for row, place in zip(found, last, strict=True)]
+    columns = [found[:, place] / (place + 1.0) for place in range(found.shape[1])]
+    # As in the releases, the counts are gone before the columns are stacked.
+    del found
+    precision = torch.stack(columns, dim=1) * right
+    measures['mAP'] = (precision.sum(dim=1) / count).mean()
+    measures['mINP'] = torch.cat(penalties).mean()
     return {name: 100 * value.item() for name, value in measures.items()}

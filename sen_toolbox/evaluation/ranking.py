@@ -192,17 +192,18 @@ def _ranks_of_positives(scores: Tensor, columns: Tensor, count: Tensor, toleranc
     # Most items lie below all positives and need no further look; a positive is no wrong item.
     reaching = scores >= thresholds[:, :1]
     reaching.scatter_(1, columns, False)
-    row, column = reaching.nonzero(as_tuple=True)
-    values = scores[row, column]
-    # Binary search: an item's bin is the number of positives that it equals or beats.
+    found = reaching.flatten().nonzero().squeeze(1)
+    values = scores.flatten().index_select(0, found)
+    # Binary search: an item's bin is the number of positives that it equals or beats. The bins of
+    # a row are `size` places, and each but the first holds the threshold that leads to it.
     size = 2 ** width.bit_length()
-    thresholds = F.pad(thresholds, (0, size - width), value=torch.inf)
-    first, bins = row * size, torch.zeros_like(row)
+    entries = F.pad(thresholds, (1, size - width - 1), value=torch.inf).flatten()
+    bins = found // scores.shape[1] * size
     step = size // 2
     while step:
-        bins += step * (thresholds.take(first + (bins + step - 1)) <= values)
+        bins += step * (entries.index_select(0, bins + step) <= values)
         step //= 2
-    histogram = torch.bincount(first + bins, minlength=num_rows * size)
+    histogram = torch.bincount(bins, minlength=num_rows * size)
     histogram = histogram.view(num_rows, size)[:, 1 : width + 1]
     wrong_before = histogram.flip(1).cumsum(1).flip(1)
     return count[:, None] - order + wrong_before
@@ -223,7 +224,7 @@ def _sum_measures(ranks: Tensor, count: Tensor, topk: Sequence[int]) -> Tensor:
 def _finite_rows(similarity: Tensor, start: int, stop: int) -> Tensor:
     """Some rows in at least float32."""
     rows = similarity[start:stop]
-    if not torch.stack(torch.aminmax(rows)).isfinite().all():
+    if not _all_finite(rows):
         row = start + int((~rows.isfinite()).any(dim=1).nonzero()[0])
         raise ValueError(f'similarity: row {row} (a query) holds a NaN or infinite score')
     if not rows.dtype.is_floating_point or rows.dtype.itemsize < 4:
@@ -232,13 +233,18 @@ def _finite_rows(similarity: Tensor, start: int, stop: int) -> Tensor:
 
 
 def _require_finite(features: Tensor, name: str) -> None:
-    finite = features.isfinite().all(dim=1)
-    if not finite.all():
+    if not _all_finite(features):
+        finite = features.isfinite().all(dim=1)
         row = int((~finite).nonzero()[0])
         raise ValueError(
             f'{name}: row {row} holds NaN or infinity ({int((~finite).sum())} of '
             f'{len(features)} rows do); the model has diverged or overflowed'
         )
+
+
+def _all_finite(x: Tensor) -> bool:
+    # Much cheaper than to ask every number; a NaN is both the least and the largest.
+    return bool(torch.stack(torch.aminmax(x)).isfinite().all())
 
 
 def _rounding_error(queries: Tensor, gallery: Tensor) -> float:
