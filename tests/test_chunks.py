@@ -13,6 +13,7 @@ from tiny_methods import (
 )
 from torch import nn
 
+from sen_toolbox.models.blocks import Block
 from sen_toolbox.models.gather import GatheredChunks, gather
 
 WITH_BATCH_NORM = {'rde', 'cmpm'}
@@ -142,22 +143,41 @@ def test_a_batch_with_several_captions_an_image_is_refused():
         model.train_step(batch, build_optim_wrapper(config, model))
 
 
-@pytest.mark.parametrize('method', ['sen', 'clip', 'rde'])
+@pytest.mark.parametrize('method', ['sen', 'irra', 'clip', 'rde'])
 def test_recomputed_activations_give_the_same_bits(method, monkeypatch):
-    calls = []
+    recomputed = set()
     original = torch.utils.checkpoint.checkpoint
 
-    def counted(*args, **kwargs):
-        calls.append(args)
-        return original(*args, **kwargs)
+    def noted(block, *args, **kwargs):
+        recomputed.add(block)
+        return original(block, *args, **kwargs)
 
-    monkeypatch.setattr('sen_toolbox.models.backbones.clip.checkpoint', counted)
+    monkeypatch.setattr('sen_toolbox.models.blocks.checkpoint', noted)
     logged, gradients, _ = step(method)
-    assert not calls
+    assert not recomputed
     config = tiny_config(method)
     config.model.backbone.checkpoint_activations = True
-    logged_again, gradients_again, _ = step(method, model=build_model(config))
-    assert calls
+    model = build_model(config)
+    logged_again, gradients_again, _ = step(method, model=model)
+    # Those of the heads too.
+    assert recomputed == {part for part in model.modules() if isinstance(part, Block)}
+    assert logged_again == logged
+    for name, gradient in gradients.items():
+        assert torch.equal(gradients_again[name], gradient), name
+
+
+@pytest.mark.parametrize(('method', 'head'), [('sen', 'restoration'), ('irra', 'mlm')])
+def test_recomputed_dropout_repeats_its_draws(method, head):
+    found = []
+    for checkpointed in (False, True):
+        config = tiny_config(method)
+        config.model.backbone.checkpoint_activations = checkpointed
+        model = build_model(config)
+        for tower in (model.backbone.visual.transformer, model.heads[head].neck.transformer):
+            tower.resblocks[0].ls_1 = nn.Dropout(0.5)
+        torch.manual_seed(0)
+        found.append(step(method, model=model))
+    (logged, gradients, _), (logged_again, gradients_again, _) = found
     assert logged_again == logged
     for name, gradient in gradients.items():
         assert torch.equal(gradients_again[name], gradient), name

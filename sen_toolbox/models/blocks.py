@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from open_clip import transformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 # OpenAI's approximation of GELU, x * sigmoid(1.702 x).
 SLOPE = 1.702
@@ -70,7 +71,13 @@ class Block(nn.Module):
 
     Args:
         block: The block whose parts it takes over.
+
+    Attributes:
+        recompute: Whether training keeps the input alone and computes the block again for its
+            gradient; holds for :func:`run_block`.
     """
+
+    recompute = False
 
     def __init__(self, block: transformer.ResidualAttentionBlock) -> None:
         super().__init__()
@@ -106,6 +113,21 @@ class Block(nn.Module):
 def replace_blocks(tower: transformer.Transformer) -> None:
     """Puts a :class:`Block` in the place of each block of one of open_clip's transformers."""
     tower.resblocks = nn.ModuleList(Block(block) for block in tower.resblocks)
+
+
+def recompute_blocks(module: nn.Module) -> None:
+    """Sets ``recompute`` of every :class:`Block` in a module."""
+    for part in module.modules():
+        if isinstance(part, Block):
+            part.recompute = True
+
+
+def run_block(block: Block, x: Tensor, **kwargs: Tensor | bool | None) -> Tensor:
+    """What the block computes; where it is to be recomputed, its input alone is kept."""
+    # Outside of the block, so that a compiled one is compiled as it is.
+    if block.recompute and torch.is_grad_enabled():
+        return checkpoint(block, x, use_reentrant=False, **kwargs)
+    return block(x, **kwargs)
 
 
 def attend(

@@ -8,7 +8,6 @@ from mmengine.logging import print_log
 from open_clip import add_model_config, get_model_config, list_models
 from open_clip.model import CLIP
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.models.backbones.weights import (
@@ -16,7 +15,7 @@ from sen_toolbox.models.backbones.weights import (
     find_pretrained,
     read_clip_state,
 )
-from sen_toolbox.models.blocks import replace_blocks
+from sen_toolbox.models.blocks import recompute_blocks, replace_blocks, run_block
 from sen_toolbox.models.features import ALL_FEATURES, BackboneSpec, PairFeatures
 from sen_toolbox.registry import BACKBONES
 
@@ -44,7 +43,8 @@ class CLIPBackbone(nn.Module):
         context_length: Tokens of the longest caption; None for the architecture's own. CLIP knows
             77; pretrained positions are resized linearly.
         checkpoint_activations: Whether training keeps the input of each block only and computes
-            the block again for its gradient: less memory, a second forward pass of the towers.
+            the block again for its gradient: less memory, a second forward pass of the blocks.
+            Holds for the blocks of the model's heads too.
         compile_blocks: Whether ``torch.compile`` compiles the blocks, once for all lengths of
             captions and sizes of batches. It pays on a GPU.
 
@@ -91,6 +91,8 @@ class CLIPBackbone(nn.Module):
             if compile_blocks:
                 for block in tower.resblocks:
                     block.compile(dynamic=True)
+        if checkpoint_activations:
+            recompute_blocks(self)
         self.spec = BackboneSpec(
             embed_dim=config['embed_dim'],
             image_size=(rows, columns),
@@ -152,7 +154,7 @@ class CLIPBackbone(nn.Module):
         x = self._before_last_image_block(images)
         if 'image_tokens' in reads:
             block = self.visual.transformer.resblocks[-1]
-            feats['image_tokens'] = self._project_image(self._run(block, x))
+            feats['image_tokens'] = self._project_image(run_block(block, x))
             feats['image'] = feats['image_tokens'][:, 0]
         else:
             feats['image'] = self._pooled_image(x)
@@ -167,7 +169,7 @@ class CLIPBackbone(nn.Module):
         end = _end_position(tokens)
         if 'text_tokens' in reads:
             block = self.transformer.resblocks[-1]
-            feats['text_tokens'] = self._project_text(self._run(block, x, causal=True))
+            feats['text_tokens'] = self._project_text(run_block(block, x, causal=True))
             feats['text'] = feats['text_tokens'][torch.arange(len(x), device=x.device), end]
         else:
             feats['text'] = self._pooled_text(x, end)
@@ -198,7 +200,7 @@ class CLIPBackbone(nn.Module):
             ValueError: If the images have another size.
         """
         x = self._before_last_image_block(images, keep)
-        return self._project_image(self._run(self.visual.transformer.resblocks[-1], x))
+        return self._project_image(run_block(self.visual.transformer.resblocks[-1], x))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Projected tokens (B, L, D) of token ids (B, L), L up to ``spec.context_length``.
@@ -208,7 +210,7 @@ class CLIPBackbone(nn.Module):
         """
         x = self._before_last_text_block(tokens)
         block = self.transformer.resblocks[-1]
-        return self._project_text(self._run(block, x, causal=True))
+        return self._project_text(run_block(block, x, causal=True))
 
     def _before_last_image_block(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         if tuple(images.shape[2:]) != self.spec.image_size:
@@ -226,7 +228,7 @@ class CLIPBackbone(nn.Module):
         first = visual.class_embedding.to(x.dtype) + position[0]
         x = visual.ln_pre(torch.cat([first.expand(x.shape[0], 1, -1), x], dim=1))
         for block in visual.transformer.resblocks[:-1]:
-            x = self._run(block, x)
+            x = run_block(block, x)
         return x
 
     def _embed_kept(self, images: Tensor, keep: Tensor) -> Tensor:
@@ -246,23 +248,18 @@ class CLIPBackbone(nn.Module):
             )
         x = self.token_embedding(tokens) + self.positional_embedding[:length]
         for block in self.transformer.resblocks[:-1]:
-            x = self._run(block, x, causal=True)
+            x = run_block(block, x, causal=True)
         return x
-
-    def _run(self, block: nn.Module, x: Tensor, **kwargs: Tensor | bool) -> Tensor:
-        if self.checkpoint_activations and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False, **kwargs)
-        return block(x, **kwargs)
 
     def _pooled_image(self, x: Tensor) -> Tensor:
         block = self.visual.transformer.resblocks[-1]
-        return self._project_image(self._run(block, x, queries=x[:, :1]))[:, 0]
+        return self._project_image(run_block(block, x, queries=x[:, :1]))[:, 0]
 
     def _pooled_text(self, x: Tensor, end: Tensor) -> Tensor:
         row = x[torch.arange(x.shape[0], device=x.device), end][:, None]
         seen = ~_after(end, x.shape[1])[:, None, None]
         block = self.transformer.resblocks[-1]
-        return self._project_text(self._run(block, x, queries=row, attn_mask=seen))[:, 0]
+        return self._project_text(run_block(block, x, queries=row, attn_mask=seen))[:, 0]
 
     def _project_image(self, x: Tensor) -> Tensor:
         return self.visual.ln_post(x) @ self.visual.proj

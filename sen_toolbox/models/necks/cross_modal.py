@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from sen_toolbox.models.blocks import attend
+from sen_toolbox.models.blocks import attend, run_block
 from sen_toolbox.models.features import BackboneSpec
 from sen_toolbox.models.necks.attention import attention_layers
 from sen_toolbox.registry import NECKS
@@ -41,4 +41,6 @@ class CrossModalEncoder(nn.Module):
         """
         keys = self.image_norm(image_tokens)
         x = attend(self.cross_attention, self.text_norm(text_tokens), keys)
-        return self.output_norm(self.transformer(x))
+        for block in self.transformer.resblocks:
+            x = run_block(block, x)
+        return self.output_norm(x)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sen_toolbox.models.blocks import attend
+from sen_toolbox.models.blocks import attend, run_block
 from sen_toolbox.models.features import BackboneSpec
 from sen_toolbox.models.necks.attention import attention_layers
 from sen_toolbox.registry import NECKS
@@ -76,11 +76,11 @@ class TextGuidedDecoder(nn.Module):
         x = self.cross_norm(attend(self.cross_attention, self.query_norm(x), keys))
         *blocks, last = self.transformer.resblocks
         for block in blocks:
-            x = block(x)
+            x = run_block(block, x)
         patches = x[:, 1:]
         if wanted is not None:
             patches = patches.gather(1, wanted[..., None].expand(-1, -1, x.shape[-1]))
-        return self.predict(self.output_norm(last(x, queries=patches)))
+        return self.predict(self.output_norm(run_block(last, x, queries=patches)))
 
 
 def sincos_position(width: int, grid_size: tuple[int, int]) -> Tensor:
