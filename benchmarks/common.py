@@ -78,18 +78,14 @@ class Report:
         table = PrettyTable(['', 'unit', 'ours', 'reference', 'ratio', 'goal'])
         table.align[''] = 'l'
         for row in self.rows:
-            table.add_row([row['what'], row['unit'], *map(shown, figures(row)), row['goal']])
+            cells = [cell if isinstance(cell, str) else shown(cell) for cell in row.values()]
+            table.add_row(cells)
         print(f'{self.title}\n{table}')
         if json_path:
             content = dict(title=self.title, rows=self.rows, failed=self.failed)
             json_path.write_text(json.dumps(content))
         if self.failed:
             raise SystemExit(1)
-
-
-def figures(row: dict) -> tuple[float | None, ...]:
-    """Ours, the reference and the ratio of a row."""
-    return row['ours'], row['reference'], row['ratio']
 
 
 def shown(value: float | None) -> str:

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from workload import build, draw_batch
@@ -30,6 +31,7 @@ GFLOP = {
 PEAK = {'H200': 790, 'H100': 790, 'A100': 312, '4090': 165, '3090': 71}
 PRECISIONS = dict(fp16=torch.float16, bf16=torch.bfloat16)
 WARM_UP = 8
+NOT_RUN = 'not run'
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--case', nargs=4, help='measure one: method tower precision eager|compiled'
     )
-    parser.add_argument('--json', help='where to write the rows too')
+    parser.add_argument('--json', type=Path, help='where to write the rows too')
     return parser.parse_args()
 
 
@@ -113,7 +115,8 @@ def main() -> None:
             dict(
                 what=f'{method} {tower} {precision} {mode}',
                 **dict.fromkeys(
-                    ('images/s', 'MFU %', 'peak GiB', 'data / forward / backward / optimiser ms')
+                    ('images/s', 'MFU %', 'peak GiB', 'data / forward / backward / optimiser ms'),
+                    NOT_RUN,
                 ),
             )
             for (method, tower), precision, mode in cases
@@ -142,17 +145,17 @@ def main() -> None:
             rows.append(
                 {
                     'what': ' '.join(case),
-                    'images/s': round(rate),
-                    'MFU %': None if share is None else round(share, 1),
-                    'peak GiB': round(found['gib'], 1),
+                    'images/s': f'{rate:.0f}',
+                    'MFU %': '-' if share is None else f'{share:.1f}',
+                    'peak GiB': f'{found["gib"]:.1f}',
                     'data / forward / backward / optimiser ms': parts,
                 }
             )
             print(rows[-1], flush=True)
     if args.json:
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-        with open(args.json, 'w') as file:
-            json.dump(dict(device=device, batch_size=args.batch_size, rows=rows), file)
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else NOT_RUN
+        title = f'Training steps on a GPU: {device}, batch of {args.batch_size}'
+        args.json.write_text(json.dumps(dict(title=title, rows=rows)))
 
 
 if __name__ == '__main__':

@@ -1,14 +1,15 @@
-"""One text query at a time, ViT-B/16's text tower: exact, and with 16-bit or 8-bit weights."""
+"""One text query at a time, ViT-B/16's text tower: torch and the ONNX export, 32 bits and fewer."""
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 
 import torch
-from common import Report, arguments, distance
+from common import Report, arguments
 from plain import text_embedding
-from reduced import cosine, in_bfloat16, in_int8
-from workload import build, draw_tokens
+from reduced import add_rows, in_bfloat16, in_onnx, on_one_core, random_towers
+from workload import draw_tokens
 
 
 def latencies(queries: torch.Tensor, *actions: Callable[[torch.Tensor], object]) -> list[float]:
@@ -22,26 +23,34 @@ def latencies(queries: torch.Tensor, *actions: Callable[[torch.Tensor], object])
     return [statistics.median(taken) for taken in times]
 
 
-@torch.inference_mode()
 def main() -> None:
     args = arguments(__doc__, queries=40)
-    model = build('sen').eval()
+    on_one_core()
+    with tempfile.TemporaryDirectory() as folder:
+        towers = random_towers(folder)
+        exported, small = (in_onnx(towers, folder, int8=int8) for int8 in (False, True))
+    model, half = towers.model, in_bfloat16(towers.model)
     queries = draw_tokens(args.queries)
 
     def plain(query: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.normalize(text_embedding(model.backbone, query), dim=1)
 
+    ways = {
+        'torch, exact': model.embed_text,
+        'torch, bfloat16': half.embed_text,
+        'onnxruntime, exact': lambda query: torch.from_numpy(exported.embed_tokens(query.numpy())),
+        'onnxruntime, int8': lambda query: torch.from_numpy(small.embed_tokens(query.numpy())),
+    }
+    goals = {'onnxruntime, exact': '3.5x', 'onnxruntime, int8': '9x'}
     report = Report('one query, batch of 1, median, CPU')
-    expected = torch.cat([plain(query) for query in queries.split(1)])
-    report.check('features', distance(model.embed_text(queries), expected), 1e-5)
-    half, small = in_bfloat16(model), in_int8(model)
-    cosines = [cosine(m.embed_text(queries), expected) for m in (half, small)]
-    reference, exact, bf16, int8 = latencies(
-        queries, plain, model.embed_text, half.embed_text, small.embed_text
-    )
-    report.add('query, exact', exact, reference, 'CPU ms', goal='3.5x')
-    report.add(f'query, bfloat16 (least cosine {cosines[0]:.5f})', bf16, reference, 'CPU ms')
-    report.add(f'query, int8 (least cosine {cosines[1]:.5f})', int8, reference, 'CPU ms', goal='9x')
+    with torch.inference_mode():
+        expected = torch.cat([plain(query) for query in queries.split(1)])
+        found = {
+            name: torch.cat([way(query) for query in queries.split(1)])
+            for name, way in ways.items()
+        }
+        times = latencies(queries, plain, *ways.values())
+    add_rows(report, found, expected, times, goals)
     report.finish(args.json)
 
 

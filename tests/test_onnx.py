@@ -63,6 +63,13 @@ def test_text_embeddings_agree_at_any_length(towers, encoder, count):
     np.testing.assert_allclose(ours, one_by_one, atol=1e-5)
 
 
+def test_the_padding_of_token_ids_changes_nothing(towers, encoder):
+    tokens = tokenize(SENTENCES[:3], towers.context_length)
+    ours = encoder.embed_tokens(tokens)
+    np.testing.assert_allclose(ours, towers.embed_text(SENTENCES[:3]), atol=1e-4)
+    np.testing.assert_allclose(ours[:2], encoder.embed_tokens(tokens[:2, :8]), atol=1e-5)
+
+
 def test_images_are_prepared_alike(towers, encoder):
     image = np.random.default_rng(0).integers(0, 256, (91, 37, 3), dtype=np.uint8)
     assert np.array_equal(encoder.prepare(image), towers.prepare(image))

@@ -75,12 +75,14 @@ class OnnxEncoder:
     def embed_text(self, sentences: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
         """L2-normalised embeddings (n, D) float32 of sentences."""
         tokens = tokenize(sentences, self._context_length)
-        parts = [
-            # No later token changes the end token, which has the highest id.
-            self._run('text_embedding', tokens=part[:, : part.argmax(axis=1).max() + 1])
-            for part in np.split(tokens, range(batch_size, len(tokens), batch_size))
-        ]
-        return np.concatenate(parts)
+        parts = np.split(tokens, range(batch_size, len(tokens), batch_size))
+        return np.concatenate([self.embed_tokens(part) for part in parts])
+
+    def embed_tokens(self, tokens: np.ndarray) -> np.ndarray:
+        """L2-normalised embeddings (n, D) float32 of token ids (n, L) int64."""
+        # No later token changes the end token, which has the highest id.
+        length = tokens.argmax(axis=1).max() + 1
+        return self._run('text_embedding', tokens=tokens[:, :length])
 
     def unknown_words(self, sentence: str) -> list[str]:
         """Words of a sentence that a model file has dropped: they change nothing in a query."""
