@@ -59,7 +59,7 @@ def main() -> None:
     title = f'text-to-image in percent, shipped model, {queries} queries, {len(people)} images'
     table = PrettyTable(['', *MEASURES], align='r')
     table.align[''] = 'l'
-    table.add_rows(row.values() for row in rows)
+    table.add_rows([list(row.values()) for row in rows])
     print(f'{title}\n{table}')
     if args.json:
         args.json.write_text(json.dumps(dict(title=title, rows=rows)))
