@@ -3,8 +3,8 @@ _base_ = './clip_tiny_synthetic.py'
 data_root = 'data/synthetic'
 batch_size = 64
 crop_padding = 0
-max_epochs = 5
-model = dict(backbone=dict(pretrained='work_dirs/demo/clip/epoch_12.pth'))
+max_epochs = 7
+model = dict(backbone=dict(pretrained='work_dirs/demo/clip/epoch_10.pth'))
 train_dataloader = dict(dataset=dict(seed=0))
 val_dataloader = dict(dataset=dict(seed=0))
 test_dataloader = dict(dataset=dict(seed=0))

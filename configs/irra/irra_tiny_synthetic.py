@@ -7,12 +7,12 @@ batch_size = 64
 num_workers = 1
 pin_memory = False  # made for a CPU
 crop_padding = 0
-max_epochs = 5
+max_epochs = 7
 image_size = (128, 64)
 context_length = 56
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
-    backbone=dict(arch='tiny', pretrained='work_dirs/demo/clip/epoch_12.pth'),
+    backbone=dict(arch='tiny', pretrained='work_dirs/demo/clip/epoch_10.pth'),
     heads=dict(mlm=dict(neck=dict(depth=2))))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, end=1, convert_to_iter_based=True),

@@ -3,6 +3,7 @@ _base_ = '../../../configs/clip/clip_tiny_synthetic.py'
 custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.cmpm.backbone'])
 image_size = (64, 32)
 batch_size = 128
+max_epochs = 12
 model = dict(
     backbone=dict(
         _delete_=True,
