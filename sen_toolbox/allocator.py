@@ -14,9 +14,8 @@ def keep_freed_memory() -> None:
     """Makes glibc keep freed blocks of up to 128 MiB, 1 GiB of them at the end of its heap.
 
     By default it returns what a batch of images took, and the system hands it out again page by
-    page, cleared, for the next: most of the time that cached samples take
-    (``benchmarks/data_pipeline.py``). Numbers stay the same. Holds for the process and those that
-    it forks; does nothing with other C libraries.
+    page, cleared, for the next. Numbers stay the same. Holds for the process and those that it
+    forks; does nothing with other C libraries.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -124,6 +124,7 @@ def test_a_pickled_data_set_names_the_file_and_does_not_hold_its_images(root, fo
     (file,) = folder.glob('*.npy')
     step = data.pipeline.transforms[0]
     assert len(pickle.dumps(step)) < file.stat().st_size / 2
+    # Our own bytes of a moment ago.
     for other in (pickle.loads(pickle.dumps(data)), copy.deepcopy(data)):  # noqa: S301
         np.testing.assert_array_equal(
             cached(other.pipeline.transforms[0], data.get_data_info(0)['img_path']),

@@ -14,7 +14,6 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from test_search_cli import made  # noqa: F401
 
 from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.cli import main
@@ -116,7 +115,7 @@ ODD = {
 
 
 @pytest.fixture(scope='module')
-def indexed(made, tmp_path_factory):  # noqa: F811
+def indexed(made, tmp_path_factory):
     """All of them in one folder, indexed together with five good images."""
     root = tmp_path_factory.mktemp('malformed')
     shutil.copytree(made / 'crops', root / 'crops')
@@ -148,7 +147,7 @@ def test_an_odd_file_is_indexed_and_found(indexed, name):
     assert str(path) in [result.path for result in best if result.score > 0.999]
 
 
-def test_nothing_else_was_lost_or_counted_twice(indexed, made):  # noqa: F811
+def test_nothing_else_was_lost_or_counted_twice(indexed, made):
     root, search, report = indexed
     assert set(report.skipped) == {str(root / 'crops' / name) for name in BROKEN}
     assert report.added == len(search) == 5 + len(ODD)
@@ -158,7 +157,7 @@ def test_nothing_else_was_lost_or_counted_twice(indexed, made):  # noqa: F811
 
 
 @pytest.fixture
-def index(made, tmp_path):  # noqa: F811
+def index(made, tmp_path):
     """A new index of five images and its model."""
     search = PersonSearch(made / 'm.safetensors', index=tmp_path / 'index')
     search.index(made / 'crops')
@@ -190,7 +189,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize('damage', DAMAGE)
-def test_a_damaged_index_is_one_message(index, made, capsys, damage):  # noqa: F811
+def test_a_damaged_index_is_one_message(index, made, capsys, damage):
     DAMAGE[damage](index)
     code = main(['query', 'a man', '--index', str(index), '--model', str(made / 'm.safetensors')])
     out, err = capsys.readouterr()
@@ -213,7 +212,7 @@ def test_a_damaged_index_is_one_message(index, made, capsys, damage):  # noqa: F
     ],
 )
 def test_a_file_of_identities_without_sense_is_one_message(
-    made,  # noqa: F811
+    made,
     tmp_path,
     capsys,
     content,
@@ -230,7 +229,7 @@ def test_a_file_of_identities_without_sense_is_one_message(
     assert not (tmp_path / 'index').exists()
 
 
-def with_header(made, change):  # noqa: F811
+def with_header(made, change):
     """The model file with another safetensors header."""
     content = (made / 'm.safetensors').read_bytes()
     length = struct.unpack('<Q', content[:8])[0]
@@ -269,7 +268,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize('kind', MODELS)
-def test_a_model_file_without_sense_is_one_message(made, tmp_path, capsys, kind):  # noqa: F811
+def test_a_model_file_without_sense_is_one_message(made, tmp_path, capsys, kind):
     (tmp_path / 'bad.safetensors').write_bytes(with_header(made, MODELS[kind]))
     arguments = ['--model', str(tmp_path / 'bad.safetensors'), '--index', str(tmp_path / 'index')]
     code = main(['index', str(made / 'crops'), *arguments])

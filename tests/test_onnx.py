@@ -5,23 +5,18 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
-from test_search_cli import made  # noqa: F401
 
 from sen_toolbox.datasets.transforms import Tokenize
 from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.bpe import encode, tokenize
 from sen_toolbox.search.cli import main
+from sen_toolbox.search.onnx_encoder import METADATA, OnnxEncoder
+from sen_toolbox.search.onnx_export import _describe, export_onnx
 from sen_toolbox.search.person_search import SHIPPED_MODEL
 from sen_toolbox.search.towers import TowerEncoder
-
-onnx = pytest.importorskip('onnx')
-pytest.importorskip('onnxruntime')
-pytest.importorskip('onnxscript')
-
-from sen_toolbox.search.onnx_encoder import METADATA, OnnxEncoder  # noqa: E402
-from sen_toolbox.search.onnx_export import _describe, export_onnx  # noqa: E402
 
 SENTENCES = [
     'a woman in a red coat',
@@ -32,12 +27,12 @@ SENTENCES = [
 
 
 @pytest.fixture(scope='module')
-def towers(made):  # noqa: F811
+def towers(made):
     return TowerEncoder(made / 'm.safetensors')
 
 
 @pytest.fixture(scope='module')
-def exported(made, towers):  # noqa: F811
+def exported(made, towers):
     export_onnx(towers, made / 'm.onnx')
     return made / 'm.onnx'
 
@@ -75,7 +70,7 @@ def test_images_are_prepared_alike(towers, encoder):
     assert np.array_equal(encoder.prepare(image), towers.prepare(image))
 
 
-def test_an_index_serves_a_model_and_its_export(made, exported, tmp_path):  # noqa: F811
+def test_an_index_serves_a_model_and_its_export(made, exported, tmp_path):
     search = PersonSearch(made / 'm.safetensors', index=tmp_path / 'index')
     search.index(made / 'crops')
     other = PersonSearch(exported, index=tmp_path / 'index')
@@ -86,7 +81,7 @@ def test_an_index_serves_a_model_and_its_export(made, exported, tmp_path):  # no
     assert other.index(made / 'crops').unchanged == 5
 
 
-def test_the_exported_model_runs_without_torch(made, exported, tmp_path):  # noqa: F811
+def test_the_exported_model_runs_without_torch(made, exported, tmp_path):
     code = (
         'import sys\n'
         'from sen_toolbox.search.cli import main\n'
@@ -150,7 +145,7 @@ def rewritten(exported, tmp_path, description):
     return tmp_path / 'changed.onnx'
 
 
-def test_eight_bits_are_smaller_close_and_another_model(made, exported, towers):  # noqa: F811
+def test_eight_bits_are_smaller_close_and_another_model(made, exported, towers):
     code = main(
         ['export', str(made / 'small.onnx'), '--int8', '--model', str(made / 'm.safetensors')]
     )

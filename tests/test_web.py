@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_search_cli import made  # noqa: F401
 
 from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.cli import main
@@ -30,7 +29,7 @@ EVIL = '<img src=x onerror=document.title="broken">.png'
 
 
 @pytest.fixture(scope='module')
-def search(made, tmp_path_factory):  # noqa: F811
+def search(made, tmp_path_factory):
     """Two folders, a name that is HTML and one that is no text, and crops of a video."""
     root = tmp_path_factory.mktemp('gallery')
     shutil.copytree(made / 'crops', root / 'a')
@@ -277,7 +276,7 @@ def test_addresses_that_lead_nowhere_are_not_found(call, path):
     assert b'root:' not in content
 
 
-def test_a_file_that_became_something_else_is_not_shown(made, tmp_path):  # noqa: F811
+def test_a_file_that_became_something_else_is_not_shown(made, tmp_path):
     (tmp_path / 'crops').mkdir()
     path = tmp_path / 'crops' / '0.png'
     shutil.copy(made / 'crops' / '0.png', path)
@@ -468,7 +467,7 @@ def test_it_listens_to_this_machine_only_unless_told(api):
         connection.close()
 
 
-def test_the_command_serves_until_it_is_interrupted(search, monkeypatch, capsys, made):  # noqa: F811
+def test_the_command_serves_until_it_is_interrupted(search, monkeypatch, capsys, made):
     def interrupted(server):
         raise KeyboardInterrupt
 
@@ -482,7 +481,7 @@ def test_the_command_serves_until_it_is_interrupted(search, monkeypatch, capsys,
     assert 'every machine that reaches this one' in capsys.readouterr().err
 
 
-def test_the_command_says_what_stands_in_its_way(search, server, tmp_path, capsys, made):  # noqa: F811
+def test_the_command_says_what_stands_in_its_way(search, server, tmp_path, capsys, made):
     model = ['--model', str(made / 'm.safetensors')]
     assert main(['serve', '--index', str(tmp_path / 'none'), *model]) == 1
     assert 'holds nobody: fill it with sen-search index' in capsys.readouterr().err

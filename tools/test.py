@@ -114,7 +114,8 @@ class OtherIdentitiesHook(Hook):
 
     priority = 'LOW'  # before StrictLoadHook compares
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:  # noqa: D102
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Takes the model's own tensors in their place, and says so."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         state = checkpoint.get('state_dict', checkpoint)
         for name in sorted(set(model.heads) - set(model.embedding_heads)):

@@ -57,7 +57,7 @@ def export_onnx(encoder: TowerEncoder, out: str | Path, *, int8: bool = False) -
         raise ValueError(f'an exported model is called *.onnx, got {out}')
     try:
         import onnx
-        import onnxscript  # noqa: F401
+        import onnxscript  # noqa: F401, which the exporter of torch needs
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f'the export takes {error.name}: pip install "sen-toolbox[onnx]"'
