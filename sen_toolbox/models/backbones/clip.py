@@ -224,7 +224,8 @@ class CLIPBackbone(nn.Module):
         else:
             x = self._embed_kept(images, keep)
         position = visual.positional_embedding.to(x.dtype)
-        x = x + (position[1:] if keep is None else position[1:][keep])
+        # Not position[1:][keep]: threads would add up its gradient in any order.
+        x = x + (position[1:] if keep is None else F.embedding(keep, position[1:]))
         first = visual.class_embedding.to(x.dtype) + position[0]
         x = visual.ln_pre(torch.cat([first.expand(x.shape[0], 1, -1), x], dim=1))
         for block in visual.transformer.resblocks[:-1]:
