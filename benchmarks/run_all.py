@@ -38,7 +38,8 @@ HEAD = """# Benchmarks
 `make bench` writes this page ({date}, {hardware}, torch {torch}, one thread).
 
 Every row is ours against a plain reference in the same process, in turn; times are medians of CPU
-time unless the row says otherwise, so other programs on the machine count little. The reference
+time unless the row says otherwise, so other programs on the machine count little. (Only the plain
+training samples are made in a forked process, with the C library's own allocator.) The reference
 (`benchmarks/plain.py`) has the cost of the SEN and IRRA releases, in our own words: the caption is
 encoded twice, all blocks run on all tokens, the vocabulary is scored at 77 positions, each
 parameter has its own optimiser group, rankings are full sorts evaluated in loops. A ratio is

@@ -7,6 +7,7 @@ from pathlib import Path
 import mmcv.transforms
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 import torchvision.transforms.functional as F
 from PIL import Image
@@ -53,6 +54,43 @@ def test_every_mode_of_an_image_becomes_rgb(tmp_path, noise, mode):
     Image.fromarray(noise).convert(mode).save(path)
     expected = np.array(Image.open(path).convert('RGB'))
     np.testing.assert_array_equal(LoadImage()({'img_path': str(path)})['img'], expected)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(quality=50, subsampling='4:2:0'),
+        dict(quality=95, subsampling='4:2:2'),
+        dict(quality=100, subsampling='4:4:4'),
+        dict(progressive=True),
+        dict(restart_marker_rows=1),
+    ],
+)
+def test_a_jpeg_has_the_pixels_that_pillow_reads(tmp_path, noise, mode, options):
+    path = tmp_path / 'a.jpg'
+    Image.fromarray(noise).convert(mode).save(path, **options)
+    expected = np.array(Image.open(path).convert('RGB'))
+    np.testing.assert_array_equal(LoadImage()({'img_path': str(path)})['img'], expected)
+
+
+def test_a_jpeg_that_is_odd_but_whole_has_the_pixels_that_pillow_reads(tmp_path, noise):
+    path = tmp_path / 'a.jpg'
+    Image.fromarray(noise).save(path)
+    data = path.read_bytes()
+    data = data[:-2] + bytes(100) + data[-2:]
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match='Corrupt JPEG data'):
+        simplejpeg.decode_jpeg(data)
+    expected = np.array(Image.open(path))
+    np.testing.assert_array_equal(LoadImage()({'img_path': str(path)})['img'], expected)
+
+
+def test_an_image_of_too_many_pixels_is_refused(tmp_path, noise, monkeypatch):
+    Image.fromarray(noise).save(tmp_path / 'huge.jpg')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', noise.size // 10)
+    with pytest.raises(ValueError, match=r'huge\.jpg.*decompression bomb'):
+        LoadImage()({'img_path': str(tmp_path / 'huge.jpg')})
 
 
 def test_an_image_is_not_turned_by_its_exif_tag(tmp_path, noise):
