@@ -49,6 +49,25 @@ def test_a_short_caption_has_the_embedding_of_the_padded_one():
     torch.testing.assert_close(backbone.embed_text(TOKENS), backbone.embed_text(padded))
 
 
+def test_training_drops_attention_in_the_text_tower_alone():
+    backbone = BACKBONES.build(clip_config(image_size=(64, 32), text_dropout=0.5))
+    images, tokens = torch.randn(1, 3, 64, 32), torch.tensor([[49406, 320, 786, 49407]])
+
+    def repeats(embed, inputs):
+        return torch.equal(embed(inputs), embed(inputs))
+
+    assert repeats(backbone.embed_image, images)
+    assert not repeats(backbone.embed_text, tokens)
+    backbone.eval()
+    assert repeats(backbone.embed_text, tokens)
+
+
+@pytest.mark.parametrize('share', [-0.1, 1.5])
+def test_a_share_to_drop_out_of_range_is_refused(share):
+    with pytest.raises(ValueError, match=f'text_dropout is a share in 0..1, got {share}'):
+        BACKBONES.build(clip_config(image_size=(64, 32), text_dropout=share))
+
+
 def test_keeping_all_patches_in_order_changes_nothing():
     backbone = BACKBONES.build(clip_config(image_size=(64, 32)))
     images = torch.randn(2, 3, 64, 32)

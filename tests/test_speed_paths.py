@@ -102,6 +102,18 @@ def test_attention_to_other_tokens_is_that_of_torch():
     torch.testing.assert_close(attend(module, queries, keys), expected)
 
 
+@pytest.mark.parametrize('training', [True, False])
+def test_attention_drops_what_that_of_torch_drops_in_training_alone(training):
+    torch.manual_seed(0)
+    module = torch.nn.MultiheadAttention(64, 4, dropout=0.3, batch_first=True).train(training)
+    queries, keys = torch.randn(2, 3, 64), torch.randn(2, 6, 64)
+    torch.manual_seed(1)
+    expected = module(queries, keys, keys, need_weights=False)[0]
+    torch.manual_seed(1)
+    torch.testing.assert_close(attend(module, queries, keys), expected)
+    assert torch.equal(attend(module, queries, keys), attend(module, queries, keys)) != training
+
+
 @pytest.mark.parametrize('stride', [16, 12])
 def test_kept_patches_are_embedded_as_all_are_in_value_and_gradient(stride):
     torch.manual_seed(0)

@@ -33,9 +33,10 @@ BACKBONES = dict(
 
 
 def tiny_config(method: str) -> Config:
-    """The method's config on small towers, without random erasing."""
+    """The method's config on small towers, without random erasing and the towers' dropout."""
     config = load_config(CONFIGS[method])
     backbone = config.model.backbone
+    backbone.pop('text_dropout', None)
     backbone.update(BACKBONES[backbone.type], image_size=IMAGE_SIZE, pretrained=None)
     config.model.data_preprocessor.erasing_prob = 0.0
     return config

@@ -155,7 +155,8 @@ def attend(
         (query,) = _split_heads(query, 1, attention.num_heads)
         pair = F.linear(keys, weight[width:], bias[width:])
         key, value = _split_heads(pair, 2, attention.num_heads)
-    x = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+    dropout = attention.dropout if attention.training else 0.0
+    x = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal=causal)
     return attention.out_proj(x.transpose(1, 2).flatten(2))
 
 

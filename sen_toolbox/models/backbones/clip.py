@@ -42,6 +42,7 @@ class CLIPBackbone(nn.Module):
             IRRA, of which only the towers are taken. None for random weights.
         context_length: Tokens of the longest caption; None for the architecture's own. CLIP knows
             77; pretrained positions are resized linearly.
+        text_dropout: Share of the weights that training drops in the text tower's attention.
         checkpoint_activations: Whether training keeps the input of each block only and computes
             the block again for its gradient: less memory, a second forward pass of the blocks.
             Holds for the blocks of the model's heads too.
@@ -50,7 +51,8 @@ class CLIPBackbone(nn.Module):
 
     Raises:
         KeyError: If open_clip has no such model.
-        ValueError: If the architecture is not a plain CLIP, or the image smaller than a patch.
+        ValueError: If the architecture is not a plain CLIP, the image smaller than a patch, or
+            ``text_dropout`` not in 0..1.
     """
 
     def __init__(
@@ -61,10 +63,13 @@ class CLIPBackbone(nn.Module):
         stride: int | None = None,
         pretrained: str | None = None,
         context_length: int | None = None,
+        text_dropout: float = 0.0,
         checkpoint_activations: bool = False,
         compile_blocks: bool = False,
     ) -> None:
         super().__init__()
+        if not 0 <= text_dropout <= 1:
+            raise ValueError(f'text_dropout is a share in 0..1, got {text_dropout}')
         config = _architecture(arch)
         self.arch = arch if isinstance(arch, str) else 'the configured architecture'
         self.pretrained = pretrained
@@ -91,6 +96,8 @@ class CLIPBackbone(nn.Module):
             if compile_blocks:
                 for block in tower.resblocks:
                     block.compile(dynamic=True)
+        for block in self.transformer.resblocks:
+            block.attn.dropout = text_dropout
         if checkpoint_activations:
             recompute_blocks(self)
         self.spec = BackboneSpec(
