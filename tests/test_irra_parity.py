@@ -7,10 +7,10 @@ from tiny import golden, golden_irra, golden_state
 
 from sen_toolbox.checkpoint.official import (
     IRRA_TABLE,
-    _renamed,
     irra_from_official,
     irra_to_official,
 )
+from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 
@@ -28,7 +28,7 @@ def trained():
 
 
 def names_of_ours() -> dict[str, str]:
-    return _renamed(golden_state('irra_tiny'), IRRA_TABLE)
+    return new_names(golden_state('irra_tiny'), IRRA_TABLE)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_checkpoint_of_sen_is_refused_by_the_keys_of_its_decoder():
 
 def test_the_released_layout_fits_the_config():
     official = golden_state('irra_tiny')
-    ours = set(_renamed(official, IRRA_TABLE).values())
+    ours = set(new_names(official, IRRA_TABLE).values())
     with torch.device('meta'):
         model = MODELS.build(load_config(CONFIG).model)
     theirs = {name for name in model.state_dict() if '.resblocks.' not in name}

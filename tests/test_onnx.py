@@ -14,7 +14,7 @@ from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.bpe import encode, tokenize
 from sen_toolbox.search.cli import main
 from sen_toolbox.search.onnx_encoder import METADATA, OnnxEncoder
-from sen_toolbox.search.onnx_export import _describe, export_onnx
+from sen_toolbox.search.onnx_export import describe_export, export_onnx
 from sen_toolbox.search.person_search import SHIPPED_MODEL
 from sen_toolbox.search.towers import TowerEncoder
 
@@ -135,7 +135,7 @@ def test_unknown_words_are_the_same(exported, tmp_path):
 
 def described_as(towers, exported, tmp_path):
     """An export with the description of other towers, to read the list of their words from."""
-    return OnnxEncoder(rewritten(exported, tmp_path, _describe(towers, int8=False)))
+    return OnnxEncoder(rewritten(exported, tmp_path, describe_export(towers, int8=False)))
 
 
 def rewritten(exported, tmp_path, description):

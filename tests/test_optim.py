@@ -7,7 +7,8 @@ import torch
 from tiny import DATA, build_optimizer, sen_config
 from torch import nn
 
-from sen_toolbox.checkpoint.official import SEN_TABLE, _renamed
+from sen_toolbox.checkpoint.official import SEN_TABLE
+from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import (
     MODELS,
@@ -35,7 +36,7 @@ def test_every_parameter_has_the_official_rate_and_decay():
     parameters = dict(model.named_parameters())
     official = {name: (lr, decay) for name, lr, decay in OFFICIAL['params']}
     known = [name for name in official if name.startswith(tuple(o for o, _ in SEN_TABLE))]
-    names = _renamed(dict.fromkeys(known), SEN_TABLE)
+    names = new_names(known, SEN_TABLE)
     assert set(names.values()) == set(parameters)
     for official_name, name in names.items():
         assert ours[id(parameters[name])] == pytest.approx(official[official_name]), name

@@ -177,7 +177,7 @@ def test_official_names_survive_the_way_there_and_back():
 
 
 def test_an_unknown_official_key_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"RDE layout, the first are \['classifier.weight'\]"):
+    with pytest.raises(ValueError, match=r"layout, the first are \['classifier.weight'\]"):
         rde_from_official({**official_state(), 'classifier.weight': torch.zeros(1)})
 
 

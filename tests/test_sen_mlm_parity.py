@@ -13,10 +13,10 @@ from tiny import golden, golden_batch, golden_state, sen_config
 from sen_toolbox.checkpoint.official import (
     SEN_TABLE,
     SEN_UNUSED,
-    _renamed,
     sen_from_official,
     sen_to_official,
 )
+from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import MODELS
 
@@ -62,7 +62,7 @@ def trained():
 
 
 def names_of_ours() -> dict[str, str]:
-    return _renamed(golden_state(CASE), SEN_TABLE)
+    return new_names(golden_state(CASE), SEN_TABLE)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from tiny import build_optimizer, golden, golden_batch, golden_sen, golden_state
 
 from sen_toolbox.checkpoint.official import (
     SEN_TABLE,
-    _renamed,
     sen_from_official,
     sen_to_official,
 )
+from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 
@@ -32,7 +32,7 @@ def trained():
 
 
 def names_of_ours() -> dict[str, str]:
-    return _renamed(golden_state(), SEN_TABLE)
+    return new_names(golden_state(), SEN_TABLE)
 
 
 @pytest.mark.parametrize(

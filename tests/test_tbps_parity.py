@@ -16,7 +16,7 @@ import pytest
 import torch
 from tiny import build_optimizer
 
-from sen_toolbox.checkpoint.official import _renamed
+from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.checkpoint.tbps_clip import TBPS_CLIP_TABLE, tbps_clip_from_official
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.transforms import CleanCaption, DeleteWords, Tokenize
@@ -176,7 +176,7 @@ def test_features_of_the_model_equal_the_official_ones(official, trained):
 def test_every_gradient_of_the_model_equals_the_official_one(official, trained):
     model, *_ = trained
     parameters = dict(model.named_parameters())
-    names = _renamed(dict.fromkeys(official['model/names'].tolist()), TBPS_CLIP_TABLE)
+    names = new_names(official['model/names'].tolist(), TBPS_CLIP_TABLE)
     assert set(names.values()) == set(parameters)
     norms = dict(zip(names, official['model/grad_norm'], strict=True))
     # conv1 is frozen in the release; here its rate is 0.

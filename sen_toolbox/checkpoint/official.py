@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
+
 # Official prefix, our prefix. Every weight of the releases that does anything is in these tables.
 _SHARED = (
     ('base_model.', 'backbone.'),
@@ -55,7 +57,7 @@ def irra_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    return _from_official(state, IRRA_TABLE)
+    return rename(used_tensors(state), IRRA_TABLE)
 
 
 def irra_to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,7 +66,7 @@ def irra_to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    return _to_official(state, IRRA_TABLE)
+    return rename(state, inverse(IRRA_TABLE))
 
 
 def sen_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -77,7 +79,7 @@ def sen_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    return _from_official(state, SEN_TABLE, SEN_UNUSED)
+    return rename(used_tensors(state, SEN_UNUSED), SEN_TABLE)
 
 
 def sen_to_official(state: Mapping[str, Tensor], grid_position: Tensor) -> dict[str, Tensor]:
@@ -92,7 +94,7 @@ def sen_to_official(state: Mapping[str, Tensor], grid_position: Tensor) -> dict[
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    official = _to_official(state, SEN_TABLE)
+    official = rename(state, inverse(SEN_TABLE))
     unused = {'decoder_pos_embed': grid_position}
     for key, value in official.items():
         if key.startswith('cross_attn_Text.'):
@@ -103,36 +105,3 @@ def sen_to_official(state: Mapping[str, Tensor], grid_position: Tensor) -> dict[
             for prefix in ('norm_3.', 'norm_5.'):
                 unused[prefix + key.removeprefix('norm_4.')] = fill(value)
     return official | unused
-
-
-def _from_official(
-    state: Mapping[str, Tensor],
-    table: tuple[tuple[str, str], ...],
-    unused: tuple[str, ...] = (),
-) -> dict[str, Tensor]:
-    state = {key.removeprefix('module.'): value for key, value in state.items()}
-    used = {key: value for key, value in state.items() if not key.startswith(unused)}
-    return {name: used[key].float() for key, name in _renamed(used, table).items()}
-
-
-def _to_official(
-    state: Mapping[str, Tensor], table: tuple[tuple[str, str], ...]
-) -> dict[str, Tensor]:
-    inverse = tuple((ours, official) for official, ours in table)
-    return {name: state[key] for key, name in _renamed(state, inverse).items()}
-
-
-def _renamed(state: Mapping[str, Tensor], table: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    names, unknown = {}, []
-    for key in state:
-        match = next(((a, b) for a, b in table if key.startswith(a)), None)
-        if match is None:
-            unknown.append(key)
-        else:
-            names[key] = match[1] + key.removeprefix(match[0])
-    if unknown:
-        raise ValueError(
-            f'{len(unknown)} keys have no place in the layout, the first are {unknown[:8]}; '
-            f'is this a checkpoint of another method?'
-        )
-    return names

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
+
 # Official prefix, our prefix.
 RDE_TABLE = (
     ('base_model.', 'backbone.'),
@@ -42,17 +44,12 @@ def rde_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    state = {key.removeprefix('module.'): value for key, value in state.items()}
-    state = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in state.items()
-        if not key.startswith(RDE_UNUSED)
-    }
+    state = used_tensors(state, RDE_UNUSED)
     for prefix in LAYERS:
         mean = f'{prefix}bns.0.running_mean'
         if mean in state:
             state[mean] = state[mean] - state.pop(f'{prefix}layers.0.bias')
-    return _renamed(state, RDE_TABLE)
+    return rename(state, RDE_TABLE)
 
 
 def rde_to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -66,7 +63,7 @@ def rde_to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    official = _renamed(state, tuple((ours, theirs) for theirs, ours in RDE_TABLE))
+    official = rename(state, inverse(RDE_TABLE))
     for prefix in LAYERS:
         hidden = official[f'{prefix}bns.0.running_mean']
         output = official[f'{prefix}layers.1.bias']
@@ -78,19 +75,3 @@ def rde_to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         skip = official[f'visul_emb_layer.fc.{name}']
         official[f'visul_emb_layer.linear.{name}'] = torch.zeros_like(skip)
     return official
-
-
-def _renamed(state: Mapping[str, Tensor], table: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    renamed, unknown = {}, []
-    for key, value in state.items():
-        match = next(((a, b) for a, b in table if key.startswith(a)), None)
-        if match is None:
-            unknown.append(key)
-        else:
-            renamed[match[1] + key.removeprefix(match[0])] = value
-    if unknown:
-        raise ValueError(
-            f'{len(unknown)} keys have no place in the RDE layout, the first are {unknown[:8]}; '
-            f'is this a checkpoint of another method?'
-        )
-    return renamed

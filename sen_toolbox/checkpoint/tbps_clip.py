@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from sen_toolbox.checkpoint.official import _from_official
+from sen_toolbox.checkpoint.renaming import rename, used_tensors
 
 # Official prefix, our prefix.
 TBPS_CLIP_TABLE = (
@@ -25,4 +25,4 @@ def tbps_clip_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    return _from_official(state, TBPS_CLIP_TABLE)
+    return rename(used_tensors(state), TBPS_CLIP_TABLE)

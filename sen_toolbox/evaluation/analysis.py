@@ -8,7 +8,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from sen_toolbox.evaluation.ranking import _rounding_error
+from sen_toolbox.evaluation.ranking import rounding_error
 
 # Scores that are held at once, as in ranking.
 _SCORES_PER_CHUNK = 2**21
@@ -85,7 +85,7 @@ def first_right_ranks(
     Raises:
         ValueError: If a query has no match in the gallery.
     """
-    tolerance = _rounding_error(queries, gallery)
+    tolerance = rounding_error(queries, gallery)
     ranks = []
     size = max(1, _SCORES_PER_CHUNK // len(gallery))
     for part, pids in zip(queries.split(size), query_pids.split(size), strict=True):

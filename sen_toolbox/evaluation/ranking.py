@@ -73,7 +73,7 @@ def retrieval_metrics(
         gallery_pids.to(queries.device, torch.int64),
         topk=topk,
         chunk_size=chunk_size,
-        tolerance=_rounding_error(queries, gallery),
+        tolerance=rounding_error(queries, gallery),
     )
 
 
@@ -247,7 +247,7 @@ def _all_finite(x: Tensor) -> bool:
     return bool(torch.stack(torch.aminmax(x)).isfinite().all())
 
 
-def _rounding_error(queries: Tensor, gallery: Tensor) -> float:
+def rounding_error(queries: Tensor, gallery: Tensor) -> float:
     """How far two float32 inner products of the same numbers may lie apart.
 
     The error of D additions in differing order grows like sqrt(D). Constant unit features were

@@ -62,7 +62,7 @@ def export_onnx(encoder: TowerEncoder, out: str | Path, *, int8: bool = False) -
         raise ModuleNotFoundError(
             f'the export takes {error.name}: pip install "sen-toolbox[onnx]"'
         ) from error
-    description = _describe(encoder, int8=int8)
+    description = describe_export(encoder, int8=int8)
     images, tokens = _example(encoder, description)
     batch, sentences, length = (torch.export.Dim(name) for name in ('batch', 'sentences', 'length'))
     try:
@@ -97,7 +97,8 @@ def export_onnx(encoder: TowerEncoder, out: str | Path, *, int8: bool = False) -
     return difference
 
 
-def _describe(encoder: TowerEncoder, *, int8: bool) -> dict:
+def describe_export(encoder: TowerEncoder, *, int8: bool) -> dict:
+    """What an exported file says of its model."""
     known, suffix = encoder.model_id, ' (int8)' if int8 else ''
     return dict(
         format=FORMAT,

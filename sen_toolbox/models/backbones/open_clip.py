@@ -16,9 +16,9 @@ from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.models.backbones.weights import (
     EXPECTED_UNUSED,
     POSITION_KEY,
-    _read_tensors,
     adapt_clip_state,
     find_pretrained,
+    read_tensors,
 )
 from sen_toolbox.models.features import GLOBAL_FEATURES, BackboneSpec, PairFeatures
 from sen_toolbox.registry import BACKBONES
@@ -215,7 +215,7 @@ def _set_input_size(visual: nn.Module, image_size: tuple[int, int]) -> tuple[int
 
 def _read_state(path: Path) -> tuple[dict[str, Tensor], bool]:
     """Tensors in float32 under this backbone's names, and whether the file is the toolbox's."""
-    state: Mapping[str, Tensor] = _read_tensors(path)
+    state: Mapping[str, Tensor] = read_tensors(path)
     is_ours = any(key.startswith('backbone.') for key in state)
     for prefix in ('module.', 'backbone.'):
         inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

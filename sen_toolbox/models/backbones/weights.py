@@ -102,7 +102,12 @@ def read_clip_state(path: str | Path) -> tuple[dict[str, Tensor], bool]:
     return state, is_ours
 
 
-def _read_tensors(path: Path) -> Mapping[str, Tensor]:
+def read_tensors(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a weight file of any of the known formats, by name.
+
+    Raises:
+        ValueError: If it cannot be read without running code in it.
+    """
     return _read_file(path)[0]
 
 
