@@ -38,7 +38,7 @@ setup(
         'rich>=13',
         'tensorboard>=2.14',
         'pillow>=10.1',  # the first with a scalable default font
-        'simplejpeg>=1.7',  # decodes JPEGs to Pillow's pixels, faster
+        'simplejpeg>=1.7.6',  # 1.7.0 does not load beside numpy 2
     ],
     extras_require={
         # A gallery that outgrows one machine; milvus-lite is its form inside a process.

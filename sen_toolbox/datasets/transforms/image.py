@@ -44,8 +44,8 @@ class LoadImage(BaseTransform):
 
 
 def _decode(data: bytes) -> np.ndarray:
-    # simplejpeg runs the same libjpeg-turbo without Pillow's copies, in two thirds of the time. It
-    # refuses whatever is odd about a file; then, and for other formats, Pillow has the last word.
+    # simplejpeg runs the same libjpeg-turbo without Pillow's copies. It refuses whatever is odd
+    # about a file; then, and for other formats, Pillow has the last word.
     try:
         rows, columns, space, _ = simplejpeg.decode_jpeg_header(data)
         # Pillow converts CMYK by a formula of its own, and warns of huge images.
@@ -62,8 +62,7 @@ def _decode(data: bytes) -> np.ndarray:
 class ResizeImage(BaseTransform):
     """Resizes ``img`` with Pillow's antialiased bilinear filter, as the SEN and IRRA releases do.
 
-    torchvision's is three times as fast on uint8 tensors and differs by one grey level here and
-    there.
+    torchvision's, on uint8 tensors, differs by one grey level here and there.
 
     Args:
         size: (rows, columns) in pixels; the aspect ratio is not kept.
