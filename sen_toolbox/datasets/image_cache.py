@@ -37,7 +37,7 @@ class CachedImage(BaseTransform):
         self._open()
 
     def _open(self) -> None:
-        # An ndarray, since indexing numpy.memmap itself takes longer than reading an image.
+        # An ndarray, since numpy.memmap itself is slow to index.
         self._images = np.asarray(np.load(self.file, mmap_mode='r'))
 
     def transform(self, results: dict) -> dict:

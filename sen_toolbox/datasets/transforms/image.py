@@ -90,8 +90,7 @@ class ResizeImage(BaseTransform):
 class RandomFlip(BaseTransform):
     """Mirrors ``img`` left and right, with the draws of MMCV's transform of this name.
 
-    MMCV's returns a view with its columns reversed, and copying that takes longer than decoding a
-    JPEG.
+    MMCV's returns a view with its columns reversed, which is slow to copy.
 
     Args:
         prob: Probability, in 0..1.
@@ -130,7 +129,7 @@ class PadCrop(BaseTransform):
 
     def draw_offset(self) -> tuple[int, int]:
         """Returns the upper left corner of the part, (row, column) in the padded image."""
-        # randint takes eight times as long.
+        # Not randint, which is slower.
         places = 2 * self.padding + 1
         return int(np.random.random_sample() * places), int(np.random.random_sample() * places)
 
