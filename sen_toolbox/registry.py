@@ -1,7 +1,7 @@
 """Every registry of the toolbox, each with the contract of what may register.
 
-``BACKBONES``, ``NECKS``, ``HEADS`` and ``LOSSES`` stand alone, so that a loss in a head's place is
-an error. The others are children of MMEngine's registries in the scope ``sen_toolbox``. A registry
+Those of this toolbox's own kinds of parts stand alone, so that a loss in a head's place is an
+error. The others are children of MMEngine's registries in the scope ``sen_toolbox``. A registry
 imports the packages in ``locations`` at its first look-up; nothing has to be imported by hand.
 """
 
@@ -19,20 +19,41 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
     return Registry(name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
-# backbone(images, tokens, reads) -> PairFeatures with the fields named in `reads`; has `spec`,
-# `init_weights()`, and for retrieval `embed_image(images)` and `embed_text(tokens)`, both (B, D).
-# For heads that embed, one of images and tokens may be None; its features are then, too.
-# Heads that encode a corrupted view also call `encode_image(images, keep=None)` and
-# `encode_text(tokens)`, which return all tokens.
+# tokenizer(texts) -> Tokens; see the protocol in text/tokens.py.
+TOKENIZERS = _root('tokenizer', 'sen_toolbox.text.registration')
+# image_encoder(images, reads, keep=None) -> ImageFeatures, with the fields of it named in `reads`
+# ('tokens', 'attention', 'stages.layer3', 'extra.name'), of which it `provides` some (a frozenset).
+# It has `spec`, an ImageSpec, and `load_weights()`, which reads its `pretrained` file if it has
+# one. With `keep` (B, K) only these patches are encoded, if `spec.takes_some_patches`.
+IMAGE_ENCODERS = _root('image encoder', 'sen_toolbox.models.image_encoders')
+# text_encoder(tokens, reads) -> TextFeatures, likewise, of a batch of `Tokens`; `spec` is a
+# TextSpec. `mask` and `end` are those of the tokens.
+TEXT_ENCODERS = _root('text encoder', 'sen_toolbox.models.text_encoders')
+# backbone(images, tokens, reads, image_of=None) -> PairFeatures with the features named in `reads`
+# ('image.tokens', 'text.attention', ...); images or tokens may be None. Has `spec`, a PairSpec,
+# `provides`, `load_weights()`, and for heads that encode a further view
+# `encode_image(images, reads, keep=None)` and `encode_text(tokens, reads)`.
 BACKBONES = _root('backbone', 'sen_toolbox.models.backbones')
 # Modules that a head runs on a backbone's tokens; the constructor takes `spec`.
 NECKS = _root('neck', 'sen_toolbox.models.necks')
-# head(feats, batch, backbone) -> dict with 'loss' (to be weighted and summed); every other key is
+# head(pair, batch, backbone) -> dict with 'loss' (to be weighted and summed); every other key is
 # a statistic that is only logged. The constructor takes `spec`. A head that reads more than the
-# global embeddings names those fields of PairFeatures in a class attribute `reads`. One whose
-# embeddings are to be retrieved by has `embed_image(feats)` and `embed_text(feats, tokens)`.
-# What it compares between pairs it passes through `gather` (models/gather.py), which makes it that
-# of all processes and chunks; the rest of its loss is a mean over pairs.
+# two embeddings names those features in `reads`, of its class or of itself; they are compared with
+# what the backbone provides when the model is built. What it compares between pairs it passes
+# through `gather` (models/gather.py), which makes it that of all processes and chunks; the rest of
+# its loss is a mean over pairs. It may have, each by itself:
+# - `setup(backbone)`: before optimiser, wrapper and checkpoint see the model, and once more after
+#   pretrained weights are loaded; momentum copies are made, then refreshed, here.
+# - `after_step()`: once per optimiser step; queues move here, never in forward, so that chunks and
+#   accumulated batches count once.
+# - `embed_image(pair)` and `embed_text(pair)`, (B, E) and (T, E): retrieval scores by their cosine
+#   too, weighted by `score_weight` (1 unless the head has one) against `global_score_weight` of the
+#   model.
+# - `candidate_image(pair)`, `candidate_text(pair)` and `score(texts, images)`: a score that is not
+#   an inner product. `score` takes the former's rows of T captions and of k candidates each,
+#   (T, ...) and (T, k, ...), and returns (T, k). Evaluation puts the best k of the inner product
+#   into its order and says so.
+# - `illustrate(images, tokens, backbone, seed)`: columns of a board, (B, H, W, 3) uint8 by title.
 HEADS = _root('head', 'sen_toolbox.models.heads')
 # loss(tensors...) -> scalar; knows no config, batch dict or weight.
 LOSSES = _root('loss', 'sen_toolbox.models.losses')
@@ -45,7 +66,7 @@ DATA_SAMPLERS = _child(
 )
 FUNCTIONS = _child('function', mmengine_registry.FUNCTIONS, 'sen_toolbox.datasets.collate')
 # A tagger keeps a caption's pronouns, nouns and adjectives: tagger.prune(caption) -> str.
-TASK_UTILS = _child('task util', mmengine_registry.TASK_UTILS, 'sen_toolbox.datasets.taggers')
+TASK_UTILS = _child('task util', mmengine_registry.TASK_UTILS, 'sen_toolbox.text.taggers')
 METRICS = _child('metric', mmengine_registry.METRICS, 'sen_toolbox.evaluation')
 HOOKS = _child('hook', mmengine_registry.HOOKS, 'sen_toolbox.hooks')
 OPTIM_WRAPPERS = _child('optim wrapper', mmengine_registry.OPTIM_WRAPPERS, 'sen_toolbox.optim')

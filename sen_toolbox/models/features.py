@@ -1,62 +1,140 @@
-"""What the parts of a model exchange: sizes of a backbone and features of a batch of pairs."""
+"""What the parts of a model exchange: sizes of encoders and features of a batch."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class BackboneSpec:
-    """Sizes of a backbone, so that no config repeats them.
+class ImageSpec:
+    """Sizes of an image encoder, so that no config repeats them.
 
     Attributes:
-        embed_dim: Width D of the joint embedding space.
+        width: Width W of its embedding and of its tokens.
         image_size: Input image as (rows, columns), in pixels.
-        patch_size: Side of a square image patch, in pixels.
-        grid_size: Patches as (rows, columns).
-        stride: Step between patches, in pixels; less than ``patch_size`` where they overlap.
-        vocab_size: Number of token ids.
-        context_length: Longest caption, in tokens.
+        grid: Patches as (rows, columns); None if it gives no tokens.
+        patch_size: Side of a square patch, in pixels; None if it gives no tokens.
+        takes_some_patches: Whether it can encode some of the patches alone (``keep``).
+        stages: Shape (C, h, w) of each feature map that it can give, by name.
     """
 
-    embed_dim: int
+    width: int
     image_size: tuple[int, int]
-    patch_size: int
-    grid_size: tuple[int, int]
-    stride: int
-    vocab_size: int
-    context_length: int
+    grid: tuple[int, int] | None = None
+    patch_size: int | None = None
+    takes_some_patches: bool = False
+    stages: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
     @property
     def num_patches(self) -> int:
-        """Number N of image patches."""
-        return self.grid_size[0] * self.grid_size[1]
+        """Number N of patches; 0 without tokens."""
+        return self.grid[0] * self.grid[1] if self.grid else 0
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """Sizes of a text encoder.
+
+    Attributes:
+        width: Width W of its embedding and of its tokens.
+        vocab_size: Number of token ids.
+        context_length: Longest caption, in tokens.
+        cuts_padding: Whether rows may be cut behind their last real token without a change of its
+            features. Where not, everybody leaves the length of rows as the tokenizer made it.
+    """
+
+    width: int
+    vocab_size: int
+    context_length: int
+    cuts_padding: bool = True
+
+
+@dataclass(frozen=True)
+class PairSpec:
+    """Sizes of a backbone.
+
+    Attributes:
+        embed_dim: Width D of the joint embedding space.
+        image: Sizes of the image encoder.
+        text: Sizes of the text encoder.
+    """
+
+    embed_dim: int
+    image: ImageSpec
+    text: TextSpec
+
+
+@dataclass
+class ImageFeatures:
+    """Features of B images, not normalised; what was not asked for may be None or missing.
+
+    Attributes:
+        embedding: Global embedding (B, D).
+        tokens: Class token and N patches (B, 1 + N, W), or those asked for by ``keep``.
+        attention: Attention of the class token to the N patches in the last block, mean over
+            heads, without gradient, (B, N).
+        stages: Feature maps (B, C, h, w) by name.
+        extra: What no other field has a place for, by name.
+    """
+
+    embedding: Tensor
+    tokens: Tensor | None = None
+    attention: Tensor | None = None
+    stages: Mapping[str, Tensor] = field(default_factory=dict)
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class TextFeatures:
+    """Features of T captions of L tokens, not normalised.
+
+    Attributes:
+        embedding: Global embedding (T, D).
+        tokens: All tokens (T, L, W), padding included.
+        mask: True (T, L) on real tokens.
+        end: Column (T,) of the token that stands for the caption.
+        attention: Attention of that token to all tokens in the last block, mean over heads,
+            without gradient, (T, L).
+        extra: What no other field has a place for, by name.
+    """
+
+    embedding: Tensor
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    end: Tensor | None = None
+    attention: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
 class PairFeatures:
-    """Features of B (image, caption) pairs, projected to the joint space and not normalised.
-
-    A backbone fills ``image``, ``text`` and what it was asked to; the others may be None. So is all
-    of a modality that it was not given.
+    """Features of a batch of B images and T captions.
 
     Attributes:
-        image: Global image embedding, (B, D).
-        text: Global text embedding, (B, D).
-        image_tokens: Class token and N patches, (B, 1 + N, D).
-        text_tokens: All L tokens, padding included, (B, L, D).
-        image_attention: Attention of the class token to the N patches in the last block, mean over
-            heads, without gradient, (B, N).
-        text_attention: Attention of the end token to all L tokens, likewise, (B, L).
+        image: Features of the images; None if none were given.
+        text: Features of the captions; None if none were given.
+        image_of: Image row (T,) of each caption; None where caption i belongs to image i.
     """
 
-    image: Tensor
-    text: Tensor
-    image_tokens: Tensor | None = None
-    text_tokens: Tensor | None = None
-    image_attention: Tensor | None = None
-    text_attention: Tensor | None = None
+    image: ImageFeatures | None
+    text: TextFeatures | None
+    image_of: Tensor | None = None
+
+    def of_texts(self, rows: Tensor) -> Tensor:
+        """What belongs to the image of each caption: (T, ...) of rows (B, ...) by image."""
+        return rows if self.image_of is None else rows.index_select(0, self.image_of)
 
 
-GLOBAL_FEATURES = frozenset({'image', 'text'})
-ALL_FEATURES = frozenset(field.name for field in fields(PairFeatures))
+# Always there; nobody has to name them.
+EMBEDDINGS = frozenset({'image.embedding', 'text.embedding'})
+
+
+def reads_of(reads: frozenset[str], modality: str) -> frozenset[str]:
+    """The names under one modality, without it.
+
+    >>> sorted(reads_of(frozenset({'image.tokens', 'text.mask'}), 'image'))
+    ['tokens']
+    """
+    prefix = f'{modality}.'
+    return frozenset(name.removeprefix(prefix) for name in reads if name.startswith(prefix))
