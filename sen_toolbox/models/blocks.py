@@ -120,10 +120,30 @@ def replace_blocks(tower: transformer.Transformer) -> None:
 
 
 def recompute_blocks(module: nn.Module) -> None:
-    """Sets ``recompute`` of every :class:`Block` in a module."""
-    for part in module.modules():
-        if isinstance(part, Block):
-            part.recompute = True
+    """Sets ``recompute`` of every :class:`Block` in a module.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for block in _blocks(module, 'checkpoint_activations'):
+        block.recompute = True
+
+
+def compile_blocks(module: nn.Module) -> None:
+    """Compiles every :class:`Block` in a module, once for all lengths and batch sizes.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for block in _blocks(module, 'compile_blocks'):
+        block.compile(dynamic=True)
+
+
+def _blocks(module: nn.Module, option: str) -> list[Block]:
+    found = [part for part in module.modules() if isinstance(part, Block)]
+    if not found:
+        raise ValueError(f'{option} is for attention blocks as CLIP has them; the model has none')
+    return found
 
 
 def run_block(block: Block, x: Tensor, **kwargs: Tensor | bool | None) -> Tensor:
@@ -132,6 +152,20 @@ def run_block(block: Block, x: Tensor, **kwargs: Tensor | bool | None) -> Tensor
     if block.recompute and torch.is_grad_enabled():
         return checkpoint(block, x, use_reentrant=False, **kwargs)
     return block(x, **kwargs)
+
+
+@torch.no_grad()
+def attention_row(block: Block, x: Tensor, row: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """Attention (B, L) of one token (B, 1, W) to all tokens x (B, L, W), mean over heads.
+
+    Args:
+        block: The block whose attention it is.
+        x: Its input.
+        row: The token, as it stands in ``x``.
+        hidden: True (B, L) where the token may not look.
+    """
+    keys = block.ln_1(x)
+    return block.attn(block.ln_1(row), keys, keys, key_padding_mask=hidden)[1][:, 0]
 
 
 def attend(

@@ -15,6 +15,7 @@ class ImageSpec:
         image_size: Input image as (rows, columns), in pixels.
         grid: Patches as (rows, columns); None if it gives no tokens.
         patch_size: Side of a square patch, in pixels; None if it gives no tokens.
+        patch_stride: Step between patches, in pixels; less than ``patch_size`` where they overlap.
         takes_some_patches: Whether it can encode some of the patches alone (``keep``).
         stages: Shape (C, h, w) of each feature map that it can give, by name.
     """
@@ -23,6 +24,7 @@ class ImageSpec:
     image_size: tuple[int, int]
     grid: tuple[int, int] | None = None
     patch_size: int | None = None
+    patch_stride: int | None = None
     takes_some_patches: bool = False
     stages: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 

@@ -1,6 +1,5 @@
-"""Dual encoders."""
+"""What joins an image encoder and a text encoder."""
 
-from .clip import CLIPBackbone
-from .open_clip import OpenCLIPBackbone
+from .dual import DualEncoder
 
-__all__ = ['CLIPBackbone', 'OpenCLIPBackbone']
+__all__ = ['DualEncoder']

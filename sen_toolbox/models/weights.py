@@ -1,9 +1,9 @@
-"""Reads CLIP weights from any of their file formats and fits them to a grid and a text length."""
+"""Reads one tower of CLIP from any of the file formats and fits it to a grid or a text length."""
 
 import hashlib
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -15,8 +15,9 @@ from open_clip.pretrained import (
     get_pretrained_url,
     list_pretrained_models_by_tag,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
+from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 
 # What OpenAI's and open_clip's files hold beside the towers.
@@ -28,15 +29,44 @@ EXPECTED_UNUSED = {
     'context_length',
     'vocab_size',
 }
-# Before the names of the towers: in this toolbox's checkpoints, in those of IRRA and its relatives.
-TOWER_PREFIXES = ('backbone.', 'base_model.')
-# Keys that only the metadata of our exported towers and of our model files have.
-OUR_META = {'grid_size', 'sen_toolbox'}
-POSITION_KEY = 'visual.positional_embedding'
-TEXT_POSITION_KEY = 'positional_embedding'
+# Before the names of the towers in the checkpoints of IRRA and its relatives.
+IRRA_PREFIX = 'base_model.'
+# Before the names of the encoders in the checkpoints of this toolbox.
+BACKBONE = 'backbone.'
+# Before the names of the image tower in open_clip's layout, of the text tower in some of its files.
+IMAGE_PREFIX, TEXT_PREFIX = 'visual.', 'text.'
 
 
-def find_pretrained(pretrained: str, arch: str) -> Path:
+def load_tower(
+    encoder: nn.Module,
+    part: str,
+    pretrained: str,
+    arch: str | dict,
+    fit: Callable[[dict[str, Tensor], bool], str],
+) -> None:
+    """Loads one tower of a file into an encoder that has its names.
+
+    Args:
+        encoder: Gets the weights; every tensor of it must be there, in its shape.
+        part: 'image' or 'text'.
+        pretrained: 'openai' or a path.
+        arch: open_clip's name of the model.
+        fit: Called with the tensors and whether a checkpoint of a retriever holds them; changes
+            those whose shape depends on the input, and says how in a phrase.
+
+    Raises:
+        FileNotFoundError: If there is no such file; says which file to put where.
+        ValueError: If the file is damaged, holds no such tower, or does not match.
+    """
+    path = find_pretrained(pretrained, arch)
+    state, is_ours = read_tower(path, part)
+    phrase = fit(state, is_ours)
+    check_keys(encoder, state, path)
+    encoder.load_state_dict(state)
+    print_log(f'{part} weights from {path}: {len(state)} tensors, {phrase}', logger='current')
+
+
+def find_pretrained(pretrained: str, arch: str | dict) -> Path:
     """The file of ``pretrained``: 'openai' (found locally or downloaded) or a path.
 
     Args:
@@ -51,10 +81,10 @@ def find_pretrained(pretrained: str, arch: str) -> Path:
         if path.is_file():
             return path
         raise FileNotFoundError(
-            f'no CLIP weights at {path}; put the file there, set '
-            f'model.backbone.pretrained to a file or to "openai", or to None for random weights'
+            f'there are no CLIP weights at {path}; put the file there, or set pretrained to another '
+            f'file, to "openai", or to None for random weights'
         )
-    config = get_pretrained_cfg(arch, 'openai')
+    config = get_pretrained_cfg(arch, 'openai') if isinstance(arch, str) else None
     if not config:
         raise FileNotFoundError(f'OpenAI published no weights for {arch!r}; give a file instead')
     # OpenAI's own package keeps its downloads under this name in this folder.
@@ -67,12 +97,12 @@ def find_pretrained(pretrained: str, arch: str) -> Path:
         raise FileNotFoundError(
             f'the OpenAI weights of {arch} are not on this machine and could not be downloaded '
             f'({type(error).__name__}). Put {local.name} (from {config["url"]}) at {local}, or set '
-            f'model.backbone.pretrained to its path'
+            f'pretrained to its path'
         ) from error
 
 
-def read_clip_state(path: str | Path) -> tuple[dict[str, Tensor], bool]:
-    """Reads the tensors of a checkpoint in float32 under open_clip's names.
+def read_tower(path: str | Path, part: str) -> tuple[dict[str, Tensor], bool]:
+    """Reads the tensors of one tower in float32, under open_clip's names without its prefix.
 
     Understands safetensors, state dicts with or without a ``state_dict`` or ``model`` entry or a
     ``module.`` prefix, and two layouts of which the towers are taken and the rest is reported:
@@ -80,35 +110,37 @@ def read_clip_state(path: str | Path) -> tuple[dict[str, Tensor], bool]:
     towers of NAM, HAM and GA-DMS). Nothing in a file is executed; of the TorchScript archives,
     which run when loaded, those are read that OpenAI published.
 
+    Args:
+        path: The file.
+        part: 'image' or 'text'.
+
     Returns:
-        The tensors, and whether their grid of patches is a retriever's, not CLIP's square one.
+        The tensors, and whether the file is a retriever's: then its grid of patches is one, not
+        CLIP's square.
 
     Raises:
-        ValueError: If the file is none of these, or truncated.
+        ValueError: If the file is none of these, holds no such tower, or is truncated.
     """
-    path = Path(path)
-    state, meta = _read_file(path)
+    state, meta = _read_file(Path(path))
     state = {key.removeprefix('module.'): value for key, value in state.items()}
-    prefix = next((p for p in TOWER_PREFIXES if any(key.startswith(p) for key in state)), '')
-    is_ours = bool(prefix) or not OUR_META.isdisjoint(meta)
+    prefix = next((p for p in (BACKBONE, IRRA_PREFIX) if any(k.startswith(p) for k in state)), '')
     if unused := sorted({key.split('.')[0] for key in state if not key.startswith(prefix)}):
         print_log(f'{path}: takes {prefix}*, does not use {", ".join(unused)}', logger='current')
     state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    if POSITION_KEY not in state:
-        raise ValueError(
-            f'{path} holds no CLIP towers: {POSITION_KEY!r} is missing among {sorted(state)[:5]}...'
-        )
+    own = f'{part}.' if prefix == BACKBONE else IMAGE_PREFIX if part == 'image' else ''
+    state = {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}
+    if own == '':
+        state = {
+            key.removeprefix(TEXT_PREFIX): value
+            for key, value in state.items()
+            if not key.startswith(IMAGE_PREFIX)
+        }
     state = {key: value.float() for key, value in state.items() if key not in EXPECTED_UNUSED}
-    return state, is_ours
-
-
-def read_tensors(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a weight file of any of the known formats, by name.
-
-    Raises:
-        ValueError: If it cannot be read without running code in it.
-    """
-    return _read_file(path)[0]
+    if not state:
+        raise ValueError(
+            f'{path} holds no {part} tower of CLIP: no key begins with {prefix + own or "a name"!r}'
+        )
+    return state, bool(prefix) or 'grid_size' in meta
 
 
 def _read_file(path: Path) -> tuple[dict[str, Tensor], Mapping]:
@@ -141,56 +173,37 @@ def _openai_hashes() -> set[str]:
     return {get_pretrained_url(name, 'openai').split('/')[-2] for name in names}
 
 
-def adapt_clip_state(
-    state: dict[str, Tensor],
-    grid_size: tuple[int, int],
-    *,
-    square: bool,
-    context_length: int | None = None,
-) -> tuple[dict[str, Tensor], str]:
-    """Fits the position embeddings to ``grid_size`` (rows, columns) and ``context_length``.
+def fit_grid(
+    position: Tensor, grid: tuple[int, int], *, square: bool
+) -> tuple[Tensor, str]:
+    """Fits a position embedding (1 + N, D) to a grid (rows, columns).
 
     Args:
-        state: Tensors under open_clip's names.
-        grid_size: The grid of the model.
+        position: The embedding, class row first.
+        grid: The grid of the model.
         square: Whether a square number of patches is a square grid, as in every published CLIP.
             The shape counts: 14 x 14 is resized to 28 x 7, which the release copies as it is. Any
             other grid must be the model's own.
-        context_length: Tokens of a caption; None leaves the text's positions as they are.
 
     Returns:
-        The state and a phrase that says what was done to the embeddings.
+        The embedding and a phrase that says what was done to it.
 
     Raises:
         ValueError: If the number of patches fits no such grid.
     """
-    state, phrase = _fit_grid(state, grid_size, square=square)
-    text = state.get(TEXT_POSITION_KEY)
-    if text is None or context_length in (None, len(text)):
-        return state, phrase
-    resized = resize_text_position_embedding(text, context_length)
-    phrase += f', that of the text resized from {len(text)} to {context_length} tokens'
-    return {**state, TEXT_POSITION_KEY: resized}, phrase
-
-
-def _fit_grid(
-    state: dict[str, Tensor], grid_size: tuple[int, int], *, square: bool
-) -> tuple[dict[str, Tensor], str]:
-    position = state[POSITION_KEY]
     num_patches = len(position) - 1
     side = math.isqrt(num_patches)
     if not square or side * side != num_patches:
-        if num_patches != math.prod(grid_size):
+        if num_patches != math.prod(grid):
             raise ValueError(
                 f'the position embedding has {num_patches} patches, the model has '
-                f'{grid_size[0]} x {grid_size[1]}'
+                f'{grid[0]} x {grid[1]}'
             )
-        return state, 'as it is'
-    if (side, side) == tuple(grid_size):
-        return state, 'as it is'
-    resized = resize_position_embedding(position, (side, side), grid_size)
-    phrase = f'resized from {side} x {side} to {grid_size[0]} x {grid_size[1]}'
-    return {**state, POSITION_KEY: resized}, phrase
+        return position, 'as it is'
+    if (side, side) == tuple(grid):
+        return position, 'as it is'
+    resized = resize_position_embedding(position, (side, side), grid)
+    return resized, f'resized from {side} x {side} to {grid[0]} x {grid[1]}'
 
 
 def resize_position_embedding(

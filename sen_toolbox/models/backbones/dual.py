@@ -1,0 +1,90 @@
+"""An image encoder beside a text encoder."""
+
+from torch import Tensor, nn
+
+from sen_toolbox.models.features import (
+    EMBEDDINGS,
+    ImageFeatures,
+    PairFeatures,
+    PairSpec,
+    TextFeatures,
+    reads_of,
+)
+from sen_toolbox.registry import BACKBONES, IMAGE_ENCODERS, TEXT_ENCODERS
+from sen_toolbox.text.tokens import Tokens
+
+
+@BACKBONES.register_module()
+class DualEncoder(nn.Module):
+    """Two encoders that know nothing of each other, and the joint space of their embeddings.
+
+    Args:
+        image: Config of an image encoder.
+        text: Config of a text encoder.
+        embed_dim: Width D of the joint space, to which each embedding is projected linearly; None
+            if both encoders have one width and their embeddings are compared as they are. Tokens
+            are not projected.
+
+    Raises:
+        ValueError: If there is no projection and the encoders differ in width.
+    """
+
+    def __init__(self, *, image: dict, text: dict, embed_dim: int | None = None) -> None:
+        super().__init__()
+        self.image = IMAGE_ENCODERS.build(image)
+        self.text = TEXT_ENCODERS.build(text)
+        widths = self.image.spec.width, self.text.spec.width
+        if embed_dim is None:
+            if widths[0] != widths[1]:
+                raise ValueError(
+                    f'embeddings of images have {widths[0]} numbers, of captions {widths[1]}: set '
+                    'embed_dim, to which both are projected'
+                )
+            self.image_projection, self.text_projection = nn.Identity(), nn.Identity()
+        else:
+            self.image_projection = nn.Linear(widths[0], embed_dim)
+            self.text_projection = nn.Linear(widths[1], embed_dim)
+        self.spec = PairSpec(embed_dim or widths[0], self.image.spec, self.text.spec)
+        self.provides = EMBEDDINGS | {
+            f'{modality}.{name}'
+            for modality, encoder in (('image', self.image), ('text', self.text))
+            for name in encoder.provides
+        }
+
+    def load_weights(self) -> None:
+        """Loads the pretrained weights of each encoder that has some."""
+        self.image.load_weights()
+        self.text.load_weights()
+
+    def forward(
+        self,
+        images: Tensor | None,
+        tokens: Tokens | None,
+        reads: frozenset[str] = EMBEDDINGS,
+        image_of: Tensor | None = None,
+    ) -> PairFeatures:
+        """Encodes images (B, 3, H, W) and T captions.
+
+        Args:
+            images: Normalised images; None leaves out their features.
+            tokens: The captions; None leaves out their features.
+            reads: Names of features; see ``provides``.
+            image_of: Image row (T,) of each caption; None where caption i belongs to image i.
+        """
+        image = None if images is None else self.encode_image(images, reads)
+        text = None if tokens is None else self.encode_text(tokens, reads)
+        return PairFeatures(image, text, image_of)
+
+    def encode_image(
+        self, images: Tensor, reads: frozenset[str] = EMBEDDINGS, keep: Tensor | None = None
+    ) -> ImageFeatures:
+        """Features of images (B, 3, H, W), or of their patches ``keep`` (B, K) alone."""
+        features = self.image(images, reads_of(reads, 'image'), keep)
+        features.embedding = self.image_projection(features.embedding)
+        return features
+
+    def encode_text(self, tokens: Tokens, reads: frozenset[str] = EMBEDDINGS) -> TextFeatures:
+        """Features of T captions."""
+        features = self.text(tokens, reads_of(reads, 'text'))
+        features.embedding = self.text_projection(features.embedding)
+        return features

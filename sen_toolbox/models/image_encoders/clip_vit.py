@@ -1,0 +1,171 @@
+"""CLIP's vision transformer on any grid of patches."""
+
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIPVisionCfg
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from sen_toolbox.models.blocks import attention_row, replace_blocks, run_block
+from sen_toolbox.models.features import ImageFeatures, ImageSpec
+from sen_toolbox.models.open_clip_config import build_transformer, open_clip_config
+from sen_toolbox.models.weights import fit_grid, load_tower
+from sen_toolbox.registry import IMAGE_ENCODERS
+
+POSITION_KEY = 'positional_embedding'
+# Settings of open_clip's towers that change what the forward pass here computes.
+PLAIN = dict(
+    timm_model_name=None, attentional_pool=False, no_ln_pre=False, pool_type='tok',
+    final_ln_after_pool=False, pos_embed_type='learnable',
+)  # fmt: skip
+
+
+@IMAGE_ENCODERS.register_module()
+class CLIPVisionTransformer(nn.Module):
+    """A vision transformer that returns every token projected to the joint space.
+
+    The weights are open_clip's modules; the forward pass is written here, since open_clip projects
+    only the pooled token and embeds all patches.
+
+    Args:
+        arch: Name of an open_clip model with a plain ViT, for instance 'ViT-B-16-quickgelu', or
+            'tiny', or its config as a dict (``embed_dim``, ``vision_cfg``, ``quick_gelu``).
+        image_size: Input image as (rows, columns), in pixels. Pixels beyond the last whole patch
+            are not seen.
+        stride: Step between patches, in pixels; None for the patch size.
+        pretrained: Weights loaded before training: 'openai', or a file: OpenAI's ``.pt``, an
+            open_clip checkpoint, safetensors, or a checkpoint of this toolbox or in the layout of
+            IRRA, of which only the image tower is taken. None for random weights.
+
+    Raises:
+        KeyError: If open_clip has no such model.
+        ValueError: If the architecture is not a plain ViT, or the image smaller than a patch.
+    """
+
+    provides = frozenset({'tokens', 'attention'})
+
+    def __init__(
+        self,
+        *,
+        arch: str | dict,
+        image_size: tuple[int, int],
+        stride: int | None = None,
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__()
+        config = open_clip_config(arch)
+        settings = CLIPVisionCfg(**config['vision_cfg'])
+        _require_plain(arch, settings)
+        self.arch, self.pretrained = arch, pretrained
+        patch = settings.patch_size
+        self.stride = stride or patch
+        rows, columns = image_size
+        if min(rows, columns) < patch:
+            raise ValueError(f'image_size {image_size} is smaller than a patch of {patch} pixels')
+        grid = ((rows - patch) // self.stride + 1, (columns - patch) // self.stride + 1)
+        settings.image_size = (grid[0] * patch, grid[1] * patch)
+        tower = build_transformer(
+            VisionTransformer,
+            settings,
+            embed_dim=config['embed_dim'],
+            quick_gelu=config.get('quick_gelu', False),
+            heads=settings.width // settings.head_width,
+        )
+        self.conv1 = tower.conv1
+        self.conv1.stride = (self.stride, self.stride)
+        self.class_embedding = tower.class_embedding
+        self.positional_embedding = tower.positional_embedding
+        self.ln_pre = tower.ln_pre
+        self.transformer = tower.transformer
+        replace_blocks(self.transformer)
+        self.ln_post = tower.ln_post
+        self.proj = tower.proj
+        self.spec = ImageSpec(
+            width=config['embed_dim'],
+            image_size=(rows, columns),
+            grid=grid,
+            patch_size=patch,
+            patch_stride=self.stride,
+            takes_some_patches=True,
+        )
+
+    def load_weights(self) -> None:
+        """Loads ``pretrained``; the position embedding is resized to the grid.
+
+        Raises:
+            FileNotFoundError: If the weights are not to be had; names the file to put where.
+            ValueError: If keys or shapes do not match; names them.
+        """
+        if self.pretrained is not None:
+            load_tower(self, 'image', self.pretrained, self.arch, self._fit)
+
+    def _fit(self, state: dict[str, Tensor], is_ours: bool) -> str:
+        position, phrase = fit_grid(state[POSITION_KEY], self.spec.grid, square=not is_ours)
+        state[POSITION_KEY] = position
+        return f'position embedding {phrase}'
+
+    def forward(
+        self, images: Tensor, reads: frozenset[str] = provides, keep: Tensor | None = None
+    ) -> ImageFeatures:
+        """Encodes normalised images (B, 3, H, W) of ``spec.image_size``.
+
+        The last block runs on the class token alone where nothing reads the others.
+
+        Args:
+            images: The images.
+            reads: Names of features.
+            keep: Indices (B, K) of the patches that enter the transformer; tokens are then 1 + K,
+                in this order.
+
+        Raises:
+            ValueError: If the images have another size.
+        """
+        *blocks, last = self.transformer.resblocks
+        x = self._embed(images, keep)
+        for block in blocks:
+            x = run_block(block, x)
+        attention = attention_row(last, x, x[:, :1])[:, 1:] if 'attention' in reads else None
+        if 'tokens' not in reads:
+            pooled = self._project(run_block(last, x, queries=x[:, :1]))[:, 0]
+            return ImageFeatures(pooled, attention=attention)
+        tokens = self._project(run_block(last, x))
+        return ImageFeatures(tokens[:, 0], tokens=tokens, attention=attention)
+
+    def _embed(self, images: Tensor, keep: Tensor | None) -> Tensor:
+        if tuple(images.shape[2:]) != self.spec.image_size:
+            raise ValueError(
+                f'expected images of {self.spec.image_size} (rows, columns), '
+                f'got {tuple(images.shape[2:])}; resize them in the pipeline'
+            )
+        if keep is None:
+            x = self.conv1(images).flatten(2).transpose(1, 2)
+        else:
+            x = self._embed_kept(images, keep)
+        position = self.positional_embedding.to(x.dtype)
+        # Not position[1:][keep]: threads would add up its gradient in any order.
+        x = x + (position[1:] if keep is None else F.embedding(keep, position[1:]))
+        first = self.class_embedding.to(x.dtype) + position[0]
+        return self.ln_pre(torch.cat([first.expand(x.shape[0], 1, -1), x], dim=1))
+
+    def _embed_kept(self, images: Tensor, keep: Tensor) -> Tensor:
+        """What the convolution gives for the patches ``keep`` (B, K), without the others."""
+        kernel = self.conv1.weight
+        step, columns = self.stride, self.spec.grid[1]
+        windows = images.unfold(2, kernel.shape[2], step).unfold(3, kernel.shape[3], step)
+        batch = torch.arange(len(images), device=images.device)[:, None]
+        patches = windows[batch, :, keep // columns, keep % columns]
+        return F.linear(patches.flatten(2), kernel.flatten(1))
+
+    def _project(self, x: Tensor) -> Tensor:
+        return self.ln_post(x) @ self.proj
+
+
+def _require_plain(arch: str | dict, settings: CLIPVisionCfg) -> None:
+    odd = [name for name, value in PLAIN.items() if getattr(settings, name) != value]
+    if not isinstance(settings.layers, int):
+        odd.append('layers (a ResNet)')
+    if odd:
+        raise ValueError(
+            f'CLIPVisionTransformer takes a plain ViT; {arch!r} differs in {", ".join(odd)}: use '
+            'CLIPResNet for a ResNet of CLIP, OpenCLIPImageEncoder for a tower of timm'
+        )

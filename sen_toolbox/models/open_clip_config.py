@@ -1,0 +1,51 @@
+"""Descriptions of models by open_clip's names, and open_clip's modules from them."""
+
+import inspect
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from open_clip import add_model_config, get_model_config, list_models
+from open_clip.transformer import LayerNorm, QuickGELU
+from torch import nn
+
+T = TypeVar('T', bound=nn.Module)
+
+# 'tiny' trains on a CPU within minutes.
+add_model_config(Path(__file__).with_name('architectures'))
+
+
+def open_clip_config(arch: str | dict) -> dict:
+    """A fresh config with ``embed_dim``, ``vision_cfg`` and ``text_cfg``.
+
+    Args:
+        arch: open_clip's name of the model, or its config.
+
+    Raises:
+        KeyError: If open_clip has no such model.
+    """
+    config = get_model_config(arch) if isinstance(arch, str) else deepcopy(arch)
+    if config is None:
+        raise KeyError(f'open_clip has no model {arch!r}; it has {list_models()}')
+    return config
+
+
+def build_transformer(
+    kind: type[T], settings: object, *, embed_dim: int, quick_gelu: bool, **own: object
+) -> T:
+    """One of open_clip's transformers from its settings, as open_clip builds it.
+
+    Args:
+        kind: Class of the transformer.
+        settings: An instance of ``CLIPVisionCfg`` or ``CLIPTextCfg``.
+        embed_dim: Width of the joint space.
+        quick_gelu: Whether the activation is OpenAI's approximation.
+        **own: Arguments that have another name in the settings.
+    """
+    accepted = inspect.signature(kind).parameters
+    arguments = {name: value for name, value in vars(settings).items() if name in accepted}
+    activation = QuickGELU if quick_gelu else nn.GELU
+    arguments['act_layer'] = partial(activation, **(settings.act_kwargs or {}))
+    arguments['norm_layer'] = partial(LayerNorm, **(settings.norm_kwargs or {}))
+    return kind(**arguments, output_dim=embed_dim, **own)

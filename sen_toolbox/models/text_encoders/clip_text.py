@@ -1,0 +1,160 @@
+"""CLIP's text transformer on captions of any length."""
+
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIPTextCfg
+from open_clip.transformer import TextTransformer
+from torch import Tensor, nn
+
+from sen_toolbox.checks import share
+from sen_toolbox.models.blocks import attention_row, replace_blocks, run_block
+from sen_toolbox.models.features import TextFeatures, TextSpec
+from sen_toolbox.models.open_clip_config import build_transformer, open_clip_config
+from sen_toolbox.models.weights import load_tower, resize_text_position_embedding
+from sen_toolbox.registry import TEXT_ENCODERS
+from sen_toolbox.text.tokens import Tokens
+
+POSITION_KEY = 'positional_embedding'
+# Settings of open_clip's towers that change what the forward pass here computes.
+PLAIN = dict(
+    hf_model_name=None, embed_cls=False, pool_type='argmax', proj_bias=False, proj_type='linear',
+    final_ln_after_pool=False,
+)  # fmt: skip
+
+
+@TEXT_ENCODERS.register_module()
+class CLIPTextTransformer(nn.Module):
+    """A text transformer that returns every token projected to the joint space.
+
+    The weights are open_clip's modules; the forward pass is written here, since open_clip projects
+    only the pooled token and insists on captions of full length.
+
+    Args:
+        arch: Name of an open_clip model with CLIP's text transformer, for instance
+            'ViT-B-16-quickgelu' or 'EVA02-B-16', or 'tiny', or its config as a dict
+            (``embed_dim``, ``text_cfg``, ``quick_gelu``).
+        context_length: Tokens of the longest caption; None for the architecture's own. CLIP knows
+            77; pretrained positions are resized linearly.
+        attention_dropout: Share of the attention weights that training drops.
+        pretrained: Weights loaded before training; as for ``CLIPVisionTransformer``, of which only
+            the text tower is taken.
+
+    Raises:
+        KeyError: If open_clip has no such model.
+        ValueError: If the architecture is another kind of text tower, or ``attention_dropout`` not
+            in 0..1.
+    """
+
+    provides = frozenset({'tokens', 'attention'})
+
+    def __init__(
+        self,
+        *,
+        arch: str | dict,
+        context_length: int | None = None,
+        attention_dropout: float = 0.0,
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__()
+        share('attention_dropout', attention_dropout)
+        config = open_clip_config(arch)
+        settings = CLIPTextCfg(**config['text_cfg'])
+        _require_plain(arch, settings)
+        if context_length is not None:
+            settings.context_length = context_length
+        self.arch, self.pretrained = arch, pretrained
+        tower = build_transformer(
+            TextTransformer,
+            settings,
+            embed_dim=config['embed_dim'],
+            quick_gelu=config.get('quick_gelu', False),
+        )
+        self.token_embedding = tower.token_embedding
+        self.positional_embedding = tower.positional_embedding
+        self.transformer = tower.transformer
+        replace_blocks(self.transformer)
+        for block in self.transformer.resblocks:
+            block.attn.dropout = attention_dropout
+        self.ln_final = tower.ln_final
+        self.text_projection = tower.text_projection
+        self.causal = not settings.no_causal_mask
+        self.spec = TextSpec(
+            width=config['embed_dim'],
+            vocab_size=settings.vocab_size,
+            context_length=settings.context_length,
+            # Without a causal mask words attend to the padding, which pretraining had too.
+            cuts_padding=self.causal,
+        )
+
+    def load_weights(self) -> None:
+        """Loads ``pretrained``; the position embedding is resized to the context.
+
+        Raises:
+            FileNotFoundError: If the weights are not to be had; names the file to put where.
+            ValueError: If keys or shapes do not match; names them.
+        """
+        if self.pretrained is not None:
+            load_tower(self, 'text', self.pretrained, self.arch, self._fit)
+
+    def _fit(self, state: dict[str, Tensor], is_ours: bool) -> str:
+        given, length = len(state[POSITION_KEY]), self.spec.context_length
+        if given == length:
+            return 'position embedding as it is'
+        state[POSITION_KEY] = resize_text_position_embedding(state[POSITION_KEY], length)
+        return f'position embedding resized from {given} to {length} tokens'
+
+    def forward(self, tokens: Tokens, reads: frozenset[str] = provides) -> TextFeatures:
+        """Encodes captions; the last block runs on the end token alone if nothing reads others.
+
+        Args:
+            tokens: Captions of up to ``spec.context_length`` tokens.
+            reads: Names of features.
+
+        Raises:
+            ValueError: If the captions are longer.
+        """
+        *blocks, last = self.transformer.resblocks
+        ids, length = tokens.ids, tokens.ids.shape[1]
+        if length > self.spec.context_length:
+            raise ValueError(
+                f'captions of {length} tokens exceed the context of {self.spec.context_length}'
+            )
+        if not self.causal:
+            ids = F.pad(ids, (0, self.spec.context_length - length))
+        x = self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
+        for block in blocks:
+            x = run_block(block, x, causal=self.causal)
+        rows = torch.arange(len(x), device=x.device)
+        row = x[rows, tokens.end][:, None]
+        hidden = self._hidden_from_end(tokens, x.shape[1])
+        attention = None
+        if 'attention' in reads:
+            attention = attention_row(last, x, row, hidden)[:, :length]
+        if 'tokens' in reads:
+            every = self._project(run_block(last, x, causal=self.causal))
+            pooled, every = every[rows, tokens.end], every[:, :length]
+        else:
+            seen = None if hidden is None else ~hidden[:, None, None]
+            pooled = self._project(run_block(last, x, queries=row, attn_mask=seen))[:, 0]
+            every = None
+        return TextFeatures(
+            pooled, tokens=every, mask=tokens.mask, end=tokens.end, attention=attention
+        )
+
+    def _hidden_from_end(self, tokens: Tokens, length: int) -> Tensor | None:
+        """True (T, length) at the tokens that the causal mask hides from the end token."""
+        if not self.causal:
+            return None
+        return torch.arange(length, device=tokens.end.device) > tokens.end[:, None]
+
+    def _project(self, x: Tensor) -> Tensor:
+        return self.ln_final(x) @ self.text_projection
+
+
+def _require_plain(arch: str | dict, settings: CLIPTextCfg) -> None:
+    odd = [name for name, value in PLAIN.items() if getattr(settings, name) != value]
+    if odd:
+        raise ValueError(
+            f"CLIPTextTransformer takes CLIP's text transformer; {arch!r} differs in "
+            f'{", ".join(odd)}'
+        )
