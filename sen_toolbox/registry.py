@@ -53,7 +53,9 @@ NECKS = _root('neck', 'sen_toolbox.models.necks')
 #   an inner product. `score` takes the former's rows of T captions and of k candidates each,
 #   (T, ...) and (T, k, ...), and returns (T, k). Evaluation puts the best k of the inner product
 #   into its order and says so.
-# - `illustrate(images, tokens, backbone, seed)`: columns of a board, (B, H, W, 3) uint8 by title.
+# - `illustrate(images, tokens, backbone, to_pixels=, seed=)`: columns of a board, images
+#   (B, 3, H, W) in 0..255 by title; where another caption changes a column, the board shows both.
+# - `word_attention(images, tokens, backbone)`: (B, L, N) between words and patches, or None.
 HEADS = _root('head', 'sen_toolbox.models.heads')
 # loss(tensors...) -> scalar; knows no config, batch dict or weight.
 LOSSES = _root('loss', 'sen_toolbox.models.losses')

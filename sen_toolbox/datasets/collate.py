@@ -2,26 +2,24 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from sen_toolbox.registry import FUNCTIONS
-
-# One row a caption, not one an image.
-PER_CAPTION = ('tokens', 'word_labels')
+from sen_toolbox.text.tokens import Tokens
 
 
 @FUNCTIONS.register_module()
 def collate_pairs(samples: Sequence[dict]) -> dict:
-    """Joins packed samples; the captions of all images follow each other in one tensor.
+    """Joins packed samples; the captions of all images follow each other.
 
     Args:
-        samples: What ``PackPair`` returns: ``images`` (3, H, W) uint8, ``tokens`` (n, L) int64
-            with n free, ``pids`` int, and its extras.
+        samples: What ``PackPair`` returns.
 
     Returns:
-        ``images`` (B, 3, H, W), ``tokens`` (sum of n, L), ``pids`` (B,) and ``num_captions`` (B,),
-        which says how many rows of ``tokens`` belong to each image. Of the extras, ``word_labels``
-        is joined as ``tokens`` are, all others are stacked.
+        ``images`` (B, 3, H, W) uint8, ``tokens`` of T captions, and by name what the samples hold
+        per image, (B, ...), and per caption, (T, ...). Where not every image has one caption,
+        ``image_of`` (T,) is the image of each.
 
     Raises:
         ValueError: If the images differ in size.
@@ -32,19 +30,28 @@ def collate_pairs(samples: Sequence[dict]) -> dict:
             'images of one batch must have one size, got (rows, columns) '
             f'{sorted(tuple(size[1:]) for size in sizes)}: put ResizeImage into the pipeline'
         )
-    batch = {}
-    for key in samples[0]:
-        values = [sample[key] for sample in samples]
-        if key == 'images':
-            # In the order of memory, which torch would otherwise change pixel by pixel.
-            batch[key] = torch.stack([image.permute(1, 2, 0) for image in values]).permute(
-                0, 3, 1, 2
-            )
-        elif key in PER_CAPTION:
-            batch[key] = torch.cat(values)
-        elif torch.is_tensor(values[0]):
-            batch[key] = torch.stack(values)
-        else:
-            batch[key] = torch.tensor(values)
-    batch['num_captions'] = torch.tensor([len(sample['tokens']) for sample in samples])
+    # In the order of memory, which torch would otherwise change pixel by pixel.
+    pixels = torch.stack([sample['images'].permute(1, 2, 0) for sample in samples])
+    tokens = [sample['tokens'] for sample in samples]
+    batch = {
+        'images': pixels.permute(0, 3, 1, 2),
+        'tokens': Tokens(
+            *(torch.cat(parts) for parts in zip(*map(_fields, tokens), strict=True))
+        ),
+    }
+    counts = [len(part) for part in tokens]
+    if set(counts) != {1}:
+        batch['image_of'] = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    for key in samples[0]['per_image']:
+        batch[key] = _stacked([sample['per_image'][key] for sample in samples])
+    for key in samples[0]['per_caption']:
+        batch[key] = torch.cat([sample['per_caption'][key] for sample in samples])
     return batch
+
+
+def _fields(tokens: Tokens) -> tuple[torch.Tensor, ...]:
+    return tokens.ids, tokens.mask, tokens.end
+
+
+def _stacked(values: list) -> torch.Tensor:
+    return torch.stack(values) if torch.is_tensor(values[0]) else torch.from_numpy(np.array(values))

@@ -34,15 +34,15 @@ def train_step_in_chunks(
 
     Args:
         model: The retriever, or its wrapper for several processes.
-        data: Collated batch; every entry has one row a pair.
+        data: Collated batch; every entry has one row per image or one per caption.
         optim_wrapper: Takes the step after the last chunk.
-        num_chunks: Number of chunks; of a batch with fewer pairs, one a pair.
+        num_chunks: Number of chunks; of a batch with fewer images, one per image.
 
     Returns:
         What the heads log, for the whole batch.
 
     Raises:
-        ValueError: If the wrapper accumulates batches, or an entry has not one row a pair.
+        ValueError: If the wrapper accumulates batches, or an entry has other rows.
     """
     if getattr(optim_wrapper, '_accumulative_counts', 1) != 1:
         raise ValueError('model.chunks and accumulative_counts exclude each other: set one to 1')
@@ -77,13 +77,26 @@ def train_step_in_chunks(
 
 
 def _split(batch: dict, num_chunks: int) -> list[dict]:
-    size = len(batch['images'])
-    odd = {key: len(value) for key, value in batch.items() if len(value) != size}
+    """Parts of a batch with some of its images each, and their captions."""
+    size, captions = len(batch['images']), len(batch['tokens'])
+    odd = {key: len(value) for key, value in batch.items() if len(value) not in (size, captions)}
     if odd:
-        raise ValueError(f'a batch in chunks has one row a pair; of {size} pairs there are {odd}')
-    num_chunks = min(num_chunks, size)
-    parts = {key: value.tensor_split(num_chunks) for key, value in batch.items()}
-    return [{key: value[index] for key, value in parts.items()} for index in range(num_chunks)]
+        raise ValueError(
+            f'a batch in chunks has one row per image or per caption; of {size} images and '
+            f'{captions} captions there are {odd}'
+        )
+    bounds = torch.arange(size).tensor_split(min(num_chunks, size))
+    return [_part(batch, int(rows[0]), int(rows[-1]) + 1) for rows in bounds]
+
+
+def _part(batch: dict, start: int, end: int) -> dict:
+    if 'image_of' not in batch:
+        return {key: value[start:end] for key, value in batch.items()}
+    # Every image has a caption, and not each of them one: so there are more captions than images.
+    size = len(batch['images'])
+    rows = ((batch['image_of'] >= start) & (batch['image_of'] < end)).nonzero().squeeze(1)
+    part = {k: v[start:end] if len(v) == size else v[rows] for k, v in batch.items()}
+    return {**part, 'image_of': part['image_of'] - start}
 
 
 def _random_state(device: torch.device) -> list[Tensor]:

@@ -8,6 +8,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from sen_toolbox.registry import MODELS
+from sen_toolbox.text.tokens import Tokens
 
 # Random erasing (arXiv:1708.04896) as torchvision and the SEN and IRRA releases have it: share of
 # the image's area, height by width, and how often a rectangle that does not fit is drawn again.
@@ -49,7 +50,7 @@ class PairPreprocessor(BaseDataPreprocessor):
                 uint8 (B, V, 3, H, W).
             training: Whether to erase; views are never erased.
         """
-        data = self.cast_data(data)
+        data = {key: self._moved(value) for key, value in data.items()}
         for key in ('images', 'views'):
             if key in data:
                 data = {**data, key: self._normalise(data[key])}
@@ -57,6 +58,9 @@ class PairPreprocessor(BaseDataPreprocessor):
             inside = erased_rectangles(data['images'], self.erasing_prob)
             data = {**data, 'images': torch.where(inside, self.mean, data['images'])}
         return data
+
+    def _moved(self, value: Tensor | Tokens) -> Tensor | Tokens:
+        return value.map(self.cast_data) if isinstance(value, Tokens) else self.cast_data(value)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         # Images come with their pixels together; the towers want planes.

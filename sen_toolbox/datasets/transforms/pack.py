@@ -10,36 +10,49 @@ from sen_toolbox.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class PackPair(BaseTransform):
-    """Turns a record into exactly what a model takes; nothing else passes to the batch.
+    """Turns a record into exactly what a batch is made of; nothing else passes.
 
-    Takes ``img`` (H, W, 3) uint8, ``tokens`` (n, L) int64 and ``pid``; returns ``images``
-    (3, H, W) uint8, a view of ``img``, ``tokens`` and ``pids``.
+    Takes ``img`` (H, W, 3) uint8, the ``tokens`` of n captions, ``person_id`` and, in training,
+    ``label``.
 
     Args:
-        extra: Further keys of the record that the method's heads read, e.g. ``word_labels`` of
-            ``MaskWords``.
+        per_image: Further keys of the record that the method's heads or hooks read, one value or
+            array per image, e.g. ``views`` of ``MakeViews`` or ``sample_idx``.
+        per_caption: Further keys with one row per caption, e.g. ``word_labels`` of ``MaskWords``.
     """
 
-    def __init__(self, *, extra: Sequence[str] = ()) -> None:
-        self.extra = tuple(extra)
+    def __init__(
+        self, *, per_image: Sequence[str] = (), per_caption: Sequence[str] = ()
+    ) -> None:
+        self.per_image = tuple(per_image)
+        self.per_caption = tuple(per_caption)
 
     def transform(self, results: dict) -> dict:
         """Returns the packed sample.
 
+        Returns:
+            ``images`` (3, H, W) uint8, a view of ``img``; ``tokens``; ``per_image``, which holds
+            ``person_ids``, ``labels`` in training, and what was asked for; ``per_caption``.
+
         Raises:
-            KeyError: If the pipeline made no such extra; lists what it made.
+            KeyError: If the pipeline made no such key; lists what it made.
         """
         img = results['img']
         # Views are copied in the batch at the latest; torch takes them unless they run backwards.
         img = img.copy() if min(img.strides) < 0 else img
-        packed = {
+        per_image = {'person_ids': results['person_id']}
+        if 'label' in results:
+            per_image['labels'] = results['label']
+        return {
             # Pixels stay together; the model's preprocessor brings them into planes at once.
             'images': torch.from_numpy(img).permute(2, 0, 1),
-            'tokens': torch.from_numpy(results['tokens']),
-            'pids': results['pid'],
+            'tokens': results['tokens'].map(torch.from_numpy),
+            'per_image': per_image | self._further(results, self.per_image),
+            'per_caption': self._further(results, self.per_caption),
         }
-        for key in self.extra:
+
+    def _further(self, results: dict, keys: Sequence[str]) -> dict[str, torch.Tensor]:
+        for key in keys:
             if key not in results:
                 raise KeyError(f'PackPair: no {key!r} in the record; it has {sorted(results)}')
-            packed[key] = torch.as_tensor(results[key])
-        return packed
+        return {key: torch.as_tensor(results[key]) for key in keys}

@@ -1,9 +1,9 @@
 """Classification of the training identities."""
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.features import PairFeatures, PairSpec
 from sen_toolbox.registry import HEADS
 
 
@@ -16,7 +16,7 @@ class IdentityHead(nn.Module):
         spec: Sizes of the backbone.
     """
 
-    def __init__(self, *, num_classes: int, spec: BackboneSpec) -> None:
+    def __init__(self, *, num_classes: int, spec: PairSpec) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.classifier = nn.Linear(spec.embed_dim, num_classes)
@@ -24,12 +24,14 @@ class IdentityHead(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.001)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+    def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
         """Returns ``loss``, the mean of both modalities, and the accuracies, in 0..1."""
-        pids = batch['pids']
-        image, text = self.classifier(feats.image), self.classifier(feats.text)
-        return dict(
-            loss=(F.cross_entropy(image, pids) + F.cross_entropy(text, pids)) / 2,
-            image_acc=(image.argmax(dim=1) == pids).float().mean(),
-            text_acc=(text.argmax(dim=1) == pids).float().mean(),
-        )
+        labels = batch['labels']
+        image_loss, image_acc = self._classify(pair.image.embedding, labels)
+        text_loss, text_acc = self._classify(pair.text.embedding, pair.of_texts(labels))
+        return dict(loss=(image_loss + text_loss) / 2, image_acc=image_acc, text_acc=text_acc)
+
+    def _classify(self, embedding: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.classifier(embedding)
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        return F.cross_entropy(logits, labels), accuracy

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.blocks import QuickGELU
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.features import PairFeatures, PairSpec
 from sen_toolbox.models.gather import global_sum
 from sen_toolbox.registry import HEADS, NECKS
+from sen_toolbox.text.tokens import Tokens
 
 
 @HEADS.register_module()
@@ -29,33 +30,33 @@ class MaskedWordHead(nn.Module):
         spec: Sizes of the backbone.
     """
 
-    reads = frozenset({'image_tokens', 'text_tokens'})
+    reads = frozenset({'image.tokens', 'text.tokens'})
 
-    def __init__(self, *, neck: dict, spec: BackboneSpec) -> None:
+    def __init__(self, *, neck: dict, spec: PairSpec) -> None:
         super().__init__()
         self.neck = NECKS.build({**neck, 'spec': spec})
-        width = spec.embed_dim
+        width = spec.text.width
         # Rules for learning rates name classifiers, of identities as of words.
         self.classifier = nn.Sequential(
             OrderedDict(
                 dense=nn.Linear(width, width),
                 gelu=QuickGELU(),
                 norm=nn.LayerNorm(width),
-                words=nn.Linear(width, spec.vocab_size),
+                words=nn.Linear(width, spec.text.vocab_size),
             )
         )
         # Standard deviations of the IRRA release.
         nn.init.normal_(self.classifier.dense.weight, std=(2 * width) ** -0.5)
         nn.init.normal_(self.classifier.words.weight, std=(2 * width * self.neck.depth) ** -0.5)
 
-    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+    def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
         """Returns ``loss``, the mean cross-entropy of the masked words, and ``acc``, in 0..1.
 
         Both are 0 where no word is masked.
 
         Args:
-            feats: Features of the masked captions and of the images.
-            batch: ``word_labels`` (B, L): the masked word, 0 elsewhere.
+            pair: Features of the masked captions and of the images.
+            batch: ``word_labels`` (T, L): the masked word, 0 elsewhere.
             backbone: Not used.
 
         Raises:
@@ -64,13 +65,20 @@ class MaskedWordHead(nn.Module):
         if 'word_labels' not in batch:
             raise KeyError(
                 'MaskedWordHead needs word_labels: end the training pipeline with MaskWords and '
-                "PackPair(extra=['word_labels'])"
+                "PackPair(per_caption=['word_labels'])"
             )
-        tokens = self.neck(feats.text_tokens, feats.image_tokens).flatten(0, 1)
+        tokens = self.neck(pair.text.tokens, pair.of_texts(pair.image.tokens)).flatten(0, 1)
         labels = batch['word_labels'].flatten()
         # The one place where the host waits for the device, which alone knows how many there are.
         masked = labels.nonzero().squeeze(1)
         return self._mean_over_ranks(self.classifier(tokens[masked]), labels[masked])
+
+    @torch.no_grad()
+    def word_attention(self, images: Tensor, tokens: Tokens, backbone: nn.Module) -> Tensor:
+        """How much each token looks at each patch, (B, L, N)."""
+        words = backbone.encode_text(tokens, self.reads).tokens
+        patches = backbone.encode_image(images, self.reads).tokens
+        return self.neck.attention(words, patches)[:, :, 1:]
 
     def _mean_over_ranks(self, scores: Tensor, labels: Tensor) -> dict:
         loss = F.cross_entropy(scores, labels, reduction='sum')

@@ -1,13 +1,20 @@
 """Text-guided image restoration, the auxiliary task of SEN."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.features import PairFeatures, PairSpec
 from sen_toolbox.registry import HEADS, LOSSES, NECKS
+from sen_toolbox.text.tokens import Tokens
 
 # ITU-R 601 luma as the release rounds it; the weights sum to 0.9999.
 GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)
+# Grey of a hidden patch on a board, in 0..255.
+HIDDEN_LEVEL = 128
+# Masks over which attention is averaged.
+NUM_MASKS = 8
 
 
 @HEADS.register_module()
@@ -27,45 +34,50 @@ class RestorationHead(nn.Module):
         spec: Sizes of the backbone.
 
     Raises:
-        ValueError: If the ratio leaves no visible or no scored patch, or if patches overlap.
+        ValueError: If the ratio leaves no visible or no scored patch, if patches overlap, or if
+            the image encoder cannot encode some of them alone.
     """
 
-    reads = frozenset({'text_tokens'})
+    reads = frozenset({'text.tokens'})
 
-    def __init__(self, *, neck: dict, loss: dict, mask_ratio: float, spec: BackboneSpec) -> None:
+    def __init__(self, *, neck: dict, loss: dict, mask_ratio: float, spec: PairSpec) -> None:
         super().__init__()
-        if spec.stride != spec.patch_size:
+        if not spec.image.takes_some_patches:
             raise ValueError(
-                f'restoration needs patches that do not overlap, got stride {spec.stride} for '
-                f'patches of {spec.patch_size} pixels'
+                'restoration needs an image encoder that encodes some patches alone, such as '
+                'CLIPVisionTransformer'
             )
-        self.patch_size = spec.patch_size
-        self.grid_size = spec.grid_size
-        # The class token counts as one of the kept.
-        self.num_kept = int((spec.num_patches + 1) * (1 - mask_ratio))
-        if not 2 <= self.num_kept < spec.num_patches:
+        self.patch_size, self.grid = spec.image.patch_size, spec.image.grid
+        if spec.image.patch_stride != self.patch_size:
             raise ValueError(
-                f'mask_ratio {mask_ratio} on {spec.num_patches} patches leaves '
-                f'{self.num_kept - 1} visible and {spec.num_patches - self.num_kept} scored; '
+                f'restoration needs patches that do not overlap, got stride '
+                f'{spec.image.patch_stride} for patches of {self.patch_size} pixels'
+            )
+        self.num_patches = spec.image.num_patches
+        # The class token counts as one of the kept.
+        self.num_kept = int((self.num_patches + 1) * (1 - mask_ratio))
+        if not 2 <= self.num_kept < self.num_patches:
+            raise ValueError(
+                f'mask_ratio {mask_ratio} on {self.num_patches} patches leaves '
+                f'{self.num_kept - 1} visible and {self.num_patches - self.num_kept} scored; '
                 f'both must be at least 1'
             )
         self.neck = NECKS.build({**neck, 'spec': spec})
         self.loss = LOSSES.build(loss)
 
-    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+    def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
         """Returns ``loss`` of restoring ``batch['images']`` with the captions' text tokens."""
-        images = batch['images']
+        images = pair.of_texts(batch['images'])
         order = self.draw_noise(len(images), images.device).argsort(dim=1)
         scored = order[:, self.num_kept :]
-        predicted, _ = self.restore(images, feats.text_tokens, order, backbone, scored)
+        predicted = self.restore(images, pair.text.tokens, order, backbone, scored)
         target = self.to_patches(images)
         target = target.gather(1, scored[..., None].expand(-1, -1, target.shape[-1]))
         return dict(loss=self.loss(predicted, target))
 
     def draw_noise(self, batch_size: int, device: torch.device) -> Tensor:
         """Uniform noise (B, N); the patches with the lowest stay visible."""
-        rows, columns = self.grid_size
-        return torch.rand(batch_size, rows * columns, device=device)
+        return torch.rand(batch_size, self.num_patches, device=device)
 
     def restore(
         self,
@@ -74,7 +86,7 @@ class RestorationHead(nn.Module):
         order: Tensor,
         backbone: nn.Module,
         wanted: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """Predicts patches from the first visible ones of ``order`` and the caption.
 
         Args:
@@ -85,25 +97,89 @@ class RestorationHead(nn.Module):
             wanted: Indices (B, S) of the patches to predict; None for all N.
 
         Returns:
-            Predicted pixels (B, S, P) and the rank (B, N) of each patch in ``order``.
+            Predicted pixels (B, S, P).
         """
-        visible = backbone.encode_image(to_grey(images), keep=order[:, : self.num_kept - 1])
-        rank = order.argsort(dim=1)
-        return self.neck(visible, text_tokens, rank, wanted), rank
+        visible = self._visible_tokens(images, order, backbone)
+        return self.neck(visible, text_tokens, order.argsort(dim=1), wanted)
+
+    def _visible_tokens(self, images: Tensor, order: Tensor, backbone: nn.Module) -> Tensor:
+        keep = order[:, : self.num_kept - 1]
+        return backbone.encode_image(to_grey(images), frozenset({'image.tokens'}), keep).tokens
+
+    @torch.no_grad()
+    def illustrate(
+        self,
+        images: Tensor,
+        tokens: Tokens,
+        backbone: nn.Module,
+        *,
+        to_pixels: Callable[[Tensor], Tensor],
+        seed: int = 0,
+    ) -> dict[str, Tensor]:
+        """What the head sees of images and what it paints by their captions.
+
+        Patches that it sees keep their colours in the restoration, as it is neither asked nor
+        trained to paint them. No generator of random numbers is touched.
+
+        Args:
+            images: Normalised images (B, 3, H, W).
+            tokens: One caption for each image.
+            backbone: The backbone.
+            to_pixels: Inverse of the normalisation, to 0..255.
+            seed: Decides which patches are hidden.
+
+        Returns:
+            Images (B, 3, rows, columns) in 0..255 by the title of their column.
+        """
+        order = self._drawn_order(len(images), seed, images.device)
+        visible = (order.argsort(dim=1) < self.num_kept - 1)[..., None]
+        original = self.to_patches(to_pixels(images))
+        grey = self.to_patches(to_pixels(images).mean(dim=1, keepdim=True).expand_as(images))
+        words = backbone.encode_text(tokens, self.reads).tokens
+        painted = self.to_images(self.restore(images, words, order, backbone))
+        painted = self.to_patches(to_pixels(painted))
+        columns = {
+            'original': original,
+            'masked input': torch.where(visible, grey, torch.full_like(grey, HIDDEN_LEVEL)),
+            'restored': torch.where(visible, original, painted),
+        }
+        return {title: self.to_images(patches) for title, patches in columns.items()}
+
+    @torch.no_grad()
+    def word_attention(
+        self, images: Tensor, tokens: Tokens, backbone: nn.Module
+    ) -> Tensor | None:
+        """How much each patch looks at each token, (B, L, N), mean over eight masks.
+
+        None where the decoder looks at no words.
+        """
+        if not self.neck.reads_words:
+            return None
+        words = backbone.encode_text(tokens, self.reads).tokens
+        total = 0
+        for seed in range(NUM_MASKS):
+            order = self._drawn_order(len(images), seed, images.device)
+            visible = self._visible_tokens(images, order, backbone)
+            total = total + self.neck.attention(visible, words, order.argsort(dim=1))
+        return total[:, 1:].transpose(1, 2) / NUM_MASKS
+
+    def _drawn_order(self, count: int, seed: int, device: torch.device) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand(count, self.num_patches, generator=generator).argsort(dim=1).to(device)
 
     def to_patches(self, images: Tensor) -> Tensor:
         """Cuts images (B, 3, H, W) into patches (B, N, P), pixels row by row, channels last.
 
         Pixels beyond the last whole patch are left out, as the patch embedding leaves them.
         """
-        (rows, columns), size = self.grid_size, self.patch_size
+        (rows, columns), size = self.grid, self.patch_size
         images = images[:, :, : rows * size, : columns * size]
         cut = images.unflatten(3, (columns, size)).unflatten(2, (rows, size))
         return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
     def to_images(self, patches: Tensor) -> Tensor:
         """Inverse of :meth:`to_patches`: (B, N, P) to (B, 3, rows * size, columns * size)."""
-        (rows, columns), size = self.grid_size, self.patch_size
+        (rows, columns), size = self.grid, self.patch_size
         cut = patches.unflatten(2, (size, size, 3)).unflatten(1, (rows, columns))
         return cut.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 

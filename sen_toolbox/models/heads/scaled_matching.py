@@ -6,15 +6,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
-from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.features import PairFeatures, PairSpec
+from sen_toolbox.models.gather import gather_wide
+from sen_toolbox.models.heads.pairs import gathered_pairs
 from sen_toolbox.models.heads.views import take_view
 from sen_toolbox.registry import HEADS, LOSSES
 
 
 @HEADS.register_module()
 class ScaledMatchingHead(nn.Module):
-    """Adds up losses ``loss(image, text, pids, scale)`` of the global embeddings of all ranks.
+    """Adds up losses ``loss(image_embedding, text_embedding, labels, scale)`` of the pairs of all ranks.
 
     The value of the learnt scale has a limit, its gradient has none, as in the TBPS-CLIP release:
     at the limit, where CLIP's pretraining ends, a clamped gradient would hold it forever.
@@ -41,7 +42,7 @@ class ScaledMatchingHead(nn.Module):
         initial_scale: float = 100.0,
         max_scale: float = 100.0,
         views: Mapping[str, int] | None = None,
-        spec: BackboneSpec,
+        spec: PairSpec,
     ) -> None:
         super().__init__()
         self.views = dict(views or {})
@@ -58,22 +59,24 @@ class ScaledMatchingHead(nn.Module):
         self.max_scale = max_scale
         self.logit_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
 
-    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+    def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
         """Returns ``loss``, each loss without its weight by its name, and ``scale``.
 
         All are computed in at least float32 whatever the autocast mode.
         """
         views = {
-            name: backbone.embed_image(take_view(batch, index))
+            name: backbone.encode_image(take_view(batch, index)).embedding
             for name, index in self.views.items()
         }
-        with torch.autocast(feats.image.device.type, enabled=False):
-            image, text = gather_wide(feats.image), gather_wide(feats.text)
-            pids, scale = gather(batch['pids']), self.scale()
-            values = {name: loss(image, text, pids, scale) for name, loss in self.losses.items()}
+        with torch.autocast(pair.text.embedding.device.type, enabled=False):
+            images, texts, labels = gathered_pairs(pair, batch)
+            scale = self.scale()
+            values = {
+                name: loss(images, texts, labels, scale) for name, loss in self.losses.items()
+            }
             for name, view in views.items():
-                second = self.losses[name](gather_wide(view), text, pids, scale)
-                values[name] = (values[name] + second) / 2
+                view = gather_wide(pair.of_texts(view))
+                values[name] = (values[name] + self.losses[name](view, texts, labels, scale)) / 2
             total = sum(self.weights[name] * value for name, value in values.items())
         return dict(loss=total, scale=scale, **values)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.features import PairFeatures, PairSpec
 from sen_toolbox.models.gather import gather_wide
 from sen_toolbox.models.heads.views import take_view
 from sen_toolbox.registry import HEADS, LOSSES
@@ -29,7 +29,7 @@ class SelfSupervisionHead(nn.Module):
         loss: dict,
         views: tuple[int, int] = (0, 1),
         hidden_dim: int = 128,
-        spec: BackboneSpec,
+        spec: PairSpec,
     ) -> None:
         super().__init__()
         self.first, self.second = views
@@ -38,9 +38,9 @@ class SelfSupervisionHead(nn.Module):
         )
         self.loss = LOSSES.build(loss)
 
-    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+    def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
         """Returns ``loss``, computed in at least float32 whatever the autocast mode."""
         views = torch.cat([take_view(batch, self.first), take_view(batch, self.second)])
-        first, second = self.projection(backbone.embed_image(views)).chunk(2)
+        first, second = self.projection(backbone.encode_image(views).embedding).chunk(2)
         with torch.autocast(first.device.type, enabled=False):
             return dict(loss=self.loss(gather_wide(first), gather_wide(second)))

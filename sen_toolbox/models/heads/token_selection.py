@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.features import ImageFeatures, PairFeatures, PairSpec, TextFeatures
 from sen_toolbox.registry import HEADS, NECKS
 
 from .weighted_matching import WeightedMatchingHead
@@ -18,44 +18,45 @@ class TokenSelectionHead(WeightedMatchingHead):
     cosine of these embeddings is averaged with that of the global ones.
 
     Args:
-        neck: Config of the embedding layer ``(tokens, score, count) -> (B, W)``, built once for
+        neck: Config of the embedding layer ``(tokens, score, count) -> (B, E)``, built once for
             the patches and once for the words.
         loss: Config of the loss.
         spec: Sizes of the backbone.
     """
 
-    reads = frozenset({'image_tokens', 'text_tokens', 'image_attention', 'text_attention'})
+    reads = frozenset({'image.tokens', 'image.attention', 'text.tokens', 'text.attention'})
 
-    def __init__(self, *, neck: dict, loss: dict, spec: BackboneSpec) -> None:
+    def __init__(self, *, neck: dict, loss: dict, spec: PairSpec) -> None:
         super().__init__(loss=loss, spec=spec)
-        self.image_neck = NECKS.build({**neck, 'num_tokens': spec.num_patches, 'spec': spec})
+        sizes = dict(num_tokens=spec.image.num_patches, in_width=spec.image.width)
+        self.image_neck = NECKS.build({**neck, **sizes, 'spec': spec})
         # All but start and end; not those of a caption, so that padding has no influence.
-        words = spec.context_length - 2
-        self.text_neck = NECKS.build({**neck, 'num_tokens': words, 'spec': spec})
+        sizes = dict(num_tokens=spec.text.context_length - 2, in_width=spec.text.width)
+        self.text_neck = NECKS.build({**neck, **sizes, 'spec': spec})
 
-    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+    def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
         """Returns ``loss``, see ``WeightedMatchingHead``."""
-        return super().forward(self._selected(feats, batch), batch, backbone)
+        return super().forward(self._selected(pair), batch, backbone)
 
-    def pair_losses(self, feats: PairFeatures, batch: dict) -> Tensor:
+    def pair_losses(self, pair: PairFeatures, batch: dict) -> Tensor:
         """Loss of each pair of the batch of all ranks, see ``WeightedMatchingHead``."""
-        return super().pair_losses(self._selected(feats, batch), batch)
+        return super().pair_losses(self._selected(pair), batch)
 
-    def embed_image(self, feats: PairFeatures) -> Tensor:
-        """Embeddings (B, W) of the patches the class token attends to most."""
-        patches, attention = feats.image_tokens[:, 1:], feats.image_attention
+    def embed_image(self, pair: PairFeatures) -> Tensor:
+        """Embeddings (B, E) of the patches the class token attends to most."""
+        patches = pair.image.tokens[:, 1:]
         count = torch.full((len(patches),), patches.shape[1], device=patches.device)
-        return self.image_neck(patches, attention, count)
+        return self.image_neck(patches, pair.image.attention, count)
 
-    def embed_text(self, feats: PairFeatures, tokens: Tensor) -> Tensor:
-        """Embeddings (B, W) of the words the end token attends to most; token ids are (B, L)."""
-        end = tokens.argmax(dim=1, keepdim=True)
-        position = torch.arange(tokens.shape[1], device=tokens.device)
-        score = feats.text_attention.masked_fill(position > end, 0)
+    def embed_text(self, pair: PairFeatures) -> Tensor:
+        """Embeddings (T, E) of the words the end token attends to most."""
+        text, end = pair.text, pair.text.end[:, None]
+        position = torch.arange(text.tokens.shape[1], device=end.device)
+        score = text.attention.masked_fill(position > end, 0)
         score = score.masked_fill((position == 0) | (position == end), -1)
-        return self.text_neck(feats.text_tokens, score, end[:, 0] - 1)
+        return self.text_neck(text.tokens, score, text.end - 1)
 
-    def _selected(self, feats: PairFeatures, batch: dict) -> PairFeatures:
+    def _selected(self, pair: PairFeatures) -> PairFeatures:
         return PairFeatures(
-            image=self.embed_image(feats), text=self.embed_text(feats, batch['tokens'])
+            ImageFeatures(self.embed_image(pair)), TextFeatures(self.embed_text(pair)), pair.image_of
         )

@@ -25,21 +25,21 @@ class CITCLoss(nn.Module):
 
     def forward(
         self,
-        image: Tensor,
-        text: Tensor,
-        pids: Tensor | None = None,
+        image_embedding: Tensor,
+        text_embedding: Tensor,
+        labels: Tensor | None = None,
         scale: Tensor | None = None,
     ) -> Tensor:
         """Returns a scalar.
 
         Args:
-            image: Image embeddings (B, D), of any length.
-            text: Text embeddings (B, D), of any length.
-            pids: Unused: the loss knows no identities.
+            image_embedding: Image embeddings (B, D), of any length.
+            text_embedding: Text embeddings (B, D), of any length.
+            labels: Unused: the loss knows no identities.
             scale: Unused: the released formula multiplies by it and divides by it.
         """
-        image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
-        across = image @ text.t()
-        in_modal = F.mse_loss(image @ image.t(), text @ text.t())
+        image_embedding, text_embedding = F.normalize(image_embedding, dim=1), F.normalize(text_embedding, dim=1)
+        across = image_embedding @ text_embedding.t()
+        in_modal = F.mse_loss(image_embedding @ image_embedding.t(), text_embedding @ text_embedding.t())
         cross_modal = F.mse_loss(across, across.t())
         return self.in_modal * in_modal + self.cross_modal * cross_modal

@@ -28,16 +28,16 @@ class CMPMLoss(nn.Module):
         super().__init__()
         self.epsilon = epsilon
 
-    def forward(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
+    def forward(self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor) -> Tensor:
         """Returns a scalar.
 
         Args:
-            image: Image embeddings (B, D); their length counts.
-            text: Text embeddings (B, D); their length counts.
-            pids: Identities (B,) of the pairs.
+            image_embedding: Image embeddings (B, D); their length counts.
+            text_embedding: Text embeddings (B, D); their length counts.
+            labels: Identity labels (B,) of the pairs.
         """
-        same = same_identity(pids).to(image.dtype)
+        same = same_identity(labels).to(image_embedding.dtype)
         log_true = torch.log(F.normalize(same, dim=1) + self.epsilon)
-        image_on_text = image @ F.normalize(text, dim=1).t()
-        text_on_image = text @ F.normalize(image, dim=1).t()
+        image_on_text = image_embedding @ F.normalize(text_embedding, dim=1).t()
+        text_on_image = text_embedding @ F.normalize(image_embedding, dim=1).t()
         return kl_divergence(image_on_text, log_true) + kl_divergence(text_on_image, log_true)

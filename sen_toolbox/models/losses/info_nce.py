@@ -35,17 +35,17 @@ class InfoNCELoss(nn.Module):
         self.temperature = checked_temperature(temperature)
         self.positives = positives
 
-    def forward(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
+    def forward(self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor) -> Tensor:
         """Returns a scalar.
 
         Args:
-            image: Image embeddings (B, D), of any length.
-            text: Text embeddings (B, D), of any length.
-            pids: Identities (B,) of the pairs.
+            image_embedding: Image embeddings (B, D), of any length.
+            text_embedding: Text embeddings (B, D), of any length.
+            labels: Identity labels (B,) of the pairs.
         """
-        logits = cosines(image, text) / self.temperature
+        logits = cosines(image_embedding, text_embedding) / self.temperature
         if self.positives == 'pair':
-            target = torch.eye(len(pids), dtype=logits.dtype, device=logits.device)
+            target = torch.eye(len(labels), dtype=logits.dtype, device=logits.device)
         else:
-            target = F.normalize(same_identity(pids).to(logits.dtype), p=1, dim=1)
+            target = F.normalize(same_identity(labels).to(logits.dtype), p=1, dim=1)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2

@@ -36,19 +36,19 @@ class NITCLoss(nn.Module):
         self.scale = scale
 
     def forward(
-        self, image: Tensor, text: Tensor, pids: Tensor, scale: Tensor | None = None
+        self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor, scale: Tensor | None = None
     ) -> Tensor:
         """Returns a scalar.
 
         Args:
-            image: Image embeddings (B, D), of any length.
-            text: Text embeddings (B, D), of any length.
-            pids: Identities (B,) of the pairs.
+            image_embedding: Image embeddings (B, D), of any length.
+            text_embedding: Text embeddings (B, D), of any length.
+            labels: Identity labels (B,) of the pairs.
             scale: Learnt factor of the cosines, a scalar.
         """
         scale = self.scale if scale is None else scale
-        logits = cosines(image, text) * scale
-        hard = F.normalize(same_identity(pids).to(logits.dtype), p=1, dim=1)
+        logits = cosines(image_embedding, text_embedding) * scale
+        hard = F.normalize(same_identity(labels).to(logits.dtype), p=1, dim=1)
         return (self._cross_entropy(logits, hard) + self._cross_entropy(logits.t(), hard)) / 2
 
     def _cross_entropy(self, logits: Tensor, hard: Tensor) -> Tensor:

@@ -33,15 +33,15 @@ class SDMLoss(nn.Module):
         self.temperature = checked_temperature(temperature)
         self.epsilon = epsilon
 
-    def forward(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
+    def forward(self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor) -> Tensor:
         """Returns a scalar.
 
         Args:
-            image: Image embeddings (B, D), of any length.
-            text: Text embeddings (B, D), of any length.
-            pids: Identities (B,) of the pairs.
+            image_embedding: Image embeddings (B, D), of any length.
+            text_embedding: Text embeddings (B, D), of any length.
+            labels: Identity labels (B,) of the pairs.
         """
-        logits = cosines(image, text) / self.temperature
-        same = same_identity(pids).to(logits.dtype)
+        logits = cosines(image_embedding, text_embedding) / self.temperature
+        same = same_identity(labels).to(logits.dtype)
         log_true = torch.log(same / same.sum(dim=1, keepdim=True) + self.epsilon)
         return kl_divergence(logits, log_true) + kl_divergence(logits.t(), log_true)

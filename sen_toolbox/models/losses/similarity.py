@@ -15,14 +15,14 @@ def checked_temperature(temperature: float) -> float:
     return temperature
 
 
-def cosines(image: Tensor, text: Tensor) -> Tensor:
+def cosines(image_embedding: Tensor, text_embedding: Tensor) -> Tensor:
     """Cosines (B, B) of each text, a row, with each image; embeddings (B, D) of any length."""
-    return F.normalize(text, dim=1) @ F.normalize(image, dim=1).t()
+    return F.normalize(text_embedding, dim=1) @ F.normalize(image_embedding, dim=1).t()
 
 
-def same_identity(pids: Tensor) -> Tensor:
+def same_identity(labels: Tensor) -> Tensor:
     """Whether two pairs show one person, boolean (B, B)."""
-    return pids[:, None] == pids[None, :]
+    return labels[:, None] == labels[None, :]
 
 
 def kl_divergence(logits: Tensor, log_true: Tensor) -> Tensor:

@@ -31,24 +31,24 @@ class TripletAlignmentLoss(nn.Module):
         self.temperature = temperature
 
     def forward(
-        self, image: Tensor, text: Tensor, pids: Tensor, weights: Tensor | None = None
+        self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Returns a scalar: the sum over pairs.
 
         Args:
-            image: Image embeddings (B, D), of any length.
-            text: Text embeddings (B, D), of any length.
-            pids: Identities (B,) of the pairs.
+            image_embedding: Image embeddings (B, D), of any length.
+            text_embedding: Text embeddings (B, D), of any length.
+            labels: Identity labels (B,) of the pairs.
             weights: Weight (B,) of each pair; 0 leaves it out as an anchor, while its image and
                 caption stay positives and negatives of the others. None for 1.
         """
-        losses = self.per_pair(image, text, pids)
+        losses = self.per_pair(image_embedding, text_embedding, labels)
         return (losses if weights is None else losses * weights).sum()
 
-    def per_pair(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
+    def per_pair(self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor) -> Tensor:
         """Loss (B,) of each pair."""
-        similarity = F.normalize(text, dim=1) @ F.normalize(image, dim=1).t()
-        same = pids[:, None] == pids[None, :]
+        similarity = F.normalize(text_embedding, dim=1) @ F.normalize(image_embedding, dim=1).t()
+        same = labels[:, None] == labels[None, :]
         return self._hinge(similarity, same) + self._hinge(similarity.t(), same)
 
     def _hinge(self, similarity: Tensor, same: Tensor) -> Tensor:

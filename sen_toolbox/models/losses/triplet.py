@@ -23,16 +23,16 @@ class HardestTripletLoss(nn.Module):
         super().__init__()
         self.margin = margin
 
-    def forward(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
+    def forward(self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor) -> Tensor:
         """Returns a scalar.
 
         Args:
-            image: Image embeddings (B, D), of any length.
-            text: Text embeddings (B, D), of any length.
-            pids: Identities (B,) of the pairs.
+            image_embedding: Image embeddings (B, D), of any length.
+            text_embedding: Text embeddings (B, D), of any length.
+            labels: Identity labels (B,) of the pairs.
         """
-        similarity = F.normalize(text, dim=1) @ F.normalize(image, dim=1).t()
-        same = pids[:, None] == pids[None, :]
+        similarity = F.normalize(text_embedding, dim=1) @ F.normalize(image_embedding, dim=1).t()
+        same = labels[:, None] == labels[None, :]
         return self._hinge(similarity, same) + self._hinge(similarity.t(), same)
 
     def _hinge(self, similarity: Tensor, same: Tensor) -> Tensor:

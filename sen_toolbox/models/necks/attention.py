@@ -4,9 +4,24 @@ from open_clip.transformer import QuickGELU, Transformer
 from torch import nn
 
 from sen_toolbox.models.blocks import replace_blocks
+from sen_toolbox.models.features import PairSpec
 
 # Width of an attention head in CLIP.
 HEAD_WIDTH = 64
+
+
+def joint_width(spec: PairSpec) -> int:
+    """Width that patches and words have in common.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if spec.image.width != spec.text.width:
+        raise ValueError(
+            f'attention between words and patches needs tokens of one width, got '
+            f'{spec.text.width} and {spec.image.width}'
+        )
+    return spec.text.width
 
 
 def attention_layers(width: int, depth: int) -> tuple[nn.MultiheadAttention, Transformer]:

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from sen_toolbox.models.blocks import attend, run_block
-from sen_toolbox.models.features import BackboneSpec
-from sen_toolbox.models.necks.attention import attention_layers
+from sen_toolbox.models.features import PairSpec
+from sen_toolbox.models.necks.attention import attention_layers, joint_width
 from sen_toolbox.registry import NECKS
 
 
@@ -23,9 +23,9 @@ class CrossModalEncoder(nn.Module):
         ValueError: If the width does not fit.
     """
 
-    def __init__(self, *, depth: int, spec: BackboneSpec) -> None:
+    def __init__(self, *, depth: int, spec: PairSpec) -> None:
         super().__init__()
-        width = spec.embed_dim
+        width = joint_width(spec)
         self.depth = depth
         self.text_norm = nn.LayerNorm(width)
         self.image_norm = nn.LayerNorm(width)
@@ -44,3 +44,8 @@ class CrossModalEncoder(nn.Module):
         for block in self.transformer.resblocks:
             x = run_block(block, x)
         return self.output_norm(x)
+
+    def attention(self, text_tokens: Tensor, image_tokens: Tensor) -> Tensor:
+        """Weights (B, L, 1 + N) of the cross-attention, mean over its heads."""
+        keys = self.image_norm(image_tokens)
+        return self.cross_attention(self.text_norm(text_tokens), keys, keys)[1]

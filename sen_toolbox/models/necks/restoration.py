@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from sen_toolbox.models.blocks import attend, run_block
-from sen_toolbox.models.features import BackboneSpec
-from sen_toolbox.models.necks.attention import attention_layers
+from sen_toolbox.models.features import PairSpec
+from sen_toolbox.models.necks.attention import attention_layers, joint_width
 from sen_toolbox.registry import NECKS
 
 GUIDES = ('text', 'image')
@@ -31,23 +31,23 @@ class TextGuidedDecoder(nn.Module):
         ValueError: If ``guide`` is neither, or the width does not fit.
     """
 
-    def __init__(self, *, depth: int, guide: str = 'text', spec: BackboneSpec) -> None:
+    def __init__(self, *, depth: int, guide: str = 'text', spec: PairSpec) -> None:
         super().__init__()
         if guide not in GUIDES:
             raise ValueError(f'guide is one of {GUIDES}, got {guide!r}')
-        self.guide = guide
-        width = spec.embed_dim
+        self.reads_words = guide == 'text'
+        width = joint_width(spec)
         self.image_norm = nn.LayerNorm(width)
         self.text_norm = nn.LayerNorm(width)
         self.embed = nn.Linear(width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        position = sincos_position(width, spec.grid_size)
+        position = sincos_position(width, spec.image.grid)
         self.register_buffer('position', position[None], persistent=False)
         self.query_norm = nn.LayerNorm(width)
         self.cross_attention, self.transformer = attention_layers(width, depth)
         self.cross_norm = nn.LayerNorm(width)
         self.output_norm = nn.LayerNorm(width)
-        self.predict = nn.Linear(width, spec.patch_size**2 * 3)
+        self.predict = nn.Linear(width, spec.image.patch_size**2 * 3)
 
     def forward(
         self,
@@ -67,13 +67,8 @@ class TextGuidedDecoder(nn.Module):
         Returns:
             Pixels (B, S, 3 * patch_size ** 2).
         """
-        x = self.embed(self.image_norm(image_tokens))
-        hidden = self.mask_token.expand(len(x), rank.shape[1] + 1 - x.shape[1], -1)
-        patches = torch.cat([x[:, 1:], hidden.to(x.dtype)], dim=1)
-        patches = patches.gather(1, rank[..., None].expand(-1, -1, x.shape[-1]))
-        x = torch.cat([x[:, :1], patches], dim=1) + self.position
-        keys = self.text_norm(text_tokens if self.guide == 'text' else image_tokens)
-        x = self.cross_norm(attend(self.cross_attention, self.query_norm(x), keys))
+        queries, keys = self._queries_and_keys(image_tokens, text_tokens, rank)
+        x = self.cross_norm(attend(self.cross_attention, queries, keys))
         *blocks, last = self.transformer.resblocks
         for block in blocks:
             x = run_block(block, x)
@@ -81,6 +76,22 @@ class TextGuidedDecoder(nn.Module):
         if wanted is not None:
             patches = patches.gather(1, wanted[..., None].expand(-1, -1, x.shape[-1]))
         return self.predict(self.output_norm(run_block(last, x, queries=patches)))
+
+    def attention(self, image_tokens: Tensor, text_tokens: Tensor, rank: Tensor) -> Tensor:
+        """Weights (B, 1 + N, L) of the cross-attention, mean over its heads."""
+        queries, keys = self._queries_and_keys(image_tokens, text_tokens, rank)
+        return self.cross_attention(queries, keys, keys)[1]
+
+    def _queries_and_keys(
+        self, image_tokens: Tensor, text_tokens: Tensor, rank: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        x = self.embed(self.image_norm(image_tokens))
+        hidden = self.mask_token.expand(len(x), rank.shape[1] + 1 - x.shape[1], -1)
+        patches = torch.cat([x[:, 1:], hidden.to(x.dtype)], dim=1)
+        patches = patches.gather(1, rank[..., None].expand(-1, -1, x.shape[-1]))
+        x = torch.cat([x[:, :1], patches], dim=1) + self.position
+        keys = self.text_norm(text_tokens if self.reads_words else image_tokens)
+        return self.query_norm(x), keys
 
 
 def sincos_position(width: int, grid_size: tuple[int, int]) -> Tensor:

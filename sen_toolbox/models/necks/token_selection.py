@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.batch_norm import GlobalBatchNorm
-from sen_toolbox.models.features import BackboneSpec
+from sen_toolbox.models.features import PairSpec
 from sen_toolbox.registry import NECKS
 
 
@@ -22,23 +22,30 @@ class TokenSelection(nn.Module):
         ratio: Share of the tokens that are chosen, in 0..1; at least one token is. 0.3 in the
             release.
         num_tokens: Tokens there are to choose from at most.
+        in_width: Width of a token.
         width: Width of the embedding. 1024 in the release.
-        spec: Sizes of the backbone.
+        spec: Sizes of the backbone; unused.
 
     Raises:
         ValueError: If ``ratio`` is not in 0..1 (0 exclusive).
     """
 
     def __init__(
-        self, *, ratio: float = 0.3, num_tokens: int, width: int = 1024, spec: BackboneSpec
+        self,
+        *,
+        ratio: float = 0.3,
+        num_tokens: int,
+        in_width: int,
+        width: int = 1024,
+        spec: PairSpec,
     ) -> None:
         super().__init__()
         if not 0 < ratio <= 1:
             raise ValueError(f'ratio is a share above 0 and up to 1, got {ratio}')
         self.num_chosen = max(1, int(num_tokens * ratio))
-        self.skip = nn.Linear(spec.embed_dim, width)
+        self.skip = nn.Linear(in_width, width)
         # The norm takes any bias away again.
-        self.hidden = nn.Linear(spec.embed_dim, width // 2, bias=False)
+        self.hidden = nn.Linear(in_width, width // 2, bias=False)
         self.norm = GlobalBatchNorm(width // 2)
         self.output = nn.Linear(width // 2, width)
 

@@ -1,0 +1,23 @@
+"""The pairs of a batch, as matching losses compare them."""
+
+from torch import Tensor
+
+from sen_toolbox.models.features import PairFeatures
+from sen_toolbox.models.gather import gather, gather_wide
+
+
+def gathered_pairs(pair: PairFeatures, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings of images and captions and their labels, of all ranks, one row per caption.
+
+    Args:
+        pair: Features of the batch.
+        batch: Has ``labels`` (B,), one per image.
+
+    Returns:
+        (P, D), (P, D), both in at least float32, and (P,).
+    """
+    return (
+        gather_wide(pair.of_texts(pair.image.embedding)),
+        gather_wide(pair.text.embedding),
+        gather(pair.of_texts(batch['labels'])),
+    )
