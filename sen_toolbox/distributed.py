@@ -18,8 +18,11 @@ class RetrieverDataParallel(MMDistributedDataParallel):
     def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One optimiser step of all processes, in as many chunks as the model asks for."""
         if self.module.chunks == 1:
-            return super().train_step(data, optim_wrapper)
-        return train_step_in_chunks(self, data, optim_wrapper, self.module.chunks)
+            logged = super().train_step(data, optim_wrapper)
+        else:
+            logged = train_step_in_chunks(self, data, optim_wrapper, self.module.chunks)
+        self.module.after_step(optim_wrapper)
+        return logged
 
 
 def prepare_launch(config: Config) -> None:

@@ -278,7 +278,7 @@ def count_records(records: Iterable[Mapping]) -> dict[str, Counts]:
         by_split['all'].append(record)
     return {
         split: Counts(
-            ids=len({record['pid'] for record in by_split[split]}),
+            ids=len({record['person_id'] for record in by_split[split]}),
             images=len(by_split[split]),
             captions=sum(len(record['captions']) for record in by_split[split]),
         )
@@ -386,22 +386,26 @@ def check_persons(records: Sequence[Mapping], layout: Layout) -> list[Finding]:
     """Finds persons with one image, in several splits, and images of several persons."""
     images, splits, persons = defaultdict(set), defaultdict(set), defaultdict(set)
     for record in records:
-        images[record['pid']].add(record['img_path'])
-        splits[record['pid']].add(record['split'])
-        persons[record['img_path']].add(record['pid'])
+        images[record['person_id']].add(record['img_path'])
+        splits[record['person_id']].add(record['split'])
+        persons[record['img_path']].add(record['person_id'])
     return _findings(
         layout,
         (
             'image of several persons',
-            [f'{path}: ids {_listed(pids)}' for path, pids in persons.items() if len(pids) > 1],
+            [
+                f'{path}: ids {_listed(person_ids)}'
+                for path, person_ids in persons.items()
+                if len(person_ids) > 1
+            ],
             'An image shows one person here: remove the wrong records.',
             True,
         ),
         (
             'persons in several splits',
             [
-                f'id {pid}: {", ".join(sorted(found))}'
-                for pid, found in splits.items()
+                f'id {person_id}: {", ".join(sorted(found))}'
+                for person_id, found in splits.items()
                 if len(found) > 1
             ],
             'Who is trained on must not be searched for, unless the splits number persons anew.',
@@ -409,7 +413,11 @@ def check_persons(records: Sequence[Mapping], layout: Layout) -> list[Finding]:
         ),
         (
             'single images',
-            [f'id {pid}: {", ".join(paths)}' for pid, paths in images.items() if len(paths) == 1],
+            [
+                f'id {person_id}: {", ".join(paths)}'
+                for person_id, paths in images.items()
+                if len(paths) == 1
+            ],
             'Nothing to do: such a person is one query and one image.',
             False,
         ),
@@ -434,9 +442,11 @@ def check_captions(records: Sequence[Mapping], layout: Layout) -> list[Finding]:
             if CODE.search(caption):
                 code.append(f'{path}: {caption!r}')
             if caption.strip():
-                persons[' '.join(caption.casefold().split())].add(record['pid'])
+                persons[' '.join(caption.casefold().split())].add(record['person_id'])
     shared = [
-        f'{caption!r}: ids {_listed(pids)}' for caption, pids in persons.items() if len(pids) > 1
+        f'{caption!r}: ids {_listed(person_ids)}'
+        for caption, person_ids in persons.items()
+        if len(person_ids) > 1
     ]
     keep = 'Keep them in a published set, so that results compare; correct your own.'
     return _findings(

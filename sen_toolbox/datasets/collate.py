@@ -35,9 +35,7 @@ def collate_pairs(samples: Sequence[dict]) -> dict:
     tokens = [sample['tokens'] for sample in samples]
     batch = {
         'images': pixels.permute(0, 3, 1, 2),
-        'tokens': Tokens(
-            *(torch.cat(parts) for parts in zip(*map(_fields, tokens), strict=True))
-        ),
+        'tokens': Tokens(*(torch.cat(parts) for parts in zip(*map(_fields, tokens), strict=True))),
     }
     counts = [len(part) for part in tokens]
     if set(counts) != {1}:

@@ -32,10 +32,10 @@ class PedesDataset(BaseDataset):
 
     The JSON file is a list of records with the keys ``id`` (int), ``captions`` (list of text),
     ``split`` and the path of the image below ``IMAGE_FOLDER``. Records in memory are
-    ``dict(img_path, pid, captions)``, and ``pruned``, aligned with ``captions``, with a tagger.
+    ``dict(img_path, person_id, captions)``, and ``pruned``, aligned with ``captions``, with a tagger.
 
-    For training a record is one pair of image and caption, and ids are numbered 0..C-1 in the
-    order of the originals. For evaluation it is one image with all its captions and its own id.
+    For training a record is one pair of image and caption and has a ``label`` too: its person's
+    number, 0..C-1 in the order of the ids. For evaluation it is one image with all its captions.
 
     ``metainfo`` holds ``num_classes`` (identities), ``num_images`` and ``num_captions``; for
     training also ``num_swapped``, the pairs that noise gave another pair's caption.
@@ -163,7 +163,7 @@ class PedesDataset(BaseDataset):
         if not records:
             raise ValueError(f'{path}: all captions of split {self.split!r} are empty')
         self._metainfo.update(
-            num_classes=len({record['pid'] for record in records}),
+            num_classes=len({record['person_id'] for record in records}),
             num_images=len(records),
             num_captions=sum(len(record['captions']) for record in records),
         )
@@ -261,7 +261,7 @@ class PedesDataset(BaseDataset):
             if not isinstance(caption, str):
                 raise ValueError(f'{where} has caption {number} {caption!r}, expected text')
         path = os.path.join(self.data_root, self.IMAGE_FOLDER, raw[self.PATH_KEY])
-        return raw['split'], {'img_path': path, 'pid': raw['id'], 'captions': captions}
+        return raw['split'], {'img_path': path, 'person_id': raw['id'], 'captions': captions}
 
     def _check_images(self, records: list[dict]) -> None:
         missing = missing_files([record['img_path'] for record in records])
@@ -340,11 +340,12 @@ def _without_empty_captions(records: list[dict], path: Path) -> list[dict]:
 
 
 def _as_pairs(records: list[dict]) -> list[dict]:
-    labels = {pid: label for label, pid in enumerate(sorted({r['pid'] for r in records}))}
+    people = sorted({record['person_id'] for record in records})
+    labels = {person_id: label for label, person_id in enumerate(people)}
     pairs = []
     for record in records:
         for number, caption in enumerate(record['captions']):
-            pair = {**record, 'pid': labels[record['pid']], 'captions': [caption]}
+            pair = {**record, 'label': labels[record['person_id']], 'captions': [caption]}
             if 'pruned' in record:
                 pair['pruned'] = [record['pruned'][number]]
             pairs.append(pair)

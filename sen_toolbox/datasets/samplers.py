@@ -38,7 +38,7 @@ class IdentityGroupSampler(Sampler):
     some items: ``len()`` is exact for the epoch set last.
 
     Args:
-        dataset: Data set whose records have a ``pid``.
+        dataset: Data set whose records have a ``person_id``.
         batch_size: Samples in a batch of one process, as in the data loader.
         num_instances: The largest group, at least 1.
         vary_group_size: Whether groups differ in size between persons.
@@ -69,7 +69,7 @@ class IdentityGroupSampler(Sampler):
         self.persons_per_round = self.global_batch // num_instances
         groups: dict[int, list[int]] = {}
         for index in range(len(dataset)):
-            groups.setdefault(dataset.get_data_info(index)['pid'], []).append(index)
+            groups.setdefault(dataset.get_data_info(index)['person_id'], []).append(index)
         self.items_of_person = list(groups.values())
         if len(self.items_of_person) < self.persons_per_round:
             raise ValueError(

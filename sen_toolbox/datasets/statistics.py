@@ -18,7 +18,7 @@ def dataset_table(datasets: Mapping[str, BaseDataset]) -> str:
     table.align['split'] = 'l'
     for split, dataset in datasets.items():
         records = [dataset.get_data_info(index) for index in range(len(dataset))]
-        ids = {record['pid'] for record in records}
+        ids = {record['person_id'] for record in records}
         images = {record['img_path'] for record in records}
         lengths = [len(text.split()) for record in records for text in record['captions']]
         table.add_row([

@@ -70,7 +70,7 @@ def words_of_caption(caption: str) -> list[str]:
 
 
 def first_right_ranks(
-    queries: Tensor, gallery: Tensor, query_pids: Tensor, gallery_pids: Tensor
+    queries: Tensor, gallery: Tensor, query_ids: Tensor, gallery_ids: Tensor
 ) -> Tensor:
     """Rank (Q,), from 1, of the best right item of each query; ties count against the method.
 
@@ -79,8 +79,8 @@ def first_right_ranks(
     Args:
         queries: (Q, D), L2-normalised for cosine similarity.
         gallery: (G, D).
-        query_pids: (Q,) identity of each query.
-        gallery_pids: (G,) identity of each gallery item.
+        query_ids: (Q,) identity of each query.
+        gallery_ids: (G,) identity of each gallery item.
 
     Raises:
         ValueError: If a query has no match in the gallery.
@@ -88,12 +88,12 @@ def first_right_ranks(
     tolerance = rounding_error(queries, gallery)
     ranks = []
     size = max(1, _SCORES_PER_CHUNK // len(gallery))
-    for part, pids in zip(queries.split(size), query_pids.split(size), strict=True):
+    for part, person_ids in zip(queries.split(size), query_ids.split(size), strict=True):
         scores = part @ gallery.T
-        right = pids[:, None] == gallery_pids
+        right = person_ids[:, None] == gallery_ids
         if not right.any(dim=1).all():
-            pid = int(pids[~right.any(dim=1)][0])
-            raise ValueError(f'identity {pid} has a query, but no match in the gallery')
+            person_id = int(person_ids[~right.any(dim=1)][0])
+            raise ValueError(f'identity {person_id} has a query, but no match in the gallery')
         best = scores.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
         ranks.append(1 + ((scores >= best - tolerance) & ~right).sum(dim=1))
     return torch.cat(ranks)

@@ -8,10 +8,14 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from sen_toolbox.evaluation.candidates import candidate_metrics
 from sen_toolbox.evaluation.ranking import retrieval_metrics
 from sen_toolbox.evaluation.reranking import RERANKERS, reranked_metrics
 from sen_toolbox.evaluation.table import metrics_table
 from sen_toolbox.registry import METRICS
+
+# Of these a record has one row, of all other tensors one row per caption.
+PER_IMAGE = ('image_embedding', 'candidate_image')
 
 
 @METRICS.register_module()
@@ -24,21 +28,33 @@ class RetrievalMetric(BaseMetric):
     are 't2i/R1' ... 't2i/mINP' and 'i2t/R1' ... 'i2t/mINP'. To keep the best checkpoint, give
     CheckpointHook ``save_best='t2i/R1', rule='greater'``.
 
+    A model with a head that scores candidates (see HEADS) adds figures under 'scored/t2i/R1' and
+    so on: of text-to-image search, where the best images of each caption are put into the order of
+    that score. To select by them: ``save_best='scored/t2i/R1'``.
+
     Args:
+        candidates: Images per caption that such a head scores; None for all.
         rerank: Keys of ``RERANKERS``; each adds figures under '<key>/t2i/R1' and so on, and a table
             of its own.
         base: Arguments of MMEngine's ``BaseMetric``, ``prefix`` for instance.
 
     Raises:
         KeyError: If there is no such way to re-rank.
+        ValueError: If ``candidates`` is below 1.
     """
 
     # Not None, which MMEngine would warn of: the keys already say what they measure.
     default_prefix = ''
     _device = torch.device('cpu')
+    _score: Callable | None = None
 
-    def __init__(self, *, rerank: Sequence[str] = (), **base: Any) -> None:
+    def __init__(
+        self, *, rerank: Sequence[str] = (), candidates: int | None = None, **base: Any
+    ) -> None:
         super().__init__(**base)
+        if candidates is not None and candidates < 1:
+            raise ValueError(f'candidates is a number of images from 1 up, got {candidates}')
+        self.candidates = candidates
         for method in rerank:
             if method not in RERANKERS:
                 raise KeyError(f'there is no re-ranking {method!r}, choose from {list(RERANKERS)}')
@@ -49,35 +65,33 @@ class RetrievalMetric(BaseMetric):
 
         Args:
             data_batch: Not used.
-            data_samples: One record per image: 'image' (D,), 'text' (n, D), both L2-normalised,
-                and 'pid'.
+            data_samples: One record per image, as ``TextImageRetriever.predict`` returns them.
 
         Raises:
             ValueError: If a record's features have other shapes.
         """
         for record in data_samples:
-            image, text = record['image'], record['text']
-            if image.ndim != 1 or text.ndim != 2 or text.shape[1] != len(image):
+            image, texts = record['image_embedding'], record['text_embeddings']
+            if image.ndim != 1 or texts.ndim != 2 or texts.shape[1] != len(image):
                 raise ValueError(
-                    f"a record of pid {record['pid']} must hold 'image' (D,) and 'text' (n, D), "
-                    f'got {tuple(image.shape)} and {tuple(text.shape)}'
+                    f"a record of person {record['person_id']} must hold 'image_embedding' (D,) "
+                    f"and 'text_embeddings' (n, D), got {tuple(image.shape)} and "
+                    f'{tuple(texts.shape)}'
                 )
-            self.results.append(
-                dict(image=image.detach(), text=text.detach(), pid=int(record['pid']))
-            )
+            self._score = record.get('score')
+            # A function does not travel between processes.
+            self.results.append({k: _kept(v) for k, v in record.items() if k != 'score'})
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Collect the records of all ranks, the first ``size`` of them, and rank them.
 
-        MMEngine does so in host memory; here one copy takes them there instead of one a record.
+        MMEngine does so in host memory; here one copy takes them there instead of one per record.
         """
         if self.results:
-            self._device = self.results[0]['image'].device
-            counts = [len(record['text']) for record in self.results]
-            images = torch.stack([record['image'] for record in self.results]).cpu()
-            texts = torch.cat([record['text'] for record in self.results]).cpu().split(counts)
-            for record, image, text in zip(self.results, images, texts, strict=True):
-                record.update(image=image, text=text)
+            self._device = self.results[0]['image_embedding'].device
+            for key in self.results[0]:
+                if key != 'person_id':
+                    _move_together(self.results, key)
         return super().evaluate(size)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
@@ -91,16 +105,16 @@ class RetrievalMetric(BaseMetric):
         """
         if not results:
             raise ValueError('there are no records to evaluate: is the dataset empty?')
-        images = torch.stack([record['image'] for record in results]).to(self._device)
-        texts = torch.cat([record['text'] for record in results]).to(self._device)
-        image_pids = torch.tensor([record['pid'] for record in results])
-        num_captions = torch.tensor([len(record['text']) for record in results])
-        text_pids = image_pids.repeat_interleave(num_captions)
+        images = self._joined(results, 'image_embedding')
+        texts = self._joined(results, 'text_embeddings')
+        image_ids = torch.tensor([record['person_id'] for record in results])
+        num_captions = torch.tensor([len(record['text_embeddings']) for record in results])
+        text_ids = image_ids.repeat_interleave(num_captions)
 
         def both(rank: Callable[..., dict[str, float]]) -> dict[str, float]:
             found = dict(
-                t2i=rank(texts, images, text_pids, image_pids),
-                i2t=rank(images, texts, image_pids, text_pids),
+                t2i=rank(texts, images, text_ids, image_ids),
+                i2t=rank(images, texts, image_ids, text_ids),
             )
             return {
                 f'{way}/{name}': v for way, values in found.items() for name, v in values.items()
@@ -116,4 +130,39 @@ class RetrievalMetric(BaseMetric):
             found = both(partial(reranked_metrics, method))
             logger.info('\n' + metrics_table(found, f'after {method} re-ranking: {title}'))
             metrics |= {f'{method}/{key}': value for key, value in found.items()}
+        if self._score is not None:
+            count = min(self.candidates or len(images), len(images))
+            found = candidate_metrics(
+                self._score,
+                texts=texts,
+                images=images,
+                candidate_texts=self._joined(results, 'candidate_text'),
+                candidate_images=self._joined(results, 'candidate_image'),
+                text_ids=text_ids,
+                image_ids=image_ids,
+                count=count,
+            )
+            title = f'best {count} images of each caption scored anew: {title}'
+            logger.info('\n' + metrics_table(found, title))
+            metrics |= {f'scored/{key}': value for key, value in found.items()}
         return metrics
+
+    def _joined(self, results: list[dict], key: str) -> torch.Tensor:
+        values = [record[key] for record in results]
+        join = torch.stack if key in PER_IMAGE else torch.cat
+        return join(values).to(self._device)
+
+
+def _kept(value: Any) -> Any:
+    return value.detach() if torch.is_tensor(value) else int(value)
+
+
+def _move_together(records: list[dict], key: str) -> None:
+    """Brings one tensor of every record into host memory by one copy."""
+    values = [record[key] for record in records]
+    if key in PER_IMAGE:
+        moved = torch.stack(values).cpu()
+    else:
+        moved = torch.cat(values).cpu().split([len(value) for value in values])
+    for record, value in zip(records, moved, strict=True):
+        record[key] = value

@@ -14,8 +14,8 @@ _SCORES_PER_CHUNK = 2**21
 def retrieval_metrics(
     queries: Tensor,
     gallery: Tensor,
-    query_pids: Tensor,
-    gallery_pids: Tensor,
+    query_ids: Tensor,
+    gallery_ids: Tensor,
     *,
     topk: Sequence[int] = (1, 5, 10),
     chunk_size: int | None = None,
@@ -30,8 +30,8 @@ def retrieval_metrics(
     Args:
         queries: (Q, D), L2-normalised for cosine similarity.
         gallery: (G, D), on the queries' device, where everything is computed.
-        query_pids: (Q,) identity of each query.
-        gallery_pids: (G,) identity of each gallery item.
+        query_ids: (Q,) identity of each query.
+        gallery_ids: (G,) identity of each gallery item.
         topk: The k of every R@k; may exceed G.
         chunk_size: Queries that are scored at once. By default as many as keep a chunk near two
             million scores, so that memory does not grow with Q.
@@ -55,22 +55,22 @@ def retrieval_metrics(
             'queries and gallery must be (Q, D) and (G, D) with one D, got '
             f'{tuple(queries.shape)} and {tuple(gallery.shape)}'
         )
-    for name, features, pids in (
-        ('query_pids', queries, query_pids),
-        ('gallery_pids', gallery, gallery_pids),
+    for name, features, identities in (
+        ('query_ids', queries, query_ids),
+        ('gallery_ids', gallery, gallery_ids),
     ):
-        if pids.ndim != 1 or len(pids) != len(features) or not len(pids):
+        if identities.ndim != 1 or len(identities) != len(features) or not len(identities):
             raise ValueError(
-                f'{name} must be one pid for each of the {len(features)} features and at least '
-                f'one, got {len(pids)}'
+                f'{name} must be one identity for each of the {len(features)} features and at least '
+                f'one, got {len(identities)}'
             )
     queries, gallery = queries.float(), gallery.float()
     _require_finite(queries, 'queries')
     _require_finite(gallery, 'gallery')
-    return _evaluate(
+    return metrics_from_rows(
         lambda start, stop: queries[start:stop] @ gallery.T,
-        query_pids.to(queries.device, torch.int64),
-        gallery_pids.to(queries.device, torch.int64),
+        query_ids.to(queries.device, torch.int64),
+        gallery_ids.to(queries.device, torch.int64),
         topk=topk,
         chunk_size=chunk_size,
         tolerance=rounding_error(queries, gallery),
@@ -79,8 +79,8 @@ def retrieval_metrics(
 
 def metrics_from_similarity(
     similarity: Tensor,
-    query_pids: Tensor,
-    gallery_pids: Tensor,
+    query_ids: Tensor,
+    gallery_ids: Tensor,
     *,
     topk: Sequence[int] = (1, 5, 10),
     chunk_size: int | None = None,
@@ -94,8 +94,8 @@ def metrics_from_similarity(
 
     Args:
         similarity: (Q, G), larger is more similar, any finite values.
-        query_pids: (Q,) identity of each query.
-        gallery_pids: (G,) identity of each gallery item.
+        query_ids: (Q,) identity of each query.
+        gallery_ids: (G,) identity of each gallery item.
         topk: The k of every R@k; may exceed G.
         chunk_size: Queries that are ranked at once; see :func:`retrieval_metrics`.
 
@@ -110,69 +110,81 @@ def metrics_from_similarity(
     >>> metrics_from_similarity(tied, torch.tensor([3]), torch.tensor([3, 1, 2, 1]), topk=(1, 4))
     {'R1': 0.0, 'R4': 100.0, 'mAP': 25.0, 'mINP': 25.0}
     """
-    if not similarity.numel() or similarity.shape != (len(query_pids), len(gallery_pids)):
+    if not similarity.numel() or similarity.shape != (len(query_ids), len(gallery_ids)):
         raise ValueError(
-            f'similarity must be (queries, gallery) = ({len(query_pids)}, {len(gallery_pids)}) '
-            f'like the pids and not empty, got {tuple(similarity.shape)}'
+            f'similarity must be (queries, gallery) = ({len(query_ids)}, {len(gallery_ids)}) '
+            f'like the identities and not empty, got {tuple(similarity.shape)}'
         )
-    return _evaluate(
+    return metrics_from_rows(
         lambda start, stop: _finite_rows(similarity, start, stop),
-        query_pids.to(similarity.device, torch.int64),
-        gallery_pids.to(similarity.device, torch.int64),
+        query_ids.to(similarity.device, torch.int64),
+        gallery_ids.to(similarity.device, torch.int64),
         topk=topk,
         chunk_size=chunk_size,
         tolerance=0.0,
     )
 
 
-def _evaluate(
+def metrics_from_rows(
     score_rows: Callable[[int, int], Tensor],
-    query_pids: Tensor,
-    gallery_pids: Tensor,
+    query_ids: Tensor,
+    gallery_ids: Tensor,
     *,
     topk: Sequence[int],
     chunk_size: int | None,
     tolerance: float,
 ) -> dict[str, float]:
-    """Sum the measures of all queries, chunk by chunk; score_rows(start, stop) gives (n, G)."""
+    """Score a ranking that is made chunk by chunk, in percent.
+
+    Args:
+        score_rows: From the first and behind the last query to their scores (n, G), finite.
+        query_ids: (Q,) identity of each query.
+        gallery_ids: (G,) identity of each gallery item.
+        topk: The k of every R@k; may exceed G.
+        chunk_size: Queries that are scored at once; None for a chunk near two million scores.
+        tolerance: Scores that differ by no more are a tie.
+
+    Returns:
+        See :func:`metrics_from_similarity`.
+    """
     if not topk or min(topk) < 1:
         raise ValueError(f'topk must hold integers from 1 up, got {tuple(topk)}')
     if chunk_size is None:
-        chunk_size = max(1, _SCORES_PER_CHUNK // len(gallery_pids))
+        chunk_size = max(1, _SCORES_PER_CHUNK // len(gallery_ids))
     if chunk_size < 1:
         raise ValueError(f'chunk_size must be at least 1, got {chunk_size}')
-    by_pid, first, counts = _find_positives(query_pids, gallery_pids)
+    by_id, first, counts = _find_positives(query_ids, gallery_ids)
 
-    sums = torch.zeros(len(topk) + 2, dtype=torch.float64, device=query_pids.device)
-    for start in range(0, len(query_pids), chunk_size):
-        stop = min(start + chunk_size, len(query_pids))
+    sums = torch.zeros(len(topk) + 2, dtype=torch.float64, device=query_ids.device)
+    for start in range(0, len(query_ids), chunk_size):
+        stop = min(start + chunk_size, len(query_ids))
         scores = score_rows(start, stop)
         count = counts[start:stop]
         # Padding repeats the row's last positive.
         slots = torch.arange(int(count.max()), device=count.device)
         slots = torch.minimum(slots[None], count[:, None] - 1)
-        columns = by_pid[first[start:stop, None] + slots]
+        columns = by_id[first[start:stop, None] + slots]
         ranks = _ranks_of_positives(scores, columns, count, tolerance)
         sums += _sum_measures(ranks, count, topk)
 
-    percent = (sums / len(query_pids) * 100).tolist()
+    percent = (sums / len(query_ids) * 100).tolist()
     return dict(zip([*(f'R{k}' for k in topk), 'mAP', 'mINP'], percent, strict=True))
 
 
-def _find_positives(query_pids: Tensor, gallery_pids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gallery indices grouped by pid, and where in them each query's positives start, how many."""
-    sorted_pids, by_pid = gallery_pids.sort()
-    first = torch.searchsorted(sorted_pids, query_pids)
-    counts = torch.searchsorted(sorted_pids, query_pids, right=True) - first
+def _find_positives(query_ids: Tensor, gallery_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gallery indices grouped by identity, and where in them each query's positives start, how many."""
+    sorted_ids, by_id = gallery_ids.sort()
+    first = torch.searchsorted(sorted_ids, query_ids)
+    counts = torch.searchsorted(sorted_ids, query_ids, right=True) - first
     unmatched = (counts == 0).nonzero().flatten()
     if len(unmatched):
         index = int(unmatched[0])
         raise ValueError(
-            f'query {index} (pid {int(query_pids[index])}) has no match among the '
-            f'{len(gallery_pids)} gallery items; {len(unmatched)} of {len(query_pids)} queries '
+            f'query {index} (identity {int(query_ids[index])}) has no match among the '
+            f'{len(gallery_ids)} gallery items; {len(unmatched)} of {len(query_ids)} queries '
             'have none. Remove them, or check that queries and gallery are of the same split'
         )
-    return by_pid, first, counts
+    return by_id, first, counts
 
 
 def _ranks_of_positives(scores: Tensor, columns: Tensor, count: Tensor, tolerance: float) -> Tensor:

@@ -79,7 +79,7 @@ RERANKERS = {
 
 
 def reranked_metrics(
-    method: str, queries: Tensor, gallery: Tensor, query_pids: Tensor, gallery_pids: Tensor
+    method: str, queries: Tensor, gallery: Tensor, query_ids: Tensor, gallery_ids: Tensor
 ) -> dict[str, float]:
     """The measures of :func:`~sen_toolbox.evaluation.ranking.retrieval_metrics` after re-ranking.
 
@@ -87,13 +87,13 @@ def reranked_metrics(
         method: A key of ``RERANKERS``.
         queries: (Q, D), L2-normalised.
         gallery: (G, D), L2-normalised.
-        query_pids: (Q,) identity of each query.
-        gallery_pids: (G,) identity of each item.
+        query_ids: (Q,) identity of each query.
+        gallery_ids: (G,) identity of each item.
     """
-    pids = dict(query_pids=query_pids, gallery_pids=gallery_pids)
+    person_ids = dict(query_ids=query_ids, gallery_ids=gallery_ids)
     if method == 'query_expansion':
-        return retrieval_metrics(expand_queries(queries, gallery), gallery, **pids)
-    return metrics_from_similarity(RERANKERS[method](queries, gallery), **pids)
+        return retrieval_metrics(expand_queries(queries, gallery), gallery, **person_ids)
+    return metrics_from_similarity(RERANKERS[method](queries, gallery), **person_ids)
 
 
 def _distances(rows: Tensor, pool: Tensor) -> Tensor:

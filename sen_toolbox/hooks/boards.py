@@ -89,7 +89,7 @@ class RetrievalBoardHook(_BoardHook):
         shown = spread(len(records), self.num_queries)
         rows = ranked_queries(
             [records[index]['captions'][0] for index in shown],
-            [records[index]['pid'] for index in shown],
+            [records[index]['person_id'] for index in shown],
             texts[shown] @ images.T,
             records,
             topk=self.topk,
@@ -129,9 +129,9 @@ class RestorationBoardHook(_BoardHook):
             return
         dataset, model = runner.val_dataloader.dataset, _unwrapped(runner)
         records = [dataset.get_data_info(index) for index in range(len(dataset))]
-        pids = [record['pid'] for record in records]
+        person_ids = [record['person_id'] for record in records]
         shown = spread(len(dataset), self.num_images)
-        others = [other_person(pids, index) for index in shown]
+        others = [other_person(person_ids, index) for index in shown]
         samples = [dataset[index] for index in shown]
         batch = model.data_preprocessor(
             dict(

@@ -31,10 +31,10 @@ class ConsensusDivisionHook(Hook):
     The division is kept in the message hub under ``clean_pairs`` (pairs of the training split,
     boolean), hence in every checkpoint, so that a run resumed within an epoch goes on with it.
 
-    The pipeline must end with ``PackPair(extra=['sample_idx'])``.
+    The pipeline must end with ``PackPair(per_image=['sample_idx'])``.
 
     Args:
-        heads: Names of heads that have ``pair_losses(feats, batch)``.
+        heads: Names of heads that have ``pair_losses(pair, batch)``.
         max_iterations: Rounds of expectation maximisation at most. The release takes 10, or 100
             for RSTPReid and for noise above 40 %.
         tolerance: Gain of the mean log-likelihood below which they end; 1e-2, or 1e-4.
@@ -97,12 +97,12 @@ class ConsensusDivisionHook(Hook):
             if 'sample_idx' not in batch:
                 raise KeyError(
                     "the batch has no 'sample_idx': end the training pipeline with "
-                    "PackPair(extra=['sample_idx'])"
+                    "PackPair(per_image=['sample_idx'])"
                 )
             batch = model.data_preprocessor(batch, training=True)
             with runner.optim_wrapper.optim_context(runner.model):
-                feats = model.backbone(batch['images'], batch['tokens'], model.reads)
-                values = [model.heads[name].pair_losses(feats, batch) for name in self.heads]
+                pair = model.backbone(batch['images'], batch['tokens'], model.reads)
+                values = [model.heads[name].pair_losses(pair, batch) for name in self.heads]
             index = torch.cat(all_gather(batch['sample_idx'])).cpu()
             losses[:, index] = torch.stack(values).float().cpu()
         model.train()

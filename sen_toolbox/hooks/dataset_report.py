@@ -1,6 +1,7 @@
 """Tells at the start what is trained on, and that the classifier fits it."""
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from sen_toolbox.datasets.statistics import dataset_table
@@ -23,10 +24,11 @@ class DatasetReportHook(Hook):
             datasets['val'] = runner.val_dataloader.dataset
         runner.logger.info(f'Data\n{dataset_table(datasets)}')
         found = datasets['train'].metainfo['num_classes']
-        for name, module in runner.model.named_modules():
-            expected = getattr(module, 'num_classes', found)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        for name, head in model.heads.items():
+            expected = getattr(head, 'num_classes', found)
             if expected != found:
                 raise ValueError(
-                    f'the training split has {found} identities, but {name} classifies '
+                    f'the training split has {found} identities, but head {name!r} classifies '
                     f'{expected}: set num_classes={found} (--cfg-options num_classes={found})'
                 )

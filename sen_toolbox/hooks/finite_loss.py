@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from sen_toolbox.checkpoint.saving import AtomicLocalBackend
 from sen_toolbox.registry import HOOKS
 from sen_toolbox.seeding import STEP
+from sen_toolbox.text.tokens import Tokens
 
-SHOWN_PIDS = 16
+SHOWN_IDENTITIES = 16
 
 
 @HOOKS.register_module()
@@ -101,7 +102,7 @@ class FiniteLossHook(Hook):
             rank=get_rank(),
             world_size=get_world_size(),
             seed=[runner.seed, STEP, runner.iter, get_rank()],
-            batch={key: value.cpu() for key, value in batch.items()},
+            batch={key: _plain(value) for key, value in batch.items()},
             model=runner.cfg.to_dict()['model'],
             autocast=None if dtype is None else str(dtype).removeprefix('torch.'),
             device=str(next(model.parameters()).device),
@@ -112,11 +113,16 @@ class FiniteLossHook(Hook):
             torch.save(dump, file)
             AtomicLocalBackend().put(file.getvalue(), path)
         heads = ', '.join(f'{name.removesuffix(".loss")!r} ({values[name]})' for name in bad)
-        pids = sorted(set(batch['pids'].tolist()))
-        shown = ', '.join(map(str, pids[:SHOWN_PIDS]))
-        rest = f' and {len(pids) - SHOWN_PIDS} more' if len(pids) > SHOWN_PIDS else ''
+        people = sorted(set(batch['person_ids'].tolist()))
+        shown = ', '.join(map(str, people[:SHOWN_IDENTITIES]))
+        rest = f' and {len(people) - SHOWN_IDENTITIES} more' if len(people) > SHOWN_IDENTITIES else ''
         raise FloatingPointError(
             f'the loss of head {heads} is not finite on rank {get_rank()} or another, in iteration '
-            f'{runner.iter + 1} (epoch {runner.epoch + 1}, batch {batch_idx + 1}), identities '
+            f'{runner.iter + 1} (epoch {runner.epoch + 1}, batch {batch_idx + 1}), person ids '
             f'{shown}{rest}; the weights are as before the step: python tools/replay_step.py {path}'
         )
+
+
+def _plain(value: Tensor | Tokens) -> Tensor | dict[str, Tensor]:
+    """On the CPU, in types that a checkpoint may hold."""
+    return vars(value.map(Tensor.cpu)) if isinstance(value, Tokens) else value.cpu()

@@ -166,7 +166,7 @@ class TextImageRetriever(BaseModel):
         return logged
 
     def after_step(self, optim_wrapper: OptimWrapper) -> None:
-        """Tells the heads that the optimiser has stepped, if this batch was not an accumulated one."""
+        """Tells the heads that the optimiser has stepped; an accumulated batch does not step it."""
         if optim_wrapper.should_update():
             for head in self.heads.values():
                 if hasattr(head, 'after_step'):

@@ -81,8 +81,8 @@ def find_pretrained(pretrained: str, arch: str | dict) -> Path:
         if path.is_file():
             return path
         raise FileNotFoundError(
-            f'there are no CLIP weights at {path}; put the file there, or set pretrained to another '
-            f'file, to "openai", or to None for random weights'
+            f'there are no CLIP weights at {path}; put the file there, or set pretrained to '
+            f'another file, to "openai", or to None for random weights'
         )
     config = get_pretrained_cfg(arch, 'openai') if isinstance(arch, str) else None
     if not config:
@@ -173,9 +173,7 @@ def _openai_hashes() -> set[str]:
     return {get_pretrained_url(name, 'openai').split('/')[-2] for name in names}
 
 
-def fit_grid(
-    position: Tensor, grid: tuple[int, int], *, square: bool
-) -> tuple[Tensor, str]:
+def fit_grid(position: Tensor, grid: tuple[int, int], *, square: bool) -> tuple[Tensor, str]:
     """Fits a position embedding (1 + N, D) to a grid (rows, columns).
 
     Args:

@@ -63,9 +63,9 @@ def principal_plane(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor, floa
 
 def draw_embedding_map(
     images: Tensor,
-    image_pids: Sequence[int],
+    image_ids: Sequence[int],
     texts: Tensor,
-    text_pids: Sequence[int],
+    text_ids: Sequence[int],
     thumbnails: dict[int, str],
     *,
     size: int = 640,
@@ -75,9 +75,9 @@ def draw_embedding_map(
 
     Args:
         images: Image embeddings (I, D).
-        image_pids: Identity of each image.
+        image_ids: Identity of each image.
         texts: Text embeddings (T, D).
-        text_pids: Identity of each caption.
+        text_ids: Identity of each caption.
         thumbnails: One image file of each identity, at most 12.
         size: Side of the map in pixels, at least 200.
         title: Heading.
@@ -104,22 +104,22 @@ def draw_embedding_map(
     note = f'discs: images, diamonds: captions; this plane shows {share:.0%} of the variance'
     draw_text(draw, (MARGIN, MARGIN + line_height(_TITLE_SIZE)), note, size=_SMALL_SIZE, fill=GREY)
     board.paste(
-        _plane(image_places, image_pids, text_places, text_pids, colours, size), (MARGIN, header)
+        _plane(image_places, image_ids, text_places, text_ids, colours, size), (MARGIN, header)
     )
-    for number, (pid, path) in enumerate(thumbnails.items()):
+    for number, (person_id, path) in enumerate(thumbnails.items()):
         left = MARGIN + size + 2 * GAP + number // per_column * cell_width
         top = header + number % per_column * cell_height
         with Image.open(path) as opened:
             thumb = ImageOps.pad(opened.convert('RGB'), (_THUMB[1], _THUMB[0]), color=WHITE)
-        board.paste(ImageOps.expand(thumb, border=4, fill=colours[pid]), (left, top))
+        board.paste(ImageOps.expand(thumb, border=4, fill=colours[person_id]), (left, top))
     return board
 
 
 def _plane(
     images: Tensor,
-    image_pids: Sequence[int],
+    image_ids: Sequence[int],
     texts: Tensor,
-    text_pids: Sequence[int],
+    text_ids: Sequence[int],
     colours: dict[int, tuple[int, int, int]],
     size: int,
 ) -> Image.Image:
@@ -134,11 +134,11 @@ def _plane(
     plane = Image.new('RGB', (big, big), WHITE)
     draw = ImageDraw.Draw(plane)
     draw.rectangle((0, 0, big - 1, big - 1), outline=RULE, width=_OVERSAMPLING)
-    groups = ((text_pids, texts, 4, radius * 1.15), (image_pids, images, 0, radius))
-    for pids, places, corners, reach in groups:
-        for pid, place in zip(pids, places, strict=True):
+    groups = ((text_ids, texts, 4, radius * 1.15), (image_ids, images, 0, radius))
+    for person_ids, places, corners, reach in groups:
+        for person_id, place in zip(person_ids, places, strict=True):
             x, y = ((place - middle) * scale + big / 2).tolist()
-            style = dict(fill=colours[pid], outline=WHITE)
+            style = dict(fill=colours[person_id], outline=WHITE)
             if corners:
                 draw.regular_polygon((x, y, reach), corners, rotation=45, **style)
             else:

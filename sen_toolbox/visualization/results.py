@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-HIDDEN_LEVEL = 128
+from sen_toolbox.text.tokens import Tokens
 
 
 def ranked_queries(
     captions: Sequence[str],
-    pids: Sequence[int],
+    person_ids: Sequence[int],
     scores: Tensor,
     gallery: Sequence[Mapping[str, Any]],
     *,
@@ -23,26 +23,26 @@ def ranked_queries(
 
     Args:
         captions: The queries.
-        pids: Identity of each query.
+        person_ids: Identity of each query.
         scores: Similarity (queries, gallery).
-        gallery: Records with ``img_path`` and ``pid``.
+        gallery: Records with ``img_path`` and ``person_id``.
         topk: Number of images a row.
         show_sought: Whether to add the best-ranked right image and its rank; an equal score of a
             wrong image counts against it.
     """
     best = scores.topk(min(topk, len(gallery)), dim=1)
-    gallery_pids = torch.tensor([record['pid'] for record in gallery])
+    gallery_ids = torch.tensor([record['person_id'] for record in gallery])
     rows = []
-    for index, (caption, pid) in enumerate(zip(captions, pids, strict=True)):
+    for index, (caption, person_id) in enumerate(zip(captions, person_ids, strict=True)):
         found = [gallery[i] for i in best.indices[index].tolist()]
         row = dict(
             caption=caption,
             image_paths=[record['img_path'] for record in found],
-            correct=[record['pid'] == pid for record in found],
+            correct=[record['person_id'] == person_id for record in found],
             scores=best.values[index].tolist(),
         )
         if show_sought:
-            right = gallery_pids == pid
+            right = gallery_ids == person_id
             sought = int(scores[index].masked_fill(~right, -torch.inf).argmax())
             before = (scores[index] >= scores[index, sought]) & ~right
             row['sought'] = gallery[sought]['img_path']
@@ -57,83 +57,87 @@ def spread(total: int, count: int) -> list[int]:
     return [(2 * number + 1) * total // (2 * count) for number in range(count)]
 
 
-def other_person(pids: Sequence[int], index: int) -> int:
+def other_person(person_ids: Sequence[int], index: int) -> int:
     """Index of a record of another identity: the first one from half the list further on.
 
     Raises:
         ValueError: If all are of one identity.
     """
-    for step in range(len(pids)):
-        other = (index + len(pids) // 2 + step) % len(pids)
-        if pids[other] != pids[index]:
+    for step in range(len(person_ids)):
+        other = (index + len(person_ids) // 2 + step) % len(person_ids)
+        if person_ids[other] != person_ids[index]:
             return other
-    raise ValueError(f'all {len(pids)} records are of identity {pids[index]}; no caption is wrong')
+    raise ValueError(
+        f'all {len(person_ids)} records are of identity {person_ids[index]}; no caption is wrong'
+    )
 
 
-def restoration_head(model: nn.Module) -> nn.Module:
-    """The head that restores images.
-
-    Raises:
-        KeyError: If the model has no head called 'restoration'.
-    """
-    if 'restoration' not in model.heads:
-        raise KeyError(f'the model restores nothing; its heads are {sorted(model.heads)}')
-    return model.heads['restoration']
+def illustrating_head(model: nn.Module) -> nn.Module | None:
+    """The first head with pictures of what it does, if the model has one."""
+    return next((head for head in model.heads.values() if hasattr(head, 'illustrate')), None)
 
 
-@torch.no_grad()
-def restored_images(
+def illustrated_rows(
     model: nn.Module,
     batch: dict,
     captions: Sequence[str],
     *,
-    wrong: tuple[Tensor, Sequence[str]] | None = None,
+    wrong: tuple[Tokens, Sequence[str]] | None = None,
     seed: int = 0,
 ) -> list[dict]:
-    """Rows of a restoration board: what the restoration head sees and paints.
-
-    Patches that the head sees keep their colours in the restoration, as it is neither asked nor
-    trained to paint them. No generator of random numbers is touched.
+    """Rows of a board of what a head does to images, by their own and by wrong captions.
 
     Args:
-        model: A retriever with a restoration head.
-        batch: Preprocessed pairs; one caption an image.
+        model: A retriever whose head illustrates.
+        batch: Preprocessed pairs; one caption per image.
         captions: Text of the captions.
-        wrong: Tokens (B, L) and text of captions of other people, which guide a second
-            restoration from the same patches.
-        seed: Decides which patches are hidden.
+        wrong: Tokens and text of captions of other people. What they change stands in a column of
+            its own.
+        seed: Decides what is drawn at random.
+
+    Returns:
+        Per image ``columns``, uint8 (H, W, 3) by title, ``wrong_columns``, the same, and
+        ``caption`` and ``wrong_caption``.
 
     Raises:
-        KeyError: If the model has no head called 'restoration'.
+        KeyError: If no head of the model illustrates.
     """
-    head = restoration_head(model)
-    images = batch['images']
-    num_patches = head.grid_size[0] * head.grid_size[1]
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(len(images), num_patches, generator=generator)
-    order = noise.argsort(dim=1).to(images.device)
-    visible = (order.argsort(dim=1) < head.num_kept - 1)[..., None]
-    to_pixels = model.data_preprocessor.to_pixels
-    original = head.to_patches(to_pixels(images))
-    grey = head.to_patches(to_pixels(images).mean(dim=1, keepdim=True).expand_as(images))
+    head = illustrating_head(model)
+    if head is None:
+        raise KeyError(f'no head of the model draws a board; its heads are {sorted(model.heads)}')
 
-    def painted(tokens: Tensor) -> Tensor:
-        text_tokens = model.backbone.encode_text(tokens)
-        predicted, _ = head.restore(images, text_tokens, order, model.backbone)
-        pixels = head.to_patches(to_pixels(head.to_images(predicted)))
-        return torch.where(visible, original, pixels)
+    def drawn(tokens: Tokens) -> dict[str, Tensor]:
+        return head.illustrate(
+            batch['images'],
+            tokens,
+            model.backbone,
+            to_pixels=model.data_preprocessor.to_pixels,
+            seed=seed,
+        )
 
-    parts = dict(
-        original=original,
-        masked=torch.where(visible, grey, torch.full_like(grey, HIDDEN_LEVEL)),
-        restored=painted(batch['tokens']),
-    )
-    texts = dict(caption=captions)
+    columns = drawn(batch['tokens'])
+    changed = {}
     if wrong is not None:
-        parts['misguided'] = painted(wrong[0].to(images.device))
-        texts['wrong_caption'] = wrong[1]
-    fields = {name: _to_arrays(head.to_images(part)) for name, part in parts.items()} | texts
-    return [dict(zip(fields, row, strict=True)) for row in zip(*fields.values(), strict=True)]
+        device = batch['images'].device
+        misguided = drawn(wrong[0].map(lambda tensor: tensor.to(device)))
+        changed = {
+            title: pictures
+            for title, pictures in misguided.items()
+            if not torch.equal(pictures, columns[title])
+        }
+    columns, changed = (
+        {title: _to_arrays(pictures) for title, pictures in part.items()}
+        for part in (columns, changed)
+    )
+    return [
+        dict(
+            columns={title: pictures[row] for title, pictures in columns.items()},
+            wrong_columns={title: pictures[row] for title, pictures in changed.items()},
+            caption=caption,
+            wrong_caption=wrong[1][row] if changed else '',
+        )
+        for row, caption in enumerate(captions)
+    ]
 
 
 def _to_arrays(images: Tensor) -> list[np.ndarray]:

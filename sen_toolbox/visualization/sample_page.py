@@ -21,8 +21,8 @@ def sample_page(title: str, samples: Iterable[Mapping]) -> str:
 
     Args:
         title: Heading of the page.
-        samples: For each sample ``image`` (Pillow), ``name``, ``pid`` and ``captions``: pairs of
-            the original text and its pieces ``(text, was, ends_word)``. A piece with ``was`` is
+        samples: For each sample ``image`` (Pillow), ``name``, ``person_id`` and ``captions``:
+            pairs of the original text and its pieces ``(text, was, ends_word)``. A piece with ``was`` is
             marked and followed by what it was.
     """
     sections = ''.join(_section(sample) for sample in samples)
@@ -40,7 +40,7 @@ def _section(sample: Mapping) -> str:
     )
     return (
         f'<section><img src="{data_url(image)}" width="{image.width}" height="{image.height}">'
-        f'<div><p><b>person {sample["pid"]}</b> <code>{escape(sample["name"])}</code></p>'
+        f'<div><p><b>person {sample["person_id"]}</b> <code>{escape(sample["name"])}</code></p>'
         f'{captions}</div></section>\n'
     )
 

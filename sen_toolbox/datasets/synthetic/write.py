@@ -151,21 +151,21 @@ def _write_identity(
     identity: tuple[int, Person, str], *, root: Path, parameters: dict
 ) -> list[dict]:
     """Write the views of one identity that are missing; return its records."""
-    pid, person, split = identity
+    person_id, person, split = identity
     seed, size = parameters['seed'], tuple(parameters['image_size'])
-    cameras = np.random.default_rng([seed, pid]).permutation(len(CAMERAS))
+    cameras = np.random.default_rng([seed, person_id]).permutation(len(CAMERAS))
     records = []
     for view in range(parameters['images_per_id']):
         camera = int(cameras[view % len(CAMERAS)])
-        file_path = f'{CAMERAS[camera].name}/{pid:05d}_{view:02d}.jpg'
+        file_path = f'{CAMERAS[camera].name}/{person_id:05d}_{view:02d}.jpg'
         target = root / 'imgs' / file_path
         if not target.exists():
-            rng = np.random.default_rng([seed, pid, view])
+            rng = np.random.default_rng([seed, person_id, view])
             pixels = draw_person(person, rng, size, camera=camera)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, 'JPEG', quality=int(rng.integers(60, 96)))
             _replace(target, buffer.getvalue())
-        rng = np.random.default_rng([seed, pid, view, 1])
+        rng = np.random.default_rng([seed, person_id, view, 1])
         captions = [describe_person(person, rng) for _ in range(parameters['captions_per_image'])]
         records.append(
             dict(
@@ -173,7 +173,7 @@ def _write_identity(
                 captions=captions,
                 file_path=file_path,
                 processed_tokens=[split_words(caption) for caption in captions],
-                id=pid,
+                id=person_id,
             )
         )
     return records

@@ -146,9 +146,7 @@ class RestorationHead(nn.Module):
         return {title: self.to_images(patches) for title, patches in columns.items()}
 
     @torch.no_grad()
-    def word_attention(
-        self, images: Tensor, tokens: Tokens, backbone: nn.Module
-    ) -> Tensor | None:
+    def word_attention(self, images: Tensor, tokens: Tokens, backbone: nn.Module) -> Tensor | None:
         """How much each patch looks at each token, (B, L, N), mean over eight masks.
 
         None where the decoder looks at no words.

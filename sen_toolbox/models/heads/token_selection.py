@@ -58,5 +58,7 @@ class TokenSelectionHead(WeightedMatchingHead):
 
     def _selected(self, pair: PairFeatures) -> PairFeatures:
         return PairFeatures(
-            ImageFeatures(self.embed_image(pair)), TextFeatures(self.embed_text(pair)), pair.image_of
+            ImageFeatures(self.embed_image(pair)),
+            TextFeatures(self.embed_text(pair)),
+            pair.image_of,
         )

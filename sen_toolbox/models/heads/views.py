@@ -13,7 +13,7 @@ def take_view(batch: dict, index: int) -> Tensor:
     if 'views' not in batch:
         raise KeyError(
             "the batch has no 'views': put MakeViews into the training pipeline and "
-            "PackPair(extra=['views']) at its end"
+            "PackPair(per_image=['views']) at its end"
         )
     views = batch['views']
     if index >= views.shape[1]:

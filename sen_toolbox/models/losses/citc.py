@@ -38,8 +38,13 @@ class CITCLoss(nn.Module):
             labels: Unused: the loss knows no identities.
             scale: Unused: the released formula multiplies by it and divides by it.
         """
-        image_embedding, text_embedding = F.normalize(image_embedding, dim=1), F.normalize(text_embedding, dim=1)
+        image_embedding, text_embedding = (
+            F.normalize(image_embedding, dim=1),
+            F.normalize(text_embedding, dim=1),
+        )
         across = image_embedding @ text_embedding.t()
-        in_modal = F.mse_loss(image_embedding @ image_embedding.t(), text_embedding @ text_embedding.t())
+        in_modal = F.mse_loss(
+            image_embedding @ image_embedding.t(), text_embedding @ text_embedding.t()
+        )
         cross_modal = F.mse_loss(across, across.t())
         return self.in_modal * in_modal + self.cross_modal * cross_modal

@@ -36,7 +36,11 @@ class NITCLoss(nn.Module):
         self.scale = scale
 
     def forward(
-        self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor, scale: Tensor | None = None
+        self,
+        image_embedding: Tensor,
+        text_embedding: Tensor,
+        labels: Tensor,
+        scale: Tensor | None = None,
     ) -> Tensor:
         """Returns a scalar.
 

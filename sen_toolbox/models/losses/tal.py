@@ -31,7 +31,11 @@ class TripletAlignmentLoss(nn.Module):
         self.temperature = temperature
 
     def forward(
-        self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor, weights: Tensor | None = None
+        self,
+        image_embedding: Tensor,
+        text_embedding: Tensor,
+        labels: Tensor,
+        weights: Tensor | None = None,
     ) -> Tensor:
         """Returns a scalar: the sum over pairs.
 

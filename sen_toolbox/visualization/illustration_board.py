@@ -1,4 +1,4 @@
-"""A picture of what a model restores: original, masked input and restoration side by side."""
+"""A picture of what a head does to images: its columns side by side, by right and wrong captions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,37 +20,31 @@ from sen_toolbox.visualization.drawing import (
 )
 
 _TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE = 20, 15, 13
-_COLUMNS = {
-    'original': 'original',
-    'masked': 'masked input',
-    'restored': 'restored',
-    'misguided': 'by wrong caption',
-}
+WRONG_TITLE = 'by wrong caption'
 
 
-def draw_restoration_board(
+def draw_illustration_board(
     rows: Sequence[Mapping[str, Any]],
     *,
     height: int = 192,
     caption_width: int = 300,
-    title: str = 'Text-guided restoration',
+    title: str = 'What the model makes of an image',
 ) -> Image.Image:
-    """Draw one row per image: the original, what the model saw of it, and what it made of that.
+    """Draw one row per image: what a head shows of it, and what a wrong caption changes of that.
 
-    Where the caption guides the restoration, the one guided by a wrong caption beside it differs.
     Images are scaled to one height and keep their proportions.
 
     Args:
-        rows: Each with 'original', 'masked', 'restored' and, in all rows or none, 'misguided'
-            (uint8 arrays of one shape (H, W, 3), RGB), and, if there are any, 'caption' and
+        rows: Each with 'columns' and 'wrong_columns' (uint8 arrays of one shape (H, W, 3), RGB, by
+            title, the same titles in all rows), and, if there are any, 'caption' and
             'wrong_caption' (text).
         height: Rows of a drawn image in pixels, from 48 up.
         caption_width: Room for the captions in pixels; no column if no row has a caption.
         title: Heading.
 
     Raises:
-        ValueError: If there are no rows, if an array is of another kind or only some rows have it,
-            or if a size is too small.
+        ValueError: If there are no rows, if an array is of another kind, if rows differ in their
+            columns, or if a size is too small.
     """
     if not rows:
         raise ValueError('there are no rows to draw')
@@ -59,11 +53,12 @@ def draw_restoration_board(
             f'height must be at least 48 and caption_width at least 100, got {height}, '
             f'{caption_width}'
         )
-    columns = [name for name in _COLUMNS if name != 'misguided' or name in rows[0]]
-    for index, row in enumerate(rows):
+    pictures = [_pictures(row) for row in rows]
+    columns = list(pictures[0])
+    for index, row in enumerate(pictures):
         _check(row, index, columns)
 
-    widths = [_scaled_width(row['original'].shape, height) for row in rows]
+    widths = [_scaled_width(row[columns[0]].shape, height) for row in pictures]
     # A column is never narrower than its title.
     column = max(*widths, 106)
     captioned = any(row.get('caption') for row in rows)
@@ -80,15 +75,15 @@ def draw_restoration_board(
     draw_text(draw, (MARGIN, MARGIN), heading, size=_TITLE_SIZE)
     for slot, name in enumerate(columns):
         corner = (MARGIN + slot * (column + GAP) + column // 2, titles_top)
-        fill = WRONG if name == 'misguided' else GREY
-        draw_text(draw, corner, _COLUMNS[name], size=_SMALL_SIZE, fill=fill, anchor='ma')
+        fill = WRONG if name.endswith(WRONG_TITLE) else GREY
+        draw_text(draw, corner, name, size=_SMALL_SIZE, fill=fill, anchor='ma')
 
     for index, row in enumerate(rows):
         top = images_top + index * row_height
         draw.line((MARGIN, top, width, top), fill=RULE)
         top += GAP
         for slot, name in enumerate(columns):
-            image = Image.fromarray(row[name])
+            image = Image.fromarray(pictures[index][name])
             image = image.resize((widths[index], height), _filter(image.height, height))
             left = MARGIN + slot * (column + GAP) + (column - image.width) // 2
             board.paste(image, (left, top))
@@ -117,18 +112,27 @@ def _draw_lines(
         draw_text(draw, place, line, size=_TEXT_SIZE, fill=fill)
 
 
-def _check(row: Mapping[str, Any], index: int, columns: Sequence[str]) -> None:
-    if ('misguided' in row) != ('misguided' in columns):
-        raise ValueError(f"row {index}: either all rows have 'misguided' or none")
-    for name in columns:
-        image = row[name]
+def _pictures(row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Pictures of a row by the title of their column."""
+    wrong = row['wrong_columns']
+    titles = {title: WRONG_TITLE for title in wrong}
+    if len(wrong) > 1:
+        titles = {title: f'{title} {WRONG_TITLE}' for title in wrong}
+    return {**row['columns'], **{titles[title]: picture for title, picture in wrong.items()}}
+
+
+def _check(row: Mapping[str, np.ndarray], index: int, columns: Sequence[str]) -> None:
+    if list(row) != list(columns):
+        raise ValueError(f'row {index} has the columns {list(row)}, row 0 has {list(columns)}')
+    shape = np.shape(row[columns[0]])
+    for name, image in row.items():
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             kind = getattr(image, 'dtype', type(image).__name__)
             raise ValueError(f'row {index}: {name!r} must be a uint8 array, got {kind}')
-        if image.ndim != 3 or image.shape[2] != 3 or image.shape != row['original'].shape:
+        if image.ndim != 3 or image.shape[2] != 3 or image.shape != shape:
             raise ValueError(
-                f"row {index}: {name!r} must be (H, W, 3) and of the original's shape "
-                f'{row["original"].shape}, got {image.shape}'
+                f'row {index}: {name!r} must be (H, W, 3) and of the shape of {columns[0]!r}, '
+                f'{shape}, got {image.shape}'
             )
 
 

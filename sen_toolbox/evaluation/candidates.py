@@ -1,0 +1,61 @@
+"""Text-to-image search whose best images are put into the order of a score of their own."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sen_toolbox.evaluation.ranking import metrics_from_rows
+
+# Numbers of candidate features that are scored at once: 64 MB of float32.
+NUMBERS_AT_ONCE = 2**24
+
+
+def candidate_metrics(
+    score: Callable[[Tensor, Tensor], Tensor],
+    *,
+    texts: Tensor,
+    images: Tensor,
+    candidate_texts: Tensor,
+    candidate_images: Tensor,
+    text_ids: Tensor,
+    image_ids: Tensor,
+    count: int,
+) -> dict[str, float]:
+    """R1, R5, R10, mAP and mINP by keys 't2i/R1' and so on, in percent.
+
+    The best images by inner product come first, in the order of ``score``; all others keep theirs
+    behind them.
+
+    Args:
+        score: From rows of T captions and of k candidates each, (T, ...) and (T, k, ...), to
+            (T, k).
+        texts: Embeddings (T, D), L2-normalised.
+        images: Embeddings (G, D), L2-normalised.
+        candidate_texts: What ``score`` takes of each caption, (T, ...).
+        candidate_images: What it takes of each image, (G, ...).
+        text_ids: Identity (T,) of each caption.
+        image_ids: Identity (G,) of each image.
+        count: Candidates per caption, 1 to G.
+    """
+
+    def score_rows(start: int, stop: int) -> Tensor:
+        plain = (texts[start:stop] @ images.T).double()
+        best = plain.topk(count, dim=1).indices
+        anew = score(candidate_texts[start:stop], candidate_images[best]).double()
+        # All others below the worst candidate, in steps that keep their order.
+        others = plain.scatter(1, best, -torch.inf).amax(dim=1, keepdim=True)
+        others = torch.where(others.isfinite(), others, 0)
+        lowest = anew.amin(dim=1, keepdim=True)
+        return (plain - others + lowest - 1).scatter(1, best, anew)
+
+    numbers = count * candidate_images[0].numel()
+    found = metrics_from_rows(
+        score_rows,
+        text_ids.to(texts.device),
+        image_ids.to(texts.device),
+        topk=(1, 5, 10),
+        chunk_size=max(1, NUMBERS_AT_ONCE // max(1, numbers)),
+        tolerance=0.0,
+    )
+    return {f't2i/{name}': value for name, value in found.items()}
