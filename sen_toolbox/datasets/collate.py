@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sen_toolbox.registry import FUNCTIONS
-from sen_toolbox.text.tokens import Tokens
+from sen_toolbox.text.tokens import joined
 
 
 @FUNCTIONS.register_module()
@@ -35,7 +35,7 @@ def collate_pairs(samples: Sequence[dict]) -> dict:
     tokens = [sample['tokens'] for sample in samples]
     batch = {
         'images': pixels.permute(0, 3, 1, 2),
-        'tokens': Tokens(*(torch.cat(parts) for parts in zip(*map(_fields, tokens), strict=True))),
+        'tokens': joined(tokens, torch.cat),
     }
     counts = [len(part) for part in tokens]
     if set(counts) != {1}:
@@ -45,10 +45,6 @@ def collate_pairs(samples: Sequence[dict]) -> dict:
     for key in samples[0]['per_caption']:
         batch[key] = torch.cat([sample['per_caption'][key] for sample in samples])
     return batch
-
-
-def _fields(tokens: Tokens) -> tuple[torch.Tensor, ...]:
-    return tokens.ids, tokens.mask, tokens.end
 
 
 def _stacked(values: list) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Hooks that MMEngine lacks."""
 
-from .boards import RestorationBoardHook, RetrievalBoardHook
+from .boards import IllustrationBoardHook, RetrievalBoardHook
 from .consensus_division import ConsensusDivisionHook
 from .dataset_report import DatasetReportHook
 from .deferred_info import DeferredInfoHook
@@ -17,7 +17,7 @@ __all__ = [
     'FiniteLossHook',
     'ProvenanceHook',
     'RampHook',
-    'RestorationBoardHook',
+    'IllustrationBoardHook',
     'RetrievalBoardHook',
     'SafeCheckpointHook',
     'StrictLoadHook',

@@ -4,6 +4,7 @@ They show the weights that were validated, touch no generator of random numbers 
 in the model, so a run with them ends with the same bits as one without.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,16 @@ from mmengine.dist import all_gather_object, is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch.utils.data import Dataset
 
 from sen_toolbox.registry import HOOKS
-from sen_toolbox.visualization import draw_restoration_board, draw_retrieval_board
+from sen_toolbox.text.tokens import Tokens, joined
+from sen_toolbox.visualization import draw_illustration_board, draw_retrieval_board
 from sen_toolbox.visualization.results import (
+    illustrated_rows,
+    illustrating_head,
     other_person,
     ranked_queries,
-    restoration_head,
-    restored_images,
     spread,
 )
 
@@ -67,8 +70,8 @@ class RetrievalBoardHook(_BoardHook):
     ) -> None:
         """Keeps the embeddings of the images and of their first captions."""
         if self._is_due(runner):
-            self._images += [record['image'] for record in outputs]
-            self._texts += [record['text'][0] for record in outputs]
+            self._images += [record['image_embedding'] for record in outputs]
+            self._texts += [record['text_embeddings'][0] for record in outputs]
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Draws the board."""
@@ -101,14 +104,14 @@ class RetrievalBoardHook(_BoardHook):
 
 
 @HOOKS.register_module()
-class RestorationBoardHook(_BoardHook):
-    """Shows after validation what a few images are restored to, by their own and a wrong caption.
+class IllustrationBoardHook(_BoardHook):
+    """Shows after validation what a head does to a few images, by their own and a wrong caption.
 
-    Always the same images, evenly spread, and the same masks.
+    Always the same images, evenly spread, and the same draws.
 
     Args:
         interval: Epochs between boards.
-        num_images: Images to restore.
+        num_images: Images to show.
 
     Raises:
         ValueError: If ``interval`` is below 1.
@@ -119,8 +122,10 @@ class RestorationBoardHook(_BoardHook):
         self.num_images = num_images
 
     def before_train(self, runner: Runner) -> None:
-        """Raises KeyError if the model has no restoration head."""
-        restoration_head(_unwrapped(runner))
+        """Raises KeyError if no head of the model illustrates."""
+        model = _unwrapped(runner)
+        if illustrating_head(model) is None:
+            raise KeyError(f'no head of the model draws a board; its heads are {sorted(model.heads)}')
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
@@ -132,24 +137,23 @@ class RestorationBoardHook(_BoardHook):
         person_ids = [record['person_id'] for record in records]
         shown = spread(len(dataset), self.num_images)
         others = [other_person(person_ids, index) for index in shown]
-        samples = [dataset[index] for index in shown]
-        batch = model.data_preprocessor(
-            dict(
-                images=torch.stack([sample['images'] for sample in samples]),
-                tokens=torch.stack([sample['tokens'][0] for sample in samples]),
-            )
-        )
-        rows = restored_images(
+        images = torch.stack([dataset[index]['images'] for index in shown])
+        batch = dict(images=images, tokens=_first_captions(dataset, shown))
+        rows = illustrated_rows(
             model,
-            batch,
+            model.data_preprocessor(batch),
             [records[index]['captions'][0] for index in shown],
             wrong=(
-                torch.stack([dataset[index]['tokens'][0] for index in others]),
+                _first_captions(dataset, others),
                 [records[index]['captions'][0] for index in others],
             ),
         )
-        board = draw_restoration_board(rows, title=f'Text-guided restoration, epoch {runner.epoch}')
-        runner.visualizer.add_image('restoration', np.asarray(board), step=runner.epoch)
+        board = draw_illustration_board(rows, title=f'Epoch {runner.epoch}')
+        runner.visualizer.add_image('illustration', np.asarray(board), step=runner.epoch)
+
+
+def _first_captions(dataset: Dataset, indices: Sequence[int]) -> Tokens:
+    return joined([dataset[index]['tokens'][:1] for index in indices], torch.cat)
 
 
 def _unwrapped(runner: Runner) -> torch.nn.Module:

@@ -79,6 +79,13 @@ class Tokens:
         return self.map(lambda tensor: tensor.pin_memory())
 
 
+def joined(parts: Sequence[Tokens], concatenate: Callable[[list[Array]], Array]) -> Tokens:
+    """The captions of all parts, by ``torch.cat`` or ``numpy.concatenate``."""
+    return Tokens(
+        *(concatenate([getattr(part, name) for part in parts]) for name in ('ids', 'mask', 'end'))
+    )
+
+
 class Tokenizer(Protocol):
     """What TOKENIZERS holds; none of them needs torch.
 

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.text.tokens import Tokens, joined
+
 # Windows that hide a part of the image: an eighth of its height, a quarter of its width, each
 # overlapping the next by half; 15 x 7 of them.
 WINDOWS = (8, 4)
 IMAGES_AT_ONCE = 32
-# Masks over which the attention of a decoder of masked patches is averaged.
-NUM_MASKS = 8
 
 
 def words_of(pieces: Iterable[tuple[str, str, bool]]) -> list[tuple[str, slice]]:
@@ -35,19 +35,19 @@ def words_of(pieces: Iterable[tuple[str, str, bool]]) -> list[tuple[str, slice]]
 
 @torch.no_grad()
 def effect_maps(
-    model: nn.Module, image: Tensor, tokens: Tensor, places: Sequence[slice]
+    model: nn.Module, image: Tensor, tokens: Tokens, places: Sequence[slice]
 ) -> tuple[Tensor, Tensor]:
     """How much of what a word adds to the score comes from each region.
 
     A word adds the difference between the score of the whole caption and that of the caption
     without it. A region's part is how much of this is lost when a window around it is filled with
     the image's mean colour; between the middles of windows it is interpolated. It asks of a model
-    nothing but embeddings, and takes 106 images through the image tower.
+    nothing but embeddings, and takes 106 images through the image encoder.
 
     Args:
         model: A retriever.
         image: Normalised image (3, H, W).
-        tokens: Token ids (L,).
+        tokens: One caption.
         places: Where the tokens of each word are.
 
     Returns:
@@ -67,11 +67,8 @@ def effect_maps(
         embeddings.append(model.embed_images(hidden))
     whole = model.embed_images(image[None])[0]
 
-    shortened = []
-    for place in places:
-        rest = torch.cat([tokens[: place.start], tokens[place.stop :]])
-        shortened.append(F.pad(rest, (0, len(tokens) - len(rest))))
-    text = model.embed_text(torch.stack([tokens, *shortened]))
+    shortened = [_without(tokens, place) for place in places]
+    text = model.embed_text(joined([tokens, *shortened], torch.cat))
     added = text[0] - text[1:]
     effects = added @ whole
     lost = effects[:, None] - added @ torch.cat(embeddings).T
@@ -84,78 +81,45 @@ def effect_maps(
     return F.pad(maps, half, mode='replicate')[0], effects
 
 
-def cross_attention_head(model: nn.Module) -> nn.Module | None:
-    """The first head in which words and patches attend to each other."""
-    for head in model.heads.values():
-        neck = getattr(head, 'neck', None)
-        # SEN's decoder can be told to look at the image alone.
-        if hasattr(neck, 'cross_attention') and getattr(neck, 'guide', 'text') == 'text':
-            return head
-    return None
-
-
-@torch.no_grad()
 def attention_maps(
-    model: nn.Module, image: Tensor, tokens: Tensor, places: Sequence[slice]
-) -> Tensor:
+    model: nn.Module, image: Tensor, tokens: Tokens, places: Sequence[slice]
+) -> Tensor | None:
     """The weights of a head's cross-attention between words and patches, mean over its heads.
 
-    In IRRA's encoder words attend to patches: a map is where a word looks, mean over its tokens. In
-    SEN's decoder patches attend to words: a map is how much each patch looks at the word, summed
-    over its tokens, mean over eight masks. Attention says where information may flow from, not what
-    comes of it. Each map is scaled to a maximum of 1.
+    In IRRA's encoder words attend to patches, in SEN's decoder patches to words. A map is the mean
+    over the tokens of a word. Attention says where information may flow from, not what comes of it.
+    Each map is scaled to a maximum of 1.
 
     Args:
-        model: A retriever with such a head.
+        model: A retriever.
         image: Normalised image (3, H, W).
-        tokens: Token ids (L,).
+        tokens: One caption.
         places: Where the tokens of each word are.
 
     Returns:
-        Maps (words, rows, columns) on the grid of patches.
-
-    Raises:
-        KeyError: If the model has no such head.
+        Maps (words, rows, columns) on the grid of patches; None if no head has such weights.
     """
-    head = cross_attention_head(model)
-    if head is None:
-        raise KeyError(f'no head has a cross-attention; the heads are {sorted(model.heads)}')
-    neck, backbone = head.neck, model.backbone
-    words = backbone.encode_text(tokens[None])
-    if hasattr(head, 'restore'):
-        weights = _decoder_attention(head, image, words, backbone).mean(dim=0)
-        maps = [weights[1:, place].sum(dim=1) for place in places]
-    else:
-        keys = neck.image_norm(backbone.encode_image(image[None]))
-        weights = neck.cross_attention(neck.text_norm(words), keys, keys)[1][0]
-        maps = [weights[place, 1:].mean(dim=0) for place in places]
-    stacked = torch.stack(maps)
-    stacked = stacked / stacked.amax(dim=1, keepdim=True).clamp_min(1e-12)
-    return stacked.unflatten(1, backbone.spec.grid_size)
+    for head in model.heads.values():
+        if hasattr(head, 'word_attention'):
+            weights = head.word_attention(image[None], tokens, model.backbone)
+            if weights is not None:
+                maps = torch.stack([weights[0, place].mean(dim=0) for place in places])
+                maps = maps / maps.amax(dim=1, keepdim=True).clamp_min(1e-12)
+                return maps.unflatten(1, model.backbone.spec.image.grid)
+    return None
 
 
-def _decoder_attention(
-    head: nn.Module, image: Tensor, words: Tensor, backbone: nn.Module
-) -> Tensor:
-    """Weights (masks, 1 + N, L) of the decoder's cross-attention."""
-    seen: dict[str, Tensor] = {}
-    handles = [
-        getattr(head.neck, name).register_forward_hook(
-            lambda module, inputs, output, name=name: seen.update({name: output})
-        )
-        for name in ('query_norm', 'text_norm')
-    ]
-    generator = torch.Generator().manual_seed(0)
-    count = backbone.spec.num_patches
-    order = torch.rand(NUM_MASKS, count, generator=generator).argsort(dim=1).to(image.device)
-    try:
-        images = image.expand(NUM_MASKS, -1, -1, -1)
-        head.restore(images, words.expand(NUM_MASKS, -1, -1), order, backbone)
-    finally:
-        for handle in handles:
-            handle.remove()
-    keys = seen['text_norm']
-    return head.neck.cross_attention(seen['query_norm'], keys, keys)[1]
+def _without(tokens: Tokens, place: slice) -> Tokens:
+    """The caption without some of its tokens; its row keeps its length."""
+    count = place.stop - place.start
+    after = tokens.end >= place.stop
+
+    def shorter(rows: Tensor) -> Tensor:
+        # The last columns of a row that is not full are padding.
+        filler = rows[:, -1:] if not tokens.mask[0, -1] else rows[:, :0]
+        return torch.cat([rows[:, : place.start], rows[:, place.stop :], *[filler] * count], dim=1)
+
+    return Tokens(shorter(tokens.ids), shorter(tokens.mask), tokens.end - count * after)
 
 
 def _starts(size: int, window: int) -> list[int]:
