@@ -4,13 +4,13 @@ The cosine of CLIP's word and patch tokens is not among them: nothing in trainin
 mean anything, and it does not.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sen_toolbox.text.tokens import Tokens, joined
+from sen_toolbox.text.tokens import Tokens
 
 # Windows that hide a part of the image: an eighth of its height, a quarter of its width, each
 # overlapping the next by half; 15 x 7 of them.
@@ -18,25 +18,8 @@ WINDOWS = (8, 4)
 IMAGES_AT_ONCE = 32
 
 
-def words_of(pieces: Iterable[tuple[str, str, bool]]) -> list[tuple[str, slice]]:
-    """Words and their places among the tokens, the start token counted.
-
-    Args:
-        pieces: Tokens without start and end as ``(text, was, ends_word)``.
-    """
-    words, text, start = [], '', 1
-    for position, (piece, _, ends_word) in enumerate(pieces, start=1):
-        text += piece
-        if ends_word:
-            words.append((text, slice(start, position + 1)))
-            text, start = '', position + 1
-    return words
-
-
 @torch.no_grad()
-def effect_maps(
-    model: nn.Module, image: Tensor, tokens: Tokens, places: Sequence[slice]
-) -> tuple[Tensor, Tensor]:
+def effect_maps(model: nn.Module, image: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
     """How much of what a word adds to the score comes from each region.
 
     A word adds the difference between the score of the whole caption and that of the caption
@@ -47,8 +30,7 @@ def effect_maps(
     Args:
         model: A retriever.
         image: Normalised image (3, H, W).
-        tokens: One caption.
-        places: Where the tokens of each word are.
+        tokens: The caption, and it again without each of its words: 1 + words rows.
 
     Returns:
         Maps (words, H, W), and what each word adds (words,); both in units of the score.
@@ -67,8 +49,7 @@ def effect_maps(
         embeddings.append(model.embed_images(hidden))
     whole = model.embed_images(image[None])[0]
 
-    shortened = [_without(tokens, place) for place in places]
-    text = model.embed_text(joined([tokens, *shortened], torch.cat))
+    text = model.embed_text(tokens)
     added = text[0] - text[1:]
     effects = added @ whole
     lost = effects[:, None] - added @ torch.cat(embeddings).T
@@ -107,19 +88,6 @@ def attention_maps(
                 maps = maps / maps.amax(dim=1, keepdim=True).clamp_min(1e-12)
                 return maps.unflatten(1, model.backbone.spec.image.grid)
     return None
-
-
-def _without(tokens: Tokens, place: slice) -> Tokens:
-    """The caption without some of its tokens; its row keeps its length."""
-    count = place.stop - place.start
-    after = tokens.end >= place.stop
-
-    def shorter(rows: Tensor) -> Tensor:
-        # The last columns of a row that is not full are padding.
-        filler = rows[:, -1:] if not tokens.mask[0, -1] else rows[:, :0]
-        return torch.cat([rows[:, : place.start], rows[:, place.stop :], *[filler] * count], dim=1)
-
-    return Tokens(shorter(tokens.ids), shorter(tokens.mask), tokens.end - count * after)
 
 
 def _starts(size: int, window: int) -> list[int]:

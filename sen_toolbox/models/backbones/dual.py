@@ -51,6 +51,11 @@ class DualEncoder(nn.Module):
             for name in encoder.provides
         }
 
+    @property
+    def word_embedding(self) -> nn.Parameter:
+        """One row per token of the vocabulary, (V, W)."""
+        return self.text.word_embedding
+
     def load_weights(self) -> None:
         """Loads the pretrained weights of each encoder that has some."""
         self.image.load_weights()

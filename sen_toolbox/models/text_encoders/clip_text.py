@@ -86,6 +86,11 @@ class CLIPTextTransformer(nn.Module):
             cuts_padding=self.causal,
         )
 
+    @property
+    def word_embedding(self) -> nn.Parameter:
+        """One row (V, W) per token of the vocabulary."""
+        return self.token_embedding.weight
+
     def load_weights(self) -> None:
         """Loads ``pretrained``; the position embedding is resized to the context.
 

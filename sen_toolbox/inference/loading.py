@@ -1,0 +1,38 @@
+"""Opens whatever a model is kept in."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sen_toolbox.inference.encoder import Encoder
+    from sen_toolbox.inference.onnx_encoder import OnnxEncoder
+
+# Trained on drawn people: shows how all this works, and finds colours of clothes on real ones.
+SHIPPED_MODEL = Path(__file__).parent / 'models' / 'tiny.safetensors'
+
+
+def load_encoder(
+    model: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    *,
+    device: str = 'cpu',
+) -> 'Encoder | OnnxEncoder':
+    """The encoder of a model file, or of a config and its checkpoint; None for the shipped model.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is damaged or does not fit.
+    """
+    if model is not None and Path(model).suffix == '.onnx':
+        if checkpoint is not None:
+            raise ValueError(f'{model} holds weights already; leave out the checkpoint')
+        from sen_toolbox.inference.onnx_encoder import OnnxEncoder
+
+        return OnnxEncoder(model, device=device)
+    # Imported here because they load torch, which an exported model does without.
+    from sen_toolbox.inference.encoder import Encoder
+    from sen_toolbox.inference.model_file import load_model
+
+    name, retriever, processor = load_model(model or SHIPPED_MODEL, checkpoint)
+    return Encoder(retriever, processor, name=name, device=device)

@@ -1,0 +1,252 @@
+"""Model files: a retriever, its processor and all they need, in one safetensors file.
+
+The file's metadata holds, under ``sen_toolbox``, a JSON object with the keys of ``KEYS``; the
+tensors are those of the backbone and of the heads whose embeddings count. Nothing in a file is
+executed, and every part that it names must be one of the registered.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from sen_toolbox import registry
+from sen_toolbox.checkpoint import check_keys
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.config import load_config
+from sen_toolbox.inference.processor import Processor, plain
+from sen_toolbox.io import write_file
+from sen_toolbox.registry import HEADS, MODELS
+
+FORMAT = 2
+KEYS = {'format', 'name', 'model', 'steps'}
+WORD_IDS = 'known_words'
+# What a file may name: parts of models, transforms and tokenizers.
+REGISTRIES = ('MODELS', 'BACKBONES', 'IMAGE_ENCODERS', 'TEXT_ENCODERS', 'NECKS', 'HEADS', 'LOSSES',
+              'TRANSFORMS', 'TOKENIZERS')  # fmt: skip
+# Only needed to train.
+TRAINING_OPTIONS = ('chunks', 'checkpoint_activations', 'compile_blocks')
+
+
+def describe_model(config: Config, name: str) -> dict[str, Any]:
+    """What a model file says of the model of a config, as plain JSON values.
+
+    Args:
+        config: A loaded config.
+        name: What the model is called in messages.
+
+    Raises:
+        ValueError: If JSON cannot hold the model or its processor.
+    """
+    model = plain(config.model)
+    for option in TRAINING_OPTIONS:
+        model.pop(option, None)
+    HEADS.import_from_location()
+    kept = {
+        head: settings
+        for head, settings in model['heads'].items()
+        if hasattr(HEADS.get(settings['type']), 'embed_image')
+    }
+    model['heads'] = kept
+    model['loss_weights'] = {head: model['loss_weights'][head] for head in kept}
+    # Steps of training alone.
+    model['data_preprocessor'].pop('erasing_prob', None)
+    _forget_pretrained(model)
+    steps = Processor.from_config(config).describe()
+    try:
+        # A round trip turns tuples into lists and shows what JSON cannot hold.
+        return json.loads(json.dumps(dict(format=FORMAT, name=name, model=model, steps=steps)))
+    except TypeError as error:
+        raise ValueError(f'{name} cannot be described: {error}') from error
+
+
+def _forget_pretrained(value: Any) -> None:
+    if isinstance(value, dict):
+        if 'pretrained' in value:
+            value['pretrained'] = None
+        for item in value.values():
+            _forget_pretrained(item)
+
+
+def build_model(description: Mapping[str, Any]) -> tuple[nn.Module, Processor]:
+    """A retriever with random weights, and its processor.
+
+    Raises:
+        ValueError: If the description misses a value, or names a part that is not registered.
+    """
+    if set(description) != KEYS or description['format'] != FORMAT:
+        raise ValueError(
+            f'a model of format {FORMAT} describes {sorted(KEYS)}, this one is of format '
+            f'{description.get("format")!r} and describes {sorted(description)}'
+        )
+    _require_registered(description)
+    return MODELS.build(dict(description['model'])), Processor(description['steps'])
+
+
+def _require_registered(value: Any) -> None:
+    """Refuses types that a registry would import from elsewhere, and scopes that lead there."""
+    if isinstance(value, list):
+        for item in value:
+            _require_registered(item)
+    if not isinstance(value, Mapping):
+        return
+    if '_scope_' in value:
+        raise ValueError(f'a model file names no scope, this one has {value["_scope_"]!r}')
+    if 'type' in value and value['type'] not in (known := _registered()):
+        raise ValueError(
+            f'unknown part {value["type"]!r}, known are {sorted(known)}; the parts of a project '
+            'must be imported before'
+        )
+    if value.get('pretrained') is not None:
+        raise ValueError(f'a model file reads no other file, this one {value["pretrained"]!r}')
+    for item in value.values():
+        _require_registered(item)
+
+
+def _registered() -> set[str]:
+    names: set[str] = set()
+    for name in REGISTRIES:
+        found = getattr(registry, name)
+        found.import_from_location()
+        names |= set(found.module_dict)
+    return names
+
+
+def load_model(
+    model: str | Path, checkpoint: str | Path | None = None
+) -> tuple[str, nn.Module, Processor]:
+    """Name, retriever in float32 and processor of a model file, or of a config and its checkpoint.
+
+    Args:
+        model: A model file (``.safetensors``) or a config.
+        checkpoint: Checkpoint of the config. Heads that embed nothing are not looked at.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is damaged, of another kind, or does not fit.
+    """
+    if Path(model).suffix == '.safetensors':
+        if checkpoint is not None:
+            raise ValueError(f'{model} holds weights already; leave out the checkpoint')
+        description, state = _read_model_file(Path(model))
+        source = model
+    else:
+        if checkpoint is None:
+            raise ValueError(
+                f'{model} is not a model file (.safetensors); a config needs a checkpoint'
+            )
+        description = describe_model(load_config(model), Path(checkpoint).stem)
+        state, source = _read_checkpoint(checkpoint, description), checkpoint
+    try:
+        built, processor = build_model(description)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f'{source} describes a model that cannot be built: {error}') from error
+    _restore_words(state, built)
+    check_keys(built, state, source)
+    built.load_state_dict(state)
+    return description['name'], built.eval(), processor
+
+
+def save_model(
+    config: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    half: bool = False,
+    words: Tensor | None = None,
+) -> None:
+    """Writes the model file of a config and its checkpoint.
+
+    Args:
+        config: The config.
+        checkpoint: Its checkpoint.
+        out: The file to write, ``.safetensors``.
+        name: What the model is called in messages; None for the stem of ``out``.
+        half: Whether to store float16.
+        words: Ids of the tokens to keep in the word embedding; None keeps all. Every other token
+            becomes zeros, which is exact for sentences of kept ones. Meant for words that the
+            training captions never held: their rows are what they were drawn as.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the checkpoint is not of this config, or ``out`` has another suffix.
+    """
+    out = Path(out)
+    if out.suffix != '.safetensors':
+        raise ValueError(f'a model file is called *.safetensors, got {out}')
+    description = describe_model(load_config(config), name or out.stem)
+    state = _read_checkpoint(checkpoint, description)
+    model, _ = build_model(description)
+    check_keys(model, state, checkpoint)
+    if words is not None:
+        key = _word_key(model)
+        state = {**state, key: state[key][words], WORD_IDS: words.int()}
+    if half:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    tensors = {key: value.contiguous() for key, value in state.items()}
+    write_file(out, save(tensors, {'sen_toolbox': json.dumps(description, sort_keys=True)}))
+
+
+def _read_checkpoint(checkpoint: str | Path, description: Mapping) -> dict[str, Tensor]:
+    """The tensors of the backbone and of the described heads."""
+    content = load_checkpoint_file(str(checkpoint), map_location='cpu')
+    state = content.get('state_dict', content)
+    wanted = ('backbone.', *(f'heads.{name}.' for name in description['model']['heads']))
+    kept = {key: value for key, value in state.items() if key.startswith(wanted)}
+    if not kept:
+        raise ValueError(
+            f'{checkpoint} does not fit the model: it has no tensor of a backbone, the first are '
+            f'{sorted(state)[:3]} (convert official checkpoints with tools/convert_checkpoint.py)'
+        )
+    return kept
+
+
+def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no model file {path}')
+    try:
+        with safe_open(path, framework='pt') as file:
+            text = (file.metadata() or {}).get('sen_toolbox')
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f'{path} is not a readable model file (truncated?): {error}') from error
+    if text is None:
+        raise ValueError(f'{path} holds weights only; make a model file by tools/publish_model.py')
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    try:
+        description = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f'{path} does not describe its model in JSON: {error}') from error
+    if not isinstance(description, dict):
+        raise ValueError(f'{path} does not describe its model by a JSON object')
+    return description, state
+
+
+def _restore_words(state: dict[str, Tensor], model: nn.Module) -> None:
+    """Spreads the kept rows of the word embedding over the whole vocabulary."""
+    ids = state.pop(WORD_IDS, None)
+    if ids is None:
+        return
+    key, table = _word_key(model), model.backbone.word_embedding
+    rows = torch.zeros(len(table), table.shape[1])
+    if (
+        key not in state
+        or len(ids) != len(state[key])
+        or ids.min() < 0
+        or ids.max() >= len(rows)
+        or state[key].shape[1:] != rows.shape[1:]
+    ):
+        raise ValueError(f'{WORD_IDS} must number the rows of {key}')
+    state[key] = rows.index_copy(0, ids.long(), state[key])
+
+
+def _word_key(model: nn.Module) -> str:
+    table = model.backbone.word_embedding
+    return next(name for name, value in model.named_parameters() if value is table)
