@@ -21,7 +21,7 @@ from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
 from sen_toolbox.inference.processor import Processor, plain
-from sen_toolbox.io import write_file
+from sen_toolbox.io import write_atomically
 from sen_toolbox.registry import HEADS, MODELS
 
 FORMAT = 2
@@ -191,7 +191,7 @@ def save_model(
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     tensors = {key: value.contiguous() for key, value in state.items()}
-    write_file(out, save(tensors, {'sen_toolbox': json.dumps(description, sort_keys=True)}))
+    write_atomically(out, save(tensors, {'sen_toolbox': json.dumps(description, sort_keys=True)}))
 
 
 def _read_checkpoint(checkpoint: str | Path, description: Mapping) -> dict[str, Tensor]:

@@ -1,25 +1,30 @@
-"""Vectors from an exported model by onnxruntime; torch is not loaded."""
+"""Vectors from an exported model by onnxruntime; a query by words does not load torch."""
 
 import base64
 import json
 import os
-import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from sen_toolbox.search.bpe import tokenize
-from sen_toolbox.search.index import ModelId
+from sen_toolbox.inference.identity import ModelId
+from sen_toolbox.inference.unknown_words import unknown_words
+from sen_toolbox.text.tokenizers import build_tokenizer
+from sen_toolbox.text.tokens import Tokens
+
+if TYPE_CHECKING:
+    from sen_toolbox.inference.processor import Processor
 
 # Name of the JSON object in the file's metadata.
 METADATA = 'sen_toolbox'
-FORMAT = 1
+FORMAT = 2
 
 
 class OnnxEncoder:
-    """The towers of a file made by ``sen-search export``.
+    """The model of a file made by ``sen-search export``.
 
     Args:
         path: The file.
@@ -58,15 +63,23 @@ class OnnxEncoder:
         if known['format'] != FORMAT:
             raise ValueError(f'{path} has format {known["format"]}, this version reads {FORMAT}')
         self.model_id = ModelId(known['name'], known['fingerprint'], known['dim'])
+        self._steps, self._cuts_padding = known['steps'], known['cuts_padding']
         self._size = tuple(known['image_size'])
-        self._context_length = known['context_length']
+        self._tokenizer = build_tokenizer(known['tokenizer'])
+        self._tokenizes_alone = known['tokenizes_alone']
         self._known = np.unpackbits(np.frombuffer(base64.b64decode(known['words']), np.uint8))
+        self._inputs = {given.name for given in self._session.get_inputs()}
+
+    @cached_property
+    def _processor(self) -> 'Processor':
+        # Imported here because its transforms load torch.
+        from sen_toolbox.inference.processor import Processor
+
+        return Processor(self._steps)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """The model's input (3, rows, columns) uint8 of an RGB image (H, W, 3) uint8."""
-        rows, columns = self._size
-        resized = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)
-        return np.ascontiguousarray(np.array(resized).transpose(2, 0, 1))
+        return self._processor.prepare_image(image)
 
     def embed_prepared(self, images: np.ndarray) -> np.ndarray:
         """L2-normalised embeddings (n, D) float32 of prepared images (n, 3, rows, columns)."""
@@ -74,25 +87,29 @@ class OnnxEncoder:
 
     def embed_text(self, sentences: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
         """L2-normalised embeddings (n, D) float32 of sentences."""
-        tokens = tokenize(sentences, self._context_length)
-        parts = np.split(tokens, range(batch_size, len(tokens), batch_size))
-        return np.concatenate([self.embed_tokens(part) for part in parts])
+        prepare = self._tokenizer if self._tokenizes_alone else self._processor.prepare_texts
+        tokens = prepare(sentences)
+        rows = range(0, len(tokens), batch_size)
+        return np.concatenate([self.embed_tokens(tokens[r : r + batch_size]) for r in rows])
 
-    def embed_tokens(self, tokens: np.ndarray) -> np.ndarray:
-        """L2-normalised embeddings (n, D) float32 of token ids (n, L) int64."""
-        # No later token changes the end token, which has the highest id.
-        length = tokens.argmax(axis=1).max() + 1
-        return self._run('text_embedding', tokens=tokens[:, :length])
+    def embed_tokens(self, tokens: Tokens) -> np.ndarray:
+        """L2-normalised embeddings (n, D) float32 of tokens, in NumPy."""
+        if self._cuts_padding:
+            tokens = tokens.cut(int(tokens.lengths.max()))
+        return self._run('text_embedding', **vars(tokens))
 
     def unknown_words(self, sentence: str) -> list[str]:
         """Words of a sentence that a model file has dropped: they change nothing in a query."""
-        words = list(dict.fromkeys(re.findall(r'\w+', sentence.lower())))
-        known = self._known[tokenize(words, self._context_length)].all(axis=1)
-        return [word for word, is_known in zip(words, known, strict=True) if not is_known]
+        return unknown_words(self._tokenizer, self._known, sentence)
 
     def _run(self, output: str, **given: np.ndarray) -> np.ndarray:
-        # Both towers are one graph; the other one gets a batch of none.
-        nothing = dict(
-            images=np.zeros((0, 3, *self._size), np.uint8), tokens=np.zeros((0, 3), np.int64)
+        # Both encoders are one graph; the other one gets a batch of none.
+        inputs = dict(
+            images=np.zeros((0, 3, *self._size), np.uint8),
+            ids=np.zeros((0, 3), np.int64),
+            mask=np.zeros((0, 3), bool),
+            end=np.zeros(0, np.int64),
         )
-        return self._session.run([output], nothing | given)[0]
+        inputs |= given
+        used = {name: value for name, value in inputs.items() if name in self._inputs}
+        return self._session.run([output], used)[0]

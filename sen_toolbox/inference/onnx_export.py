@@ -1,4 +1,4 @@
-"""Writes the towers of a model as one ONNX file."""
+"""Writes a model as one ONNX file."""
 
 import base64
 import json
@@ -7,35 +7,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sen_toolbox.search.bpe import tokenize
-from sen_toolbox.search.onnx_encoder import FORMAT, METADATA, OnnxEncoder
-from sen_toolbox.search.towers import TowerEncoder
+from sen_toolbox.inference.encoder import Encoder
+from sen_toolbox.inference.onnx_encoder import FORMAT, METADATA, OnnxEncoder
+from sen_toolbox.text.tokens import Tokens
 
 # What exported and original embeddings may differ by.
 TOLERANCE = 1e-4
-INPUTS, OUTPUTS = ['images', 'tokens'], ['image_embedding', 'text_embedding']
+INPUTS = ['images', 'ids', 'mask', 'end']
+OUTPUTS = ['image_embedding', 'text_embedding']
 
 
-class _Towers(nn.Module):
-    """Both towers from pixels and token ids to unit vectors, with nothing that depends on data."""
+class _Embedding(nn.Module):
+    """Pixels and tokens to unit vectors, with nothing that depends on data."""
 
     def __init__(self, retriever: nn.Module) -> None:
         super().__init__()
-        self.backbone, self.pixels = retriever.backbone, retriever.data_preprocessor
+        self.retriever = retriever
 
-    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        image = self.backbone.embed_image(self.pixels(dict(images=images))['images'])
-        return F.normalize(image, dim=1), F.normalize(self.backbone.embed_text(tokens), dim=1)
+    def forward(
+        self, images: Tensor, ids: Tensor, mask: Tensor, end: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        pixels = self.retriever.data_preprocessor(dict(images=images))['images']
+        text = self.retriever.embed_tokens(Tokens(ids, mask, end))
+        return self.retriever.embed_images(pixels), text
 
 
-def export_onnx(encoder: TowerEncoder, out: str | Path, *, int8: bool = False) -> float:
-    """Writes both towers; batch sizes and the length of sentences are free.
+def export_onnx(encoder: Encoder, out: str | Path, *, int8: bool = False) -> float:
+    """Writes both encoders; batch sizes and, where padding may be cut, lengths are free.
 
-    Inputs are ``images`` (B, 3, rows, columns) uint8, RGB, resized, and ``tokens`` (n, L) int64;
-    outputs ``image_embedding`` (B, D) and ``text_embedding`` (n, D), L2-normalised. Either batch
+    Inputs are ``images`` (B, 3, rows, columns) uint8, RGB, prepared, and ``ids`` (n, L) int64,
+    ``mask`` (n, L) bool and ``end`` (n,) int64 of ``Tokens``, of which those may be missing that
+    the model does not read; outputs ``image_embedding`` (B, D) and ``text_embedding`` (n, D), L2-normalised. Either batch
     may be empty.
 
     Args:
@@ -63,19 +67,20 @@ def export_onnx(encoder: TowerEncoder, out: str | Path, *, int8: bool = False) -
             f'the export takes {error.name}: pip install "sen-toolbox[onnx]"'
         ) from error
     description = describe_export(encoder, int8=int8)
-    images, tokens = _example(encoder, description)
+    example = _example(encoder)
     batch, sentences, length = (torch.export.Dim(name) for name in ('batch', 'sentences', 'length'))
+    rows = {0: sentences, 1: length} if description['cuts_padding'] else {0: sentences}
     try:
         program = torch.onnx.export(
-            _Towers(encoder.model).eval(),
-            (images, tokens),
+            _Embedding(encoder.model).eval(),
+            example,
             dynamo=True,
             verbose=False,
-            dynamic_shapes=({0: batch}, {0: sentences, 1: length}),
+            dynamic_shapes=({0: batch}, rows, rows, {0: sentences}),
             input_names=INPUTS,
             output_names=OUTPUTS,
         )
-    except torch.onnx.errors.OnnxExporterError as error:
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise ValueError(f'{description["name"]} cannot be exported: {error}') from error
     partial = out.with_name(f'{out.stem}.partial.onnx')
     try:
@@ -85,7 +90,7 @@ def export_onnx(encoder: TowerEncoder, out: str | Path, *, int8: bool = False) -
         content = onnx.load(partial)
         onnx.helper.set_model_props(content, {METADATA: json.dumps(description)})
         onnx.save(content, partial)
-        difference = _difference(encoder, OnnxEncoder(partial), images.numpy())
+        difference = _difference(encoder, OnnxEncoder(partial), example[0].numpy())
         if not int8 and difference > TOLERANCE:
             raise ValueError(
                 f'{description["name"]}: exported embeddings differ by {difference:.1e}, more than '
@@ -97,30 +102,35 @@ def export_onnx(encoder: TowerEncoder, out: str | Path, *, int8: bool = False) -
     return difference
 
 
-def describe_export(encoder: TowerEncoder, *, int8: bool) -> dict:
+def describe_export(encoder: Encoder, *, int8: bool) -> dict:
     """What an exported file says of its model."""
-    known, suffix = encoder.model_id, ' (int8)' if int8 else ''
+    known, processor, suffix = encoder.model_id, encoder.processor, ' (int8)' if int8 else ''
     return dict(
         format=FORMAT,
         name=f'{known.name}{suffix}',
         fingerprint=f'{known.fingerprint}{suffix}',
         dim=known.dim,
-        image_size=encoder.image_size,
-        context_length=encoder.context_length,
+        image_size=processor.image_size,
+        steps=processor.describe(),
+        tokenizer=processor.tokenizer.describe(),
+        tokenizes_alone=processor.tokenizes_alone,
+        cuts_padding=encoder.model.backbone.spec.text.cuts_padding,
         words=base64.b64encode(np.packbits(encoder.known_tokens)).decode(),
     )
 
 
-def _example(encoder: TowerEncoder, description: dict) -> tuple[Tensor, Tensor]:
+def _example(encoder: Encoder) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
-    size = (2, 3, *description['image_size'])
+    size = (2, 3, *encoder.processor.image_size)
     images = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
-    return images, torch.from_numpy(
-        tokenize(['a man', 'a woman', 'a hat'], encoder.context_length)
-    )[:, :5]
+    tokens = encoder.tokens(['a man', 'a woman', 'a hat'])
+    if encoder.model.backbone.spec.text.cuts_padding:
+        # One more than they have, so that the length is free of what it is here.
+        tokens = tokens.cut(int(tokens.lengths.max()) + 1)
+    return images, tokens.ids, tokens.mask, tokens.end
 
 
-def _difference(encoder: TowerEncoder, exported: OnnxEncoder, images: np.ndarray) -> float:
+def _difference(encoder: Encoder, exported: OnnxEncoder, images: np.ndarray) -> float:
     sentences = ['a woman in a red coat, with a bag', 'a man']
     pairs = (
         (encoder.embed_prepared(images), exported.embed_prepared(images)),

@@ -100,6 +100,11 @@ class Processor:
             results = step(results)
         return results['tokens']
 
+    @property
+    def tokenizes_alone(self) -> bool:
+        """Whether nothing but the tokenizer changes a sentence."""
+        return len(self._sentence) == 1
+
     def clean(self, sentence: str) -> str:
         """The sentence as the tokenizer gets it."""
         results = dict(captions=[sentence])

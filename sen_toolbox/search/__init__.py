@@ -10,9 +10,8 @@ _HOMES = {
     'PersonSearch': 'person_search',
     'Result': 'person_search',
     'IndexReport': 'indexing',
-    'PairEncoder': 'encoder',
 }
-__all__ = ['IndexReport', 'PairEncoder', 'PersonSearch', 'Result']  # noqa: F822
+__all__ = ['IndexReport', 'PersonSearch', 'Result']  # noqa: F822
 
 
 def __getattr__(name: str) -> Any:

@@ -8,23 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class ModelId:
-    """The model that made the vectors of an index.
-
-    Attributes:
-        name: For messages.
-        fingerprint: Hash of weights and settings; equal for equal embeddings.
-        dim: Length of an embedding.
-    """
-
-    name: str
-    fingerprint: str
-    dim: int
-
-    def __str__(self) -> str:
-        return f'{self.name!r} ({self.dim} numbers, fingerprint {self.fingerprint[:12]})'
+from sen_toolbox.inference.identity import ModelId
 
 
 @dataclass(frozen=True)

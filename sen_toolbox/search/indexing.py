@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.search.images import (
     IMAGE_SUFFIXES,
     MAX_BYTES,
@@ -19,14 +20,14 @@ from sen_toolbox.search.images import (
     find_files,
     read_whole,
 )
-from sen_toolbox.search.index import Entry, FileState, GalleryIndex, ModelId
+from sen_toolbox.search.index import Entry, FileState, GalleryIndex
 
 # Each thread decodes one image at a time; more than a few only take memory.
 READERS = min(8, os.cpu_count() or 1)
 
 
 class Encoder(Protocol):
-    """What makes vectors: torch towers or any other form of a model.
+    """What makes vectors: a model in torch, or an exported one.
 
     Attributes:
         model_id: Name and fingerprint.

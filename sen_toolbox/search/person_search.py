@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sen_toolbox.inference.loading import load_encoder
 from sen_toolbox.search.detection import VIDEO_SUFFIXES, Detector, PersonCutter, open_detector
 from sen_toolbox.search.detection.record import prune
 from sen_toolbox.search.images import IMAGE_SUFFIXES, read_image
 from sen_toolbox.search.index import Entry, open_index
 from sen_toolbox.search.indexing import WHOLE_IMAGES, Encoder, IndexReport, Reading, update_index
 
-# Trained on drawn people: shows how all this works, and finds colours of clothes on real ones.
-SHIPPED_MODEL = Path(__file__).parent / 'models' / 'tiny.safetensors'
 DEFAULT_INDEX = 'sen_index'
 # Below the folder of the index: the people cut out of photos and videos.
 CROPS = 'crops'
@@ -292,32 +291,6 @@ class PersonSearch:
 
 def _key(result: Result) -> tuple[str, str]:
     return result.path, json.dumps(dict(result.place), sort_keys=True)
-
-
-def load_encoder(
-    model: PathLike | Encoder | None = None,
-    checkpoint: PathLike | None = None,
-    *,
-    device: str = 'cpu',
-) -> Encoder:
-    """The encoder of a model file, or of a config and its checkpoint; None for the shipped model.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file is damaged or does not fit.
-    """
-    if model is not None and not isinstance(model, str | os.PathLike):
-        return model
-    if model is not None and Path(model).suffix == '.onnx':
-        if checkpoint is not None:
-            raise ValueError(f'{model} holds weights already; leave out the checkpoint')
-        from sen_toolbox.search.onnx_encoder import OnnxEncoder
-
-        return OnnxEncoder(model, device=device)
-    # Imported here because it loads torch, which an exported model does without.
-    from sen_toolbox.search.towers import TowerEncoder
-
-    return TowerEncoder(model or SHIPPED_MODEL, checkpoint, device=device)
 
 
 def _pixels(image: PathLike | np.ndarray) -> np.ndarray:
