@@ -1,39 +1,25 @@
-"""Converts official checkpoints of SEN, IRRA, RDE and TBPS-CLIP to this toolbox's, and back.
+"""Converts official checkpoints of a method to this toolbox's, and back.
 
-The config says which method it is. All weights become float32; keys or shapes that do not match
-are refused by name, so the image size, the text length and the number of identities must be those
-that the checkpoint was trained with. --to-official goes back (SEN, IRRA, RDE). Nothing in the file
-is executed: tensors, plain containers, numbers and settings are read, all else is refused.
+The config says which method it is: the file official.py beside it knows the official names. All
+weights become float32; keys or shapes that do not match are refused by name, so the image size, the
+text length and the number of identities must be those that the checkpoint was trained with.
+--to-official goes back, where the method has a way. Nothing in the checkpoint is executed: tensors,
+plain containers, numbers and settings are read, all else is refused.
 """
 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 from mmengine.runner.checkpoint import save_checkpoint
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.keys import check_keys
+from sen_toolbox.checkpoint.layouts import official_layout
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.official import (
-    irra_from_official,
-    irra_to_official,
-    sen_from_official,
-    sen_to_official,
-)
-from sen_toolbox.checkpoint.rde import rde_from_official, rde_to_official
-from sen_toolbox.checkpoint.tbps_clip import tbps_clip_from_official
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
-
-METHODS = {
-    'SEN': (sen_from_official, sen_to_official),
-    'IRRA': (irra_from_official, irra_to_official),
-    'RDE': (rde_from_official, rde_to_official),
-    'TBPS-CLIP': (tbps_clip_from_official, None),
-}
-# The head that tells a method. IRRA, whose layout the others extend, may be without any of them.
-MARKS = {'RestorationHead': 'SEN', 'TokenSelectionHead': 'RDE', 'ScaledMatchingHead': 'TBPS-CLIP'}
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,12 +35,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def method_of(model: nn.Module) -> str:
-    """The method whose official layout goes with the heads of a model."""
-    heads = {type(head).__name__ for head in model.heads.values()}
-    return next((method for head, method in MARKS.items() if head in heads), 'IRRA')
-
-
 def read_state(path: Path, entry: str) -> dict[str, Tensor]:
     """The tensors under ``entry`` of a checkpoint, or its top level without such an entry.
 
@@ -68,48 +48,42 @@ def read_state(path: Path, entry: str) -> dict[str, Tensor]:
     return state
 
 
-def convert_from_official(model: nn.Module, path: Path) -> dict[str, Tensor]:
+def convert_from_official(layout: ModuleType, model: nn.Module, path: Path) -> dict[str, Tensor]:
     """Our state of an official checkpoint.
 
     Raises:
         ValueError: If it does not fit the model; names the keys and shapes.
     """
-    from_official, _ = METHODS[method_of(model)]
-    state = from_official(read_state(path, 'model'))
+    state = layout.from_official(read_state(path, 'model'))
     check_keys(model, state, path)
     return state
 
 
-def convert_to_official(model: nn.Module, path: Path) -> dict[str, Tensor]:
+def convert_to_official(layout: ModuleType, model: nn.Module, path: Path) -> dict[str, Tensor]:
     """The official state of a checkpoint of ours.
 
     Raises:
         ValueError: If it does not fit the model, or the method has no way back.
     """
-    method = method_of(model)
-    _, to_official = METHODS[method]
-    if to_official is None:
-        known = [name for name, (_, back) in METHODS.items() if back]
-        raise ValueError(f'{method} is not converted to its official layout, only {known}')
+    if not hasattr(layout, 'to_official'):
+        raise ValueError(f'{layout.__file__} has no to_official: there is no way back')
     state = read_state(path, 'state_dict')
     check_keys(model, state, path)
-    if method == 'SEN':
-        # Saved by the release, though fixed.
-        return to_official(state, model.heads['restoration'].neck.position)
-    return to_official(state)
+    return layout.to_official(state, model)
 
 
 def main() -> None:
     args = parse_args()
-    model = MODELS.build(load_config(args.config).model)
+    config = load_config(args.config)
+    layout, model = official_layout(config), MODELS.build(config.model)
     if args.to_official:
-        state = convert_to_official(model, args.source)
+        state = convert_to_official(layout, model, args.source)
         content = dict(model=state)
     else:
-        state = convert_from_official(model, args.source)
+        state = convert_from_official(layout, model, args.source)
         content = dict(state_dict=state, meta={})
     save_checkpoint(content, str(args.target))
-    print(f'{args.target}: {len(state)} tensors of {method_of(model)}, in float32')
+    print(f'{args.target}: {len(state)} tensors, in float32')
 
 
 if __name__ == '__main__':

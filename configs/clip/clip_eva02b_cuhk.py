@@ -1,8 +1,4 @@
 _base_ = './clip_vitb_cuhk.py'
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='OpenCLIPBackbone',
-        arch='EVA02-B-16',
-        image_size='$image_size',
-        pretrained='data/EVA02-B-16/open_clip_model.safetensors'))
+clip_arch = 'EVA02-B-16'
+pretrained = 'data/EVA02-B-16/open_clip_model.safetensors'
+model = dict(backbone=dict(image=dict(type='OpenCLIPImageEncoder')))

@@ -13,9 +13,10 @@ crop_padding = 4
 max_epochs = 10
 image_size = (128, 64)
 context_length = 56
+clip_arch = 'tiny'
+pretrained = None
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
-    backbone=dict(arch='tiny', pretrained=None),
     heads=dict(contrast=dict(type='MatchingHead', loss=dict(type='InfoNCELoss', temperature=0.05))),
     loss_weights=dict(contrast=1.0))
 train_dataloader = dict(dataset=dict(seed=1))

@@ -4,7 +4,7 @@ data_root = 'data/synthetic'
 batch_size = 64
 crop_padding = 0
 max_epochs = 7
-model = dict(backbone=dict(pretrained='work_dirs/demo/clip/epoch_10.pth'))
+pretrained = 'work_dirs/demo/clip/epoch_10.pth'
 train_dataloader = dict(dataset=dict(seed=0))
 val_dataloader = dict(dataset=dict(seed=0))
 test_dataloader = dict(dataset=dict(seed=0))

@@ -10,9 +10,10 @@ crop_padding = 0
 max_epochs = 7
 image_size = (128, 64)
 context_length = 56
+clip_arch = 'tiny'
+pretrained = 'work_dirs/demo/clip/epoch_10.pth'  # of make demo
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
-    backbone=dict(arch='tiny', pretrained='work_dirs/demo/clip/epoch_10.pth'),
     heads=dict(mlm=dict(neck=dict(depth=2))))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, end=1, convert_to_iter_based=True),

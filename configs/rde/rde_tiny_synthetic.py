@@ -9,9 +9,11 @@ crop_padding = 0
 max_epochs = 7
 image_size = (128, 64)
 context_length = 56
+clip_arch = 'tiny'
+pretrained = 'work_dirs/demo/clip/epoch_10.pth'  # of make demo
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
-    backbone=dict(arch='tiny', pretrained='work_dirs/demo/clip/epoch_10.pth'))
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=1, end='$max_epochs', convert_to_iter_based=True),

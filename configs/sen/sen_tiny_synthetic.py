@@ -11,9 +11,10 @@ noun_masking = 0.15
 max_epochs = 7
 image_size = (128, 64)
 context_length = 56
+clip_arch = 'tiny'
+pretrained = 'work_dirs/demo/clip/epoch_10.pth'  # of make demo
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
-    backbone=dict(arch='tiny', pretrained='work_dirs/demo/clip/epoch_10.pth'),  # of make demo
     heads=dict(restoration=dict(neck=dict(depth=2))),
 )
 train_dataloader = dict(dataset=dict(tagger=dict(type='RuleTagger')))

@@ -11,9 +11,8 @@ dataset_type = 'CaptionedImages'
 data_root = 'data/my_persons'
 # Identities of the training split; training with another number stops and names the right one.
 num_classes = 100
-# CLIP reads 77 tokens, about 55 words; for longer captions uncomment both lines.
+# CLIP reads 77 tokens, about 55 words; for longer captions uncomment this line.
 # context_length = 168
-# model = dict(backbone=dict(context_length='$context_length'))
 # Without images of split val, select the checkpoint on test, and say so where you report it:
 # val_dataloader = dict(dataset=dict(split='test'))
 # Few persons: smaller batches give more steps in an epoch.

@@ -3,12 +3,11 @@ dataset_type = 'UFine6926'
 data_root = 'data/UFine6926'
 num_classes = 4926  # not checked against the data; training stops and names the right number
 context_length = 168  # captions have 81 words on average; CFAM's and ICL's length
-model = dict(backbone=dict(context_length='$context_length'))
 val_dataloader = dict(dataset=dict(split='test'))  # UFine6926 has no val split that is known
 optim_wrapper = dict(
     paramwise_cfg=dict(rules=[
         dict(pattern=r'\.neck\.(cross_attention|transformer)\.', lr_mult=5),
         dict(pattern=r'bias$', lr_mult=2, decay_mult=0),
         dict(pattern=r'\.classifier\.', lr_mult=5),
-        dict(pattern=r'^backbone\.positional_embedding$', lr_mult=5),  # ICL: 5e-5
+        dict(pattern=r'\.text\.positional_embedding$', lr_mult=5),  # ICL: 5e-5
     ]))

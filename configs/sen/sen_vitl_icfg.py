@@ -4,4 +4,4 @@ data_root = 'data/ICFG-PEDES'
 num_classes = 3102
 val_dataloader = dict(dataset=dict(split='test'))  # ICFG-PEDES has no val split
 image_size = (378, 126)  # 27 x 9 patches; 384 is no multiple of 14
-model = dict(backbone=dict(arch='ViT-L-14-quickgelu'))
+clip_arch = 'ViT-L-14-quickgelu'

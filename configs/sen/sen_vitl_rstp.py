@@ -3,4 +3,4 @@ dataset_type = 'RSTPReid'
 data_root = 'data/RSTPReid'
 num_classes = 3701
 image_size = (378, 126)  # 27 x 9 patches; 384 is no multiple of 14
-model = dict(backbone=dict(arch='ViT-L-14-quickgelu'))
+clip_arch = 'ViT-L-14-quickgelu'

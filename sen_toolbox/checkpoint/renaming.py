@@ -6,6 +6,11 @@ from torch import Tensor
 
 # Prefix there, prefix here.
 Table = tuple[tuple[str, str], ...]
+# CLIP's towers under the name that several releases give them.
+BASE_MODEL: Table = (
+    ('base_model.visual.', 'backbone.image.'),
+    ('base_model.', 'backbone.text.'),
+)
 
 
 def used_tensors(state: Mapping[str, Tensor], unused: tuple[str, ...] = ()) -> dict[str, Tensor]:

@@ -125,7 +125,9 @@ class IllustrationBoardHook(_BoardHook):
         """Raises KeyError if no head of the model illustrates."""
         model = _unwrapped(runner)
         if illustrating_head(model) is None:
-            raise KeyError(f'no head of the model draws a board; its heads are {sorted(model.heads)}')
+            raise KeyError(
+                f'no head of the model draws a board; its heads are {sorted(model.heads)}'
+            )
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:

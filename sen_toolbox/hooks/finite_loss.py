@@ -115,7 +115,9 @@ class FiniteLossHook(Hook):
         heads = ', '.join(f'{name.removesuffix(".loss")!r} ({values[name]})' for name in bad)
         people = sorted(set(batch['person_ids'].tolist()))
         shown = ', '.join(map(str, people[:SHOWN_IDENTITIES]))
-        rest = f' and {len(people) - SHOWN_IDENTITIES} more' if len(people) > SHOWN_IDENTITIES else ''
+        rest = (
+            f' and {len(people) - SHOWN_IDENTITIES} more' if len(people) > SHOWN_IDENTITIES else ''
+        )
         raise FloatingPointError(
             f'the loss of head {heads} is not finite on rank {get_rank()} or another, in iteration '
             f'{runner.iter + 1} (epoch {runner.epoch + 1}, batch {batch_idx + 1}), person ids '

@@ -12,7 +12,7 @@ image_cache = None
 _test_pipeline = [
     dict(type='LoadImage'),
     dict(type='ResizeImage', size='$image_size'),
-    dict(type='Tokenize', context_length='$context_length'),
+    dict(type='Tokenize', tokenizer='$tokenizer'),
     dict(type='PackPair'),
 ]
 train_dataloader = dict(
@@ -32,7 +32,7 @@ train_dataloader = dict(
             dict(type='ResizeImage', size='$image_size'),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PadCrop', padding='$crop_padding'),
-            dict(type='Tokenize', context_length='$context_length'),
+            dict(type='Tokenize', tokenizer='$tokenizer'),
             dict(type='PackPair'),
         ]))
 val_dataloader = dict(

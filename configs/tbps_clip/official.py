@@ -7,15 +7,15 @@ from torch import Tensor
 from sen_toolbox.checkpoint.renaming import rename, used_tensors
 
 # Official prefix, our prefix.
-TBPS_CLIP_TABLE = (
-    ('visual.', 'backbone.visual.'),
-    ('encode_text.', 'backbone.'),
+TABLE = (
+    ('visual.', 'backbone.image.'),
+    ('encode_text.', 'backbone.text.'),
     ('logit_scale', 'heads.contrast.logit_scale'),
     ('simclr_mlp.', 'heads.self_supervision.projection.'),
 )
 
 
-def tbps_clip_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the tensors of an official TBPS-CLIP checkpoint, in float32.
 
     Args:
@@ -25,4 +25,4 @@ def tbps_clip_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    return rename(used_tensors(state), TBPS_CLIP_TABLE)
+    return rename(used_tensors(state), TABLE)

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
+from sen_toolbox.checkpoint.renaming import BASE_MODEL, inverse, rename, used_tensors
 
 # Official prefix, our prefix.
-RDE_TABLE = (
-    ('base_model.', 'backbone.'),
+TABLE = (
+    *BASE_MODEL,
     *(
         (f'{theirs}.{layer}.', f'heads.tse.{ours}.{name}.')
         for theirs, ours, skip in (
@@ -25,7 +25,7 @@ RDE_TABLE = (
     ),
 )
 # Saved by the release and never used by its forward pass.
-RDE_UNUSED = (
+UNUSED = (
     'visul_emb_layer.linear.',
     'visul_emb_layer.mlp.bns.1.',
     'texual_emb_layer.mlp.bns.1.',
@@ -33,7 +33,7 @@ RDE_UNUSED = (
 LAYERS = ('visul_emb_layer.mlp.', 'texual_emb_layer.mlp.')
 
 
-def rde_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the tensors of an official RDE checkpoint, in float32.
 
     The bias before a batch norm, which we have not, goes into the norm's running mean.
@@ -44,26 +44,27 @@ def rde_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    state = used_tensors(state, RDE_UNUSED)
+    state = used_tensors(state, UNUSED)
     for prefix in LAYERS:
         mean = f'{prefix}bns.0.running_mean'
         if mean in state:
             state[mean] = state[mean] - state.pop(f'{prefix}layers.0.bias')
-    return rename(state, RDE_TABLE)
+    return rename(state, TABLE)
 
 
-def rde_to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Inverse of :func:`rde_from_official`.
+def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Inverse of :func:`from_official`.
 
     The modules that the release holds without using them are filled with zeros (norms: as new).
 
     Args:
         state: State dict of an RDE of this toolbox.
+        model: The model; not read.
 
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    official = rename(state, inverse(RDE_TABLE))
+    official = rename(state, inverse(TABLE))
     for prefix in LAYERS:
         hidden = official[f'{prefix}bns.0.running_mean']
         output = official[f'{prefix}layers.1.bias']

@@ -1,0 +1,39 @@
+"""Finds how the official code of a method names its weights: a file ``official.py`` by its configs."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from mmengine.config import Config
+
+NAME = 'official.py'
+
+
+def official_layout(config: Config) -> ModuleType:
+    """The module that converts checkpoints of the method of a config.
+
+    It lies beside the config or in the folder above, or where the config's ``official`` says. It
+    has ``from_official(state) -> state``, and ``to_official(state, model) -> state`` if there is a
+    way back.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    folder = Path(config.filename).absolute().parent
+    given = config.get('official')
+    places = [folder / given] if given else [folder / NAME, folder.parent / NAME]
+    for place in places:
+        if place.is_file():
+            return load_layout(place)
+    raise FileNotFoundError(
+        f'{config.filename}: nothing says how the official code of this method names its weights; '
+        f'looked for {" and ".join(map(str, places))} (or set official=FILE in the config)'
+    )
+
+
+def load_layout(path: Path) -> ModuleType:
+    """A module ``official.py`` by its path; like a config it is code and runs."""
+    spec = importlib.util.spec_from_file_location(f'official_{path.parent.name}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
