@@ -14,7 +14,7 @@ from tiny_methods import (
 from torch import nn
 
 from sen_toolbox.models.blocks import Block
-from sen_toolbox.models.gather import GatheredChunks, gather
+from sen_toolbox.models.gather import GatheredChunks, gather, gather_wide
 
 WITH_BATCH_NORM = {'rde', 'cmpm'}
 METHODS = sorted(set(CONFIGS) - WITH_BATCH_NORM)
@@ -111,6 +111,19 @@ def test_a_chunk_sees_the_others_as_constants():
         ((x @ x.t()).sum() * len(part) / 6).backward()
     # The sum of all products is (15 w)^2.
     torch.testing.assert_close(weight.grad, torch.tensor(2 * 15.0**2 * 2))
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'wide'),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_what_losses_compare_has_at_least_single_precision(dtype, wide):
+    assert gather_wide(torch.ones(2, 3, dtype=dtype)).dtype == wide
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import torch
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
-from sen_toolbox.models.gather import gather
+from sen_toolbox.models.gather import gather, widened
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -16,7 +16,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         others = [dim for dim in range(x.ndim) if dim != 1]
         with torch.autocast(x.device.type, enabled=False):
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            wide = widened(x)
             mean = _mean_over_ranks(wide.mean(dim=others, keepdim=True))
             variance = _mean_over_ranks((wide - mean).square().mean(dim=others, keepdim=True))
             with torch.no_grad():

@@ -108,6 +108,16 @@ def gather(tensor: Tensor) -> Tensor:
     return _GatherWithGradient.apply(tensor)
 
 
+def widened(tensor: Tensor) -> Tensor:
+    """``tensor`` in at least float32; float64 stays float64."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def gather_wide(tensor: Tensor) -> Tensor:
+    """:func:`gather` of embeddings in at least float32, as losses compare them in any precision."""
+    return gather(widened(tensor))
+
+
 def global_sum(tensor: Tensor) -> Tensor:
     """Sum of ``tensor`` over ranks, the same on each; it has one shape on all of them.
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from sen_toolbox.models.features import BackboneSpec, PairFeatures
-from sen_toolbox.models.gather import gather
+from sen_toolbox.models.gather import gather, gather_wide
 from sen_toolbox.registry import HEADS, LOSSES
 
 
@@ -23,8 +23,6 @@ class MatchingHead(nn.Module):
 
     def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
         """Returns ``loss``, computed in at least float32 whatever the autocast mode."""
-        wide = torch.promote_types(feats.image.dtype, torch.float32)
         with torch.autocast(feats.image.device.type, enabled=False):
-            image = gather(feats.image.to(wide))
-            text = gather(feats.text.to(wide))
+            image, text = gather_wide(feats.image), gather_wide(feats.text)
             return dict(loss=self.loss(image, text, gather(batch['pids'])))

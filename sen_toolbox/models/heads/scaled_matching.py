@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import BackboneSpec, PairFeatures
-from sen_toolbox.models.gather import gather
+from sen_toolbox.models.gather import gather, gather_wide
 from sen_toolbox.models.heads.views import take_view
 from sen_toolbox.registry import HEADS, LOSSES
 
@@ -68,11 +68,11 @@ class ScaledMatchingHead(nn.Module):
             for name, index in self.views.items()
         }
         with torch.autocast(feats.image.device.type, enabled=False):
-            image, text = _gather_wide(feats.image), _gather_wide(feats.text)
+            image, text = gather_wide(feats.image), gather_wide(feats.text)
             pids, scale = gather(batch['pids']), self.scale()
             values = {name: loss(image, text, pids, scale) for name, loss in self.losses.items()}
             for name, view in views.items():
-                second = self.losses[name](_gather_wide(view), text, pids, scale)
+                second = self.losses[name](gather_wide(view), text, pids, scale)
                 values[name] = (values[name] + second) / 2
             total = sum(self.weights[name] * value for name, value in values.items())
         return dict(loss=total, scale=scale, **values)
@@ -81,7 +81,3 @@ class ScaledMatchingHead(nn.Module):
         """The factor of the cosines, a scalar."""
         scale = self.logit_scale.exp()
         return scale + (scale.clamp(max=self.max_scale) - scale).detach()
-
-
-def _gather_wide(embedding: Tensor) -> Tensor:
-    return gather(embedding.to(torch.promote_types(embedding.dtype, torch.float32)))

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from sen_toolbox.models.features import BackboneSpec, PairFeatures
-from sen_toolbox.models.gather import gather
+from sen_toolbox.models.gather import gather_wide
 from sen_toolbox.models.heads.views import take_view
 from sen_toolbox.registry import HEADS, LOSSES
 
@@ -42,6 +42,5 @@ class SelfSupervisionHead(nn.Module):
         """Returns ``loss``, computed in at least float32 whatever the autocast mode."""
         views = torch.cat([take_view(batch, self.first), take_view(batch, self.second)])
         first, second = self.projection(backbone.embed_image(views)).chunk(2)
-        wide = torch.promote_types(first.dtype, torch.float32)
         with torch.autocast(first.device.type, enabled=False):
-            return dict(loss=self.loss(gather(first.to(wide)), gather(second.to(wide))))
+            return dict(loss=self.loss(gather_wide(first), gather_wide(second)))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import BackboneSpec, PairFeatures
-from sen_toolbox.models.gather import gather
+from sen_toolbox.models.gather import gather, gather_wide
 from sen_toolbox.registry import HEADS, LOSSES
 
 
@@ -36,5 +36,4 @@ class WeightedMatchingHead(nn.Module):
 
 
 def _gathered(feats: PairFeatures, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
-    wide = torch.promote_types(feats.image.dtype, torch.float32)
-    return gather(feats.image.to(wide)), gather(feats.text.to(wide)), gather(batch['pids'])
+    return gather_wide(feats.image), gather_wide(feats.text), gather(batch['pids'])
