@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.saving import AtomicLocalBackend
 from sen_toolbox.config import load_config
+from sen_toolbox.io import write_atomically
 from sen_toolbox.registry import BACKBONES, MODELS
 
 FORMAT = 1
@@ -158,7 +158,7 @@ def save_model(
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     tensors = {key: value.contiguous() for key, value in state.items()}
     content = save(tensors, {'sen_toolbox': json.dumps(description, sort_keys=True)})
-    AtomicLocalBackend().put(content, out)
+    write_atomically(out, content)
 
 
 def _read_towers(checkpoint: str | Path) -> dict[str, Tensor]:

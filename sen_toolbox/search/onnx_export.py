@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.io import atomic_path
 from sen_toolbox.search.bpe import tokenize
 from sen_toolbox.search.onnx_encoder import FORMAT, METADATA, OnnxEncoder
 from sen_toolbox.search.towers import TowerEncoder
@@ -77,8 +77,7 @@ def export_onnx(encoder: TowerEncoder, out: str | Path, *, int8: bool = False) -
         )
     except torch.onnx.errors.OnnxExporterError as error:
         raise ValueError(f'{description["name"]} cannot be exported: {error}') from error
-    partial = out.with_name(f'{out.stem}.partial.onnx')
-    try:
+    with atomic_path(out) as partial:
         program.save(partial, external_data=False)
         if int8:
             _quantise(partial)
@@ -91,9 +90,6 @@ def export_onnx(encoder: TowerEncoder, out: str | Path, *, int8: bool = False) -
                 f'{description["name"]}: exported embeddings differ by {difference:.1e}, more than '
                 f'{TOLERANCE:.0e}'
             )
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     return difference
 
 
