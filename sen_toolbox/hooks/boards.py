@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object, is_main_process, master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 from sen_toolbox.visualization import draw_restoration_board, draw_retrieval_board
 from sen_toolbox.visualization.results import (
@@ -120,14 +120,14 @@ class RestorationBoardHook(_BoardHook):
 
     def before_train(self, runner: Runner) -> None:
         """Raises KeyError if the model has no restoration head."""
-        restoration_head(_unwrapped(runner))
+        restoration_head(unwrapped(runner.model))
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Draws the board."""
         if not self._is_due(runner):
             return
-        dataset, model = runner.val_dataloader.dataset, _unwrapped(runner)
+        dataset, model = runner.val_dataloader.dataset, unwrapped(runner.model)
         records = [dataset.get_data_info(index) for index in range(len(dataset))]
         pids = [record['pid'] for record in records]
         shown = spread(len(dataset), self.num_images)
@@ -150,7 +150,3 @@ class RestorationBoardHook(_BoardHook):
         )
         board = draw_restoration_board(rows, title=f'Text-guided restoration, epoch {runner.epoch}')
         runner.visualizer.add_image('restoration', np.asarray(board), step=runner.epoch)
-
-
-def _unwrapped(runner: Runner) -> torch.nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
