@@ -29,6 +29,7 @@ from mmengine.logging import HistoryBuffer
 from toy_data import run_tool, write_toy_config, write_toy_data
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.io import PARTIAL
 
 # Epochs that differ in length, averaged weights, checkpoints within epochs, a line of the log for
 # every step that averages over the steps before, a worker that lives on. The text tower is small
@@ -149,11 +150,11 @@ def kill_at(
         time.sleep(0.02)
     end = time.monotonic() + seconds
     while not victim.ended():
-        writing = any(name.endswith('.partial') for name in listed(work_dir))
+        writing = any(name.endswith(PARTIAL) for name in listed(work_dir))
         if time.monotonic() > end and (writing or not during_write):
             victim.kill()
             left = listed(work_dir)
-            if partial := [name for name in left if name.endswith('.partial')]:
+            if partial := [name for name in left if name.endswith(PARTIAL)]:
                 return f'writing {partial[0]}'
             return f'between writes, having {sorted(n for n in left if n.endswith(".pth"))}'
         time.sleep(0.0005)

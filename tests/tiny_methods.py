@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from toy_data import ROOT
 
 from sen_toolbox.config import load_config
+from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
 IMAGE_SIZE, CONTEXT, VOCABULARY, NUM_PIDS = (64, 32), 12, 60, 5
@@ -109,7 +110,7 @@ def step_and_gradients(
     gradients: dict[str, Tensor] = {}
 
     def keep(*_) -> None:
-        named = getattr(model, 'module', model).named_parameters()
+        named = unwrapped(model).named_parameters()
         gradients.update({name: p.grad.clone() for name, p in named})
 
     handle = optim_wrapper.optimizer.register_step_pre_hook(keep)

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 from prettytable import PrettyTable
+from sen_toolbox.search.encoder import PairEncoder
 
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.analysis import failure_report, first_right_ranks
 from sen_toolbox.registry import DATASETS
-from sen_toolbox.search.encoder import PairEncoder
 from sen_toolbox.visualization.share_chart import draw_shares
 
 # Words in the table and, of each attribute, in the picture.

@@ -34,8 +34,8 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.keys import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.saving import AtomicLocalBackend
 from sen_toolbox.config import load_config
+from sen_toolbox.io import write_atomically
 from sen_toolbox.models.backbones import CLIPBackbone
 from sen_toolbox.registry import BACKBONES
 
@@ -104,7 +104,7 @@ def write_towers(path: Path, state: dict[str, Tensor], grid_size: tuple[int, int
         buffer = io.BytesIO()
         torch.save(dict(state_dict=state, meta=dict(grid_size=list(grid_size))), buffer)
         content = buffer.getvalue()
-    AtomicLocalBackend().put(content, path)
+    write_atomically(path, content)
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def main() -> None:
     check_keys(backbone, towers, args.checkpoint)
     write_towers(args.out, state, backbone.spec.grid_size)
     description = args.out.with_suffix('.json')
-    AtomicLocalBackend().put_text(json.dumps(describe(config, backbone), indent=2), description)
+    write_atomically(description, json.dumps(describe(config, backbone), indent=2))
     pixels = config.model.data_preprocessor
     call = f"""open_clip.add_model_config({str(description)!r})
 model, _, preprocess = open_clip.create_model_and_transforms(

@@ -9,11 +9,11 @@ import argparse
 from pathlib import Path
 
 import torch
+from sen_toolbox.search.model_file import describe_model, save_model
 
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.transforms.text import END_ID, MASK_ID, START_ID, Tokenize
 from sen_toolbox.registry import DATASETS
-from sen_toolbox.search.model_file import describe_model, save_model
 
 
 def parse_args() -> argparse.Namespace:

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from mmengine.config import DictAction
 from PIL import Image
+from sen_toolbox.search.encoder import PairEncoder
 
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.decoding import decode_pieces
 from sen_toolbox.evaluation.analysis import first_right_ranks
 from sen_toolbox.registry import DATASETS
-from sen_toolbox.search.encoder import PairEncoder
 from sen_toolbox.visualization import (
     board_page,
     draw_embedding_map,

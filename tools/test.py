@@ -11,7 +11,6 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from prettytable import PrettyTable
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -28,6 +27,7 @@ from sen_toolbox.evaluation.results import (
     results_table,
     write_results,
 )
+from sen_toolbox.models.wrapping import unwrapped
 
 # Type and default folder of each data set by its short name. Drawn people are read as what they
 # are laid out as, so that a folder drawn with any seed and size will do.
@@ -116,7 +116,7 @@ class OtherIdentitiesHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Takes the model's own tensors in their place, and says so."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         state = checkpoint.get('state_dict', checkpoint)
         for name in sorted(set(model.heads) - set(model.embedding_heads)):
             for key, own in model.heads[name].state_dict(prefix=f'heads.{name}.').items():
@@ -132,8 +132,7 @@ def evaluate(config: Config, name: str) -> dict:
     runner.register_hook(OtherIdentitiesHook())
     if config.load_from is None:
         # MMEngine initialises before training only.
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model.init_weights()
+        unwrapped(runner.model).init_weights()
     measured = runner.test()
     reranked = {
         method: pick(measured, f'{method}/') for method in config.test_evaluator.get('rerank', ())

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from rich.progress import track
+
+from sen_toolbox.io import write_atomically
 
 from .transforms.text import clip_tokenizer
 
@@ -157,14 +160,9 @@ def _read(path: Path, parse: Callable[[bytes], T]) -> T | None:
 
 def _write(paths: list[Path], content: bytes) -> None:
     for path in paths:
-        temporary = path.with_suffix(f'.{os.getpid()}.tmp')
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        except OSError:
-            continue
-        return
+        with suppress(OSError):
+            write_atomically(path, content)
+            return
     print_log(
         f'{paths[0].name} is not kept: neither {paths[0].parent} nor {paths[1].parent} '
         'can be written (set XDG_CACHE_HOME)',

@@ -18,6 +18,8 @@ from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from numpy.lib.format import write_array_header_1_0
 
+from sen_toolbox.io import PARTIAL, put_in_place
+
 # Changed when the file or what lies in it changes its meaning.
 FORMAT = 1
 CHUNK = 256
@@ -151,7 +153,7 @@ def _write(file: Path, paths: list[str], make: Callable[[dict], dict]) -> None:
     write_array_header_1_0(header, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
     start = header.tell()
     # Images are only ever added at the end, so the length of the file says how many are done.
-    partial = file.with_suffix('.partial')
+    partial = file.with_suffix(PARTIAL)
     with open(partial, 'ab') as out:
         if out.tell() < start:
             out.truncate(0)
@@ -170,9 +172,7 @@ def _write(file: Path, paths: list[str], make: Callable[[dict], dict]) -> None:
                 part = paths[begin : begin + CHUNK]
                 out.writelines(pool.map(pixels, part))
                 _log_progress(begin, begin + len(part), len(paths))
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(partial, file)
+    put_in_place(partial, file)
 
 
 def _require_room(folder: Path, needed: int) -> None:

@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from prettytable import PrettyTable
 
+from sen_toolbox.io import write_atomically
 from sen_toolbox.provenance import git_commit, versions
 
 SHOWN = ('t2i/R1', 't2i/R5', 't2i/R10', 't2i/mAP', 't2i/mINP', 'i2t/R1', 'i2t/mAP')
@@ -85,10 +85,7 @@ def results_record(config: str | Path, checkpoint: dict, evaluations: Sequence[d
 
 def write_results(path: Path, record: dict) -> None:
     """Writes a record as JSON; the file is complete or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
-    partial.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
-    os.replace(partial, path)
+    write_atomically(path, json.dumps(record, indent=1) + '\n')
 
 
 def results_table(record: dict) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object, is_main_process, master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 from sen_toolbox.text.tokens import Tokens, joined
 from sen_toolbox.visualization import draw_illustration_board, draw_retrieval_board
@@ -123,7 +123,7 @@ class IllustrationBoardHook(_BoardHook):
 
     def before_train(self, runner: Runner) -> None:
         """Raises KeyError if no head of the model illustrates."""
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         if illustrating_head(model) is None:
             raise KeyError(
                 f'no head of the model draws a board; its heads are {sorted(model.heads)}'
@@ -134,7 +134,7 @@ class IllustrationBoardHook(_BoardHook):
         """Draws the board."""
         if not self._is_due(runner):
             return
-        dataset, model = runner.val_dataloader.dataset, _unwrapped(runner)
+        dataset, model = runner.val_dataloader.dataset, unwrapped(runner.model)
         records = [dataset.get_data_info(index) for index in range(len(dataset))]
         person_ids = [record['person_id'] for record in records]
         shown = spread(len(dataset), self.num_images)
@@ -156,7 +156,3 @@ class IllustrationBoardHook(_BoardHook):
 
 def _first_captions(dataset: Dataset, indices: Sequence[int]) -> Tokens:
     return joined([dataset[index]['tokens'][:1] for index in indices], torch.cat)
-
-
-def _unwrapped(runner: Runner) -> torch.nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather, broadcast
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 
 from .mixture import lower_component
@@ -90,7 +90,7 @@ class ConsensusDivisionHook(Hook):
     @torch.no_grad()
     def _losses(self, runner: Runner) -> np.ndarray:
         """Loss (heads, pairs) of each pair of the training split; nan for those not drawn."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         model.eval()
         losses = torch.full((len(self.heads), len(runner.train_dataloader.dataset)), torch.nan)
         for batch in runner.train_dataloader:

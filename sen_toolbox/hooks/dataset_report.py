@@ -1,7 +1,7 @@
 """Tells at the start what is trained on, and that the classifier fits it."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+
 from mmengine.runner import Runner
 
 from sen_toolbox.datasets.statistics import dataset_table
@@ -24,7 +24,7 @@ class DatasetReportHook(Hook):
             datasets['val'] = runner.val_dataloader.dataset
         runner.logger.info(f'Data\n{dataset_table(datasets)}')
         found = datasets['train'].metainfo['num_classes']
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         for name, head in model.heads.items():
             expected = getattr(head, 'num_classes', found)
             if expected != found:

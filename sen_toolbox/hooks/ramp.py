@@ -1,9 +1,9 @@
 """Lets a number of the model grow during the first epochs."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 
 
@@ -34,7 +34,7 @@ class RampHook(Hook):
         Raises:
             KeyError: If the model has no such number.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         path, _, self.name = self.target.rpartition('.')
         try:
             self.owner = model.get_submodule(path)

@@ -8,7 +8,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from sen_toolbox.checkpoint.finding import NUMBERED
-from sen_toolbox.checkpoint.saving import AtomicLocalBackend
+from sen_toolbox.io import PARTIAL, write_atomically
 from sen_toolbox.registry import HOOKS
 
 DROPPED = 'dropped_ckpt_ids'
@@ -51,7 +51,7 @@ class SafeCheckpointHook(CheckpointHook):
         if getattr(self, 'best_ckpt_path', None):
             self.best_ckpt_path = self._path(Path(self.best_ckpt_path).name)
         if is_main_process():
-            for partial in Path(self.out_dir).glob('*.partial'):
+            for partial in Path(self.out_dir).glob(f'*{PARTIAL}'):
                 partial.unlink()
             self._drop(hub.get_info(DROPPED, []))
 
@@ -114,8 +114,7 @@ class SafeCheckpointHook(CheckpointHook):
         )
         if not is_main_process():
             return
-        pointer = Path(runner.work_dir) / 'last_checkpoint'
-        AtomicLocalBackend().put_text(self._path(name), pointer)
+        write_atomically(Path(runner.work_dir) / 'last_checkpoint', self._path(name))
         if self.every_iters:
             for path in Path(self.out_dir).glob('iter_*.pth'):
                 if path.name != name and NUMBERED.fullmatch(path.name):

@@ -1,10 +1,10 @@
 """Refuses a checkpoint that does not fit; MMEngine's Runner loads what it can and goes on."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from sen_toolbox.checkpoint import check_keys
+from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 
 
@@ -17,5 +17,5 @@ class StrictLoadHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Raises ValueError naming what does not match."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         check_keys(model, checkpoint.get('state_dict', checkpoint), 'the checkpoint')

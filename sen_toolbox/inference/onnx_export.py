@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.inference.encoder import Encoder
 from sen_toolbox.inference.onnx_encoder import FORMAT, METADATA, OnnxEncoder
+from sen_toolbox.io import atomic_path
 from sen_toolbox.text.tokens import Tokens
 
 # What exported and original embeddings may differ by.
@@ -82,8 +82,7 @@ def export_onnx(encoder: Encoder, out: str | Path, *, int8: bool = False) -> flo
         )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise ValueError(f'{description["name"]} cannot be exported: {error}') from error
-    partial = out.with_name(f'{out.stem}.partial.onnx')
-    try:
+    with atomic_path(out) as partial:
         program.save(partial, external_data=False)
         if int8:
             _quantise(partial)
@@ -96,9 +95,6 @@ def export_onnx(encoder: Encoder, out: str | Path, *, int8: bool = False) -> flo
                 f'{description["name"]}: exported embeddings differ by {difference:.1e}, more than '
                 f'{TOLERANCE:.0e}'
             )
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     return difference
 
 

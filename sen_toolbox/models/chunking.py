@@ -7,6 +7,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from sen_toolbox.models.gather import GatheredChunks
+from sen_toolbox.models.wrapping import unwrapped
 
 
 def require_chunkable(model: nn.Module) -> None:
@@ -46,7 +47,7 @@ def train_step_in_chunks(
     """
     if getattr(optim_wrapper, '_accumulative_counts', 1) != 1:
         raise ValueError('model.chunks and accumulative_counts exclude each other: set one to 1')
-    retriever = getattr(model, 'module', model)
+    retriever = unwrapped(model)
     with optim_wrapper.optim_context(model):
         chunks = _split(retriever.data_preprocessor(data, True), num_chunks)
     size = sum(len(chunk['images']) for chunk in chunks)

@@ -2,11 +2,11 @@
 
 import re
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from torch import nn
 
+from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 
@@ -38,11 +38,9 @@ class RuleOptimWrapperConstructor:
         """Returns the wrapper for all parameters of ``model`` that require a gradient."""
         optimizer = dict(self.optim_wrapper_cfg.pop('optimizer'))
         lr, decay = optimizer['lr'], optimizer.get('weight_decay', 0.0)
-        if is_model_wrapper(model):
-            # Or rules would see other names on several processes.
-            model = model.module
         groups = {}
-        for name, parameter in model.named_parameters():
+        # Unwrapped, or rules would see other names on several processes.
+        for name, parameter in unwrapped(model).named_parameters():
             if parameter.requires_grad:
                 lr_mult, decay_mult = self.factors(name)
                 groups.setdefault((lr * lr_mult, decay * decay_mult), []).append(parameter)

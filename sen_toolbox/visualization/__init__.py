@@ -2,8 +2,8 @@
 
 from sen_toolbox.visualization.drawing import stack_boards
 from sen_toolbox.visualization.embedding_map import draw_embedding_map
-from sen_toolbox.visualization.page import board_page
 from sen_toolbox.visualization.illustration_board import draw_illustration_board
+from sen_toolbox.visualization.page import board_page
 from sen_toolbox.visualization.retrieval_board import draw_retrieval_board
 from sen_toolbox.visualization.word_board import draw_word_board
 

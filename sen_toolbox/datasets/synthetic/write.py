@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sen_toolbox.io import write_atomically
+
 from .describe import describe_person, split_words
 from .draw import draw_person
 from .people import Person, sample_people
@@ -73,9 +75,7 @@ def write_synthetic_pedes(
     )
     if _is_finished(root, parameters):
         return root / ANNOTATIONS
-    for camera in CAMERAS:
-        (root / 'imgs' / camera.name).mkdir(parents=True, exist_ok=True)
-    _replace(root / PARAMETERS, _to_json(parameters))
+    write_atomically(root / PARAMETERS, json.dumps(parameters))
     people = sample_people(sum(num_ids.values()), seed=seed)
     splits = [split for split in _SPLITS for _ in range(num_ids.get(split, 0))]
     write = partial(_write_identity, root=root, parameters=parameters)
@@ -85,7 +85,7 @@ def write_synthetic_pedes(
         records += written
         if progress is not None:
             progress(done, len(people))
-    _replace(root / ANNOTATIONS, _to_json(records))
+    write_atomically(root / ANNOTATIONS, json.dumps(records))
     return root / ANNOTATIONS
 
 
@@ -164,7 +164,7 @@ def _write_identity(
             pixels = draw_person(person, rng, size, camera=camera)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, 'JPEG', quality=int(rng.integers(60, 96)))
-            _replace(target, buffer.getvalue())
+            write_atomically(target, buffer.getvalue())
         rng = np.random.default_rng([seed, person_id, view, 1])
         captions = [describe_person(person, rng) for _ in range(parameters['captions_per_image'])]
         records.append(
@@ -177,14 +177,3 @@ def _write_identity(
             )
         )
     return records
-
-
-def _to_json(value: object) -> bytes:
-    return json.dumps(value).encode('ascii')
-
-
-def _replace(target: Path, content: bytes) -> None:
-    """Write a file so that it is either whole or absent, also when two processes write it."""
-    part = target.with_name(f'{target.name}.{os.getpid()}.part')
-    part.write_bytes(content)
-    os.replace(part, target)

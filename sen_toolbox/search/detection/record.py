@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sen_toolbox.io import write_atomically
 from sen_toolbox.search.detection.boxes import Detection
 from sen_toolbox.search.images import read_image
 
@@ -86,11 +87,8 @@ class Record:
     def _begin(self) -> None:
         if self._is_begun:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         # Leaves out the line that a crash cut off.
-        partial = self._journal.with_suffix('.new')
-        partial.write_text(''.join(json.dumps(line) + '\n' for line in self._lines), 'utf-8')
-        os.replace(partial, self._journal)
+        write_atomically(self._journal, ''.join(json.dumps(line) + '\n' for line in self._lines))
         self._is_begun = True
 
     def _append(self, line: dict) -> None:

@@ -1,0 +1,62 @@
+"""Writes files so that a crash leaves the older one, never half of a new one."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# What a file that is being written ends with; only a killed process leaves one behind.
+PARTIAL = '.partial'
+
+
+@contextmanager
+def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
+    """Gives a path beside ``target`` to write to; when the block ends, the file takes its place.
+
+    The folder is made if need be. An error in the block removes what was written.
+
+    Raises:
+        OSError: If the disk is full or not writable; names the target, an older file stays.
+    """
+    target = Path(target)
+    # A name of its own, since several processes may write one file.
+    partial = target.with_name(f'{target.name}.{secrets.token_hex(4)}{PARTIAL}')
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        put_in_place(partial, target)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f'could not write {target} ({error.strerror or error}); any older file is kept',
+        ) from error
+    finally:
+        # The folder itself may be what is missing.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_atomically(target: str | os.PathLike, content: bytes | str) -> None:
+    """Writes a file, text in UTF-8; see :func:`atomic_path`."""
+    with atomic_path(target) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def put_in_place(partial: Path, target: Path) -> None:
+    """Replaces ``target`` by a finished file of the same folder, and has the disk remember it."""
+    with open(partial, 'r+b') as file:
+        os.fsync(file.fileno())
+    os.replace(partial, target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Or a power cut could undo the renaming after what the file replaces has been deleted."""
+    # Not every file system can; the content is safe without.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
