@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from closeness import assert_same
 from PIL import Image
 from tiny import irra_config, sen_config
 from toy_data import run_tool, write_toy_config, write_toy_data
@@ -164,7 +165,7 @@ def test_the_effect_of_a_word_lies_where_what_it_names_is():
     places = [slice(1, 2), slice(2, 3), slice(3, 4)]
     (upper, other, lower), effects = effect_maps(ColourModel(), image, tokens, places)
     assert upper.shape == (64, 32)
-    assert effects.tolist() == pytest.approx([0.5, 0.0, 0.5])
+    assert effects.tolist() == pytest.approx([0.5, 0.0, 0.5], abs=1e-6)
     assert not other.any()
     assert upper[4:28, 12:20].min() > 0
     assert upper[40:].abs().max() == 0
@@ -184,7 +185,7 @@ def test_a_region_without_effect_is_dark_and_the_window_over_all_of_it_loses_wha
     maps, _ = effect_maps(ColourModel(), image, torch.tensor([9, 5]), [slice(1, 2)])
     # Filled with the mean, an eighth of the height and a quarter of the width loses 1 - mean of 1
     # on 8 x 8 of the upper half's 32 x 32 pixels.
-    assert float(maps.max()) == pytest.approx((1 - 8 / 64) * 64 / 1024)
+    assert float(maps.max()) == pytest.approx((1 - 8 / 64) * 64 / 1024, abs=1e-6)
     assert tuple(np.unravel_index(int(maps.argmax()), (64, 32)))[0] in (11, 12)
 
 
@@ -217,7 +218,7 @@ def test_the_attention_of_irra_is_that_of_its_cross_attention_by_hand():
     # One head, as the width is 64.
     scores = (keys @ weight[1].T + bias[1]) @ (weight[0] @ query + bias[0]) / 64**0.5
     expected = scores.softmax(dim=0)[1:]
-    torch.testing.assert_close(maps[0].flatten(), expected / expected.max())
+    assert_same(maps[0].flatten(), expected / expected.max())
 
 
 def test_a_model_without_cross_attention_or_guided_by_the_image_has_no_attention_maps():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from closeness import assert_same
 from open_clip.model import CLIP, CustomTextCLIP
 from safetensors.torch import save_file
 
@@ -53,11 +54,11 @@ def test_features_equal_those_of_open_clip(kind, no_causal_mask, tmp_path):
     images = torch.randn(2, 3, 160, 160)
     with torch.no_grad():
         feats = backbone(images, TOKENS, backbone.fields)
-        torch.testing.assert_close(feats.image, clip.encode_image(images))
-        torch.testing.assert_close(backbone.embed_image(images), clip.encode_image(images))
+        assert_same(feats.image, clip.encode_image(images))
+        assert_same(backbone.embed_image(images), clip.encode_image(images))
         padded = torch.nn.functional.pad(TOKENS, (0, 6))
-        torch.testing.assert_close(feats.text, clip.encode_text(padded))
-        torch.testing.assert_close(backbone.embed_text(TOKENS), feats.text)
+        assert_same(feats.text, clip.encode_text(padded))
+        assert_same(backbone.embed_text(TOKENS), feats.text)
     assert feats.text_tokens.shape == (2, 6, 16)
 
 
@@ -70,7 +71,7 @@ def test_the_grid_need_not_be_square(kind):
     if kind == 'vit':
         assert (backbone.spec.grid_size, backbone.spec.patch_size) == ((12, 4), 16)
         assert feats.image_tokens.shape == (2, 1 + 48, 16)
-        torch.testing.assert_close(feats.image_tokens[:, 0], feats.image)
+        assert_same(feats.image_tokens[:, 0], feats.image)
     else:
         assert backbone.spec.num_patches == 0
         assert feats.image_tokens is None
@@ -81,7 +82,7 @@ def test_a_modality_that_is_not_given_is_left_out(kind):
     backbone, images = build(kind, (64, 32)), torch.randn(2, 3, 64, 32)
     alone = backbone(images, None, backbone.fields)
     assert (alone.text, alone.text_tokens) == (None, None)
-    torch.testing.assert_close(alone.image, backbone(images, TOKENS).image)
+    assert_same(alone.image, backbone(images, TOKENS).image)
     assert backbone(None, TOKENS, backbone.fields).image is None
 
 
@@ -106,7 +107,7 @@ def test_a_square_position_embedding_is_resized_to_the_grid_and_ours_is_kept(kin
     backbone.init_weights()
     before, after = (m.get_parameter(key).detach().flatten(0, -2) for m in (clip, backbone))
     assert before.shape == after.shape == (1 + side * side, before.shape[1])
-    torch.testing.assert_close(after[0], before[0])
+    assert_same(after[0], before[0])
     assert not torch.allclose(after, before)
     # A checkpoint of the toolbox has the model's own grid.
     state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
@@ -133,7 +134,7 @@ def test_weights_with_the_text_beside_the_image_tower_are_read(tmp_path):
     torch.save(clip.state_dict(), tmp_path / 'clip.pt')
     backbone = build('resnet', pretrained=str(tmp_path / 'clip.pt'))
     backbone.init_weights()
-    torch.testing.assert_close(backbone.text.positional_embedding, clip.positional_embedding)
+    assert_same(backbone.text.positional_embedding, clip.positional_embedding)
 
 
 def test_weights_of_another_model_are_refused_by_key(tmp_path):

@@ -65,7 +65,7 @@ def search(made, folder, tmp_path):
 
 def assert_same(results, others):
     assert [r.path for r in results] == [r.path for r in others]
-    assert [r.score for r in results] == pytest.approx([r.score for r in others], abs=1e-6)
+    assert [r.score for r in results] == pytest.approx([r.score for r in others], abs=1e-5)
 
 
 def test_a_model_file_is_its_config_and_checkpoint(made, folder, search, tmp_path):
@@ -87,12 +87,12 @@ def test_embeddings_are_those_of_the_evaluation(made, folder, search):
     paths = sorted(folder.glob('*.png'))
     images = evaluation.embed_images(paths).numpy()
     text = evaluation.embed_text(SENTENCES).numpy()
-    np.testing.assert_allclose(search.embed(None, paths), images, atol=1e-6)
-    np.testing.assert_allclose(search.embed(SENTENCES), text, atol=1e-6)
+    np.testing.assert_allclose(search.embed(None, paths), images, atol=1e-5)
+    np.testing.assert_allclose(search.embed(SENTENCES), text, atol=1e-5)
     for sentence, row in zip(SENTENCES, text @ images.T, strict=True):
         results = search.search(sentence)
         assert [r.path for r in results] == [str(paths[i]) for i in np.argsort(-row)]
-        assert [r.score for r in results] == pytest.approx(sorted(row, reverse=True), abs=1e-6)
+        assert [r.score for r in results] == pytest.approx(sorted(row, reverse=True), abs=1e-5)
         assert [r.rank for r in results] == list(range(1, 8))
 
 
@@ -100,10 +100,10 @@ def test_an_image_finds_itself_and_joins_a_sentence(folder, search):
     path = folder / '3.png'
     [result] = search.search(image=path, k=1)
     assert (result.path, result.rank) == (str(path), 1)
-    assert result.score == pytest.approx(1)
+    assert result.score == pytest.approx(1, abs=1e-5)
     both = search.embed(SENTENCES[:1], [path])
     mean = search.embed(SENTENCES[:1]) + search.embed(None, [path])
-    np.testing.assert_allclose(both, mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_allclose(both, mean / np.linalg.norm(mean), atol=1e-5)
     pixels = np.array(Image.open(path))
     assert_same(search.search(SENTENCES[0], path), search.search(SENTENCES[0], pixels))
 
@@ -131,7 +131,7 @@ def test_a_picture_is_turned_upright_by_its_tag(folder, search, tmp_path):
         exif[274] = 6  # to be shown rotated by 90 degrees clockwise
         turned.save(tmp_path / 'turned.png', exif=exif)
     [result] = search.search(image=tmp_path / 'turned.png', k=1)
-    assert (result.path, result.score) == (str(folder / '4.png'), pytest.approx(1))
+    assert (result.path, result.score) == (str(folder / '4.png'), pytest.approx(1, abs=1e-5))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from closeness import assert_same
 from mmengine.logging import MessageHub, MMLogger
 from tiny_rde import golden_batch, rde_config
 from torch import nn
@@ -110,7 +111,7 @@ def test_an_embedding_is_the_maximum_over_the_tokens_of_the_highest_score():
         unit = tokens[row, chosen] / tokens[row, chosen].norm(dim=1, keepdim=True)
         hidden = torch.relu(neck.norm(neck.hidden(unit)))
         expected = (neck.output(hidden) + neck.skip(unit)).max(dim=0).values
-        torch.testing.assert_close(embedding[row], expected)
+        assert_same(embedding[row], expected)
 
 
 @torch.no_grad()
@@ -118,7 +119,7 @@ def test_of_equal_scores_the_earlier_token_is_chosen():
     tokens = torch.randn(1, 8, 6)
     first = selection(ratio=0.25)(tokens, torch.zeros(1, 8), torch.tensor([8]))
     alone = selection(ratio=0.25)(tokens[:, :2], torch.zeros(1, 2), torch.tensor([2]))
-    torch.testing.assert_close(first, alone)
+    assert_same(first, alone)
 
 
 @torch.no_grad()
@@ -127,7 +128,7 @@ def test_more_tokens_may_be_asked_for_than_there_are():
     tokens, score = torch.randn(2, 3, 6), torch.rand(2, 3)
     few = neck(tokens, score, torch.tensor([3, 3]))
     assert few.shape == (2, 4)
-    torch.testing.assert_close(few, neck(tokens, -score, torch.tensor([3, 3])))
+    assert_same(few, neck(tokens, -score, torch.tensor([3, 3])))
 
 
 @torch.no_grad()
@@ -135,7 +136,7 @@ def test_without_any_word_the_first_token_stands_for_the_caption():
     neck = selection()
     tokens, score = torch.randn(1, 8, 6), torch.zeros(1, 8)
     none = neck(tokens, score, torch.tensor([0]))
-    torch.testing.assert_close(none, neck(tokens, score, torch.tensor([1])))
+    assert_same(none, neck(tokens, score, torch.tensor([1])))
 
 
 @pytest.mark.parametrize('ratio', [0, 1.1])
@@ -175,7 +176,7 @@ def test_captions_of_no_or_one_word_give_finite_losses_and_gradients():
 def test_padding_changes_no_embedding():
     model, tokens = small_rde().eval(), short_batch()['tokens'][1:]
     longer = nn.functional.pad(tokens, (0, 14))
-    torch.testing.assert_close(model.embed_text(tokens), model.embed_text(longer))
+    assert_same(model.embed_text(tokens), model.embed_text(longer))
 
 
 @torch.no_grad()
@@ -186,12 +187,12 @@ def test_retrieval_scores_by_the_mean_of_both_similarities():
     image = torch.stack([record['image'] for record in records])
     text = torch.cat([record['text'] for record in records])
     assert image.shape == text.shape == (6, 32 + 48)
-    torch.testing.assert_close(image.norm(dim=1), torch.ones(6))
+    assert_same(image.norm(dim=1), torch.ones(6))
     feats = model(mode='tensor', **batch)
     head, unit = model.heads['tse'], nn.functional.normalize
     global_cosine = unit(feats.text) @ unit(feats.image).t()
     selected = unit(head.embed_text(feats, batch['tokens'])) @ unit(head.embed_image(feats)).t()
-    torch.testing.assert_close(text @ image.t(), (global_cosine + selected) / 2)
+    assert_same(text @ image.t(), (global_cosine + selected) / 2)
 
 
 @torch.no_grad()
@@ -213,7 +214,7 @@ def test_a_backbone_encodes_one_modality_without_the_other():
     text = vars(backbone(None, batch['tokens']))
     for name, value in both.items():
         given, other = (image, text) if name.startswith('image') else (text, image)
-        torch.testing.assert_close(given[name], value)
+        assert_same(given[name], value)
         assert other[name] is None
 
 

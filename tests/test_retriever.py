@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from closeness import assert_same
 from PIL import Image
 from tiny import NORMALISE, sen_config
 from torch import nn
@@ -42,9 +43,9 @@ def test_predict_gives_one_record_per_image_with_all_its_captions():
     images = torch.stack([record['image'] for record in records])
     texts = torch.cat([record['text'] for record in records])
     unit_image = feats.image / feats.image.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(images, unit_image[[0, 2, 3]])
-    torch.testing.assert_close(texts, feats.text / feats.text.norm(dim=1, keepdim=True))
-    torch.testing.assert_close(texts.norm(dim=1), torch.ones(6))
+    assert_same(images, unit_image[[0, 2, 3]])
+    assert_same(texts, feats.text / feats.text.norm(dim=1, keepdim=True))
+    assert_same(texts.norm(dim=1), torch.ones(6))
 
 
 @torch.no_grad()
@@ -68,9 +69,9 @@ def test_each_loss_is_weighted_and_named_by_its_head():
     assert {key for key in before if 'loss' in key} == {
         'sdm.loss', 'identity.loss', 'triplet.loss', 'restoration.loss'
     }  # fmt: skip
-    torch.testing.assert_close(after['sdm.loss'], 3 * before['sdm.loss'])
+    assert_same(after['sdm.loss'], 3 * before['sdm.loss'])
     assert after['triplet.loss'] == 0 < before['triplet.loss']
-    torch.testing.assert_close(after['restoration.loss'], before['restoration.loss'])
+    assert_same(after['restoration.loss'], before['restoration.loss'])
     assert not before['identity.image_acc'].requires_grad
     assert before['identity.loss'].requires_grad
 
@@ -124,7 +125,7 @@ def test_pixels_are_normalised_as_torchvision_does(training):
     ours = preprocessor(as_batch(images), training=training)['images']
     transform = Compose([ToTensor(), Normalize(**NORMALISE)])
     expected = torch.stack([transform(Image.fromarray(image)) for image in images])
-    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
+    assert_same(ours, expected)
 
 
 def test_a_rectangle_is_erased_in_training_only_and_filled_with_the_mean():

@@ -116,8 +116,6 @@ def measure(path: str, args: argparse.Namespace, answer: multiprocessing.SimpleQ
     found = dict(parameters_m=sum(p.numel() for p in model.parameters()) / 1e6)
     with torch.inference_mode():
         found |= dict(
-            image_gflops=gflops(lambda: model.embed_images(images)) / len(images),
-            text_gflops=gflops(lambda: model.embed_text(tokens)) / len(tokens),
             images_per_s=len(images) / seconds(lambda: model.embed_images(images), repeats),
             queries_per_s=len(tokens) / seconds(search, repeats),
             search_mib=peak_mib(),
@@ -131,27 +129,39 @@ def measure(path: str, args: argparse.Namespace, answer: multiprocessing.SimpleQ
             logged.update(model.train_step(trained, optim_wrapper=wrapper))
 
         pairs = len(trained['pids'])
-        found['step_gflops'] = gflops(step) / pairs
         found['pairs_per_s'] = pairs / seconds(step, repeats)
         found['training_mib'] = peak_mib()
+        found['step_gflops'] = gflops(step) / pairs
         if not all(torch.as_tensor(value).isfinite().all() for value in logged.values()):
             raise ValueError(f'{path}: the training step gave {logged}')
+    model.eval()
+    with torch.inference_mode():
+        found |= dict(
+            image_gflops=gflops(lambda: model.embed_images(images)) / len(images),
+            text_gflops=gflops(lambda: model.embed_text(tokens)) / len(tokens),
+        )
     answer.put(found)
 
 
 def gflops(function: Callable[[], object]) -> float:
-    """Billions of floating point operations of a call, backward passes within it included."""
+    """Billions of floating point operations of a call, backward passes within it included.
+
+    Attention is counted as its matrix products: of the fused kernels, of which each machine takes
+    its own, PyTorch counts some and not others. They need more memory, so peaks are read before.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops() / 1e9
 
 
 def seconds(function: Callable[[], object], repeats: int) -> float:
-    """Median time of a call that has been made before."""
+    """Median time of a call, after a first one that is not timed."""
     import torch
 
+    function()
     times = []
     for _ in range(repeats):
         started = time.perf_counter()

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from closeness import assert_same
 from mmengine.runner import Runner
 from torchvision.models.resnet import BasicBlock, ResNet
 from toy_data import NUM_CLASSES, ROOT, write_toy_data
@@ -81,8 +82,8 @@ def test_cmpc_equals_the_classification_of_one_projection_after_another():
 def test_padding_and_other_captions_do_not_change_an_embedding():
     backbone = tiny_backbone().eval()
     together = backbone.embed_text(TOKENS)
-    torch.testing.assert_close(backbone.embed_text(TOKENS[1:, :3]), together[1:])
-    torch.testing.assert_close(backbone.embed_text(TOKENS[:1, :4]), together[:1])
+    assert_same(backbone.embed_text(TOKENS[1:, :3]), together[1:])
+    assert_same(backbone.embed_text(TOKENS[:1, :4]), together[:1])
 
 
 def test_both_directions_of_the_lstm_read_the_words():
@@ -91,7 +92,7 @@ def test_both_directions_of_the_lstm_read_the_words():
         # Only the first token is kept in the maximum: what follows reaches it backwards alone.
         first = backbone.lstm(backbone.word_embedding(TOKENS))[0][:, 0]
     assert not torch.equal(first[0], first[1])
-    torch.testing.assert_close(first[0, :8], first[1, :8])  # forward: the start token only
+    assert_same(first[0, :8], first[1, :8])  # forward: the start token only
 
 
 @pytest.mark.parametrize('size', [(64, 32), (50, 30), (33, 97)])
@@ -103,7 +104,7 @@ def test_a_modality_that_is_not_given_is_left_out():
     backbone, images = tiny_backbone().eval(), torch.randn(2, 3, 64, 32)
     assert backbone(images, None).text is None
     assert backbone(None, TOKENS).image is None
-    torch.testing.assert_close(backbone(None, TOKENS).text, backbone(images, TOKENS).text)
+    assert_same(backbone(None, TOKENS).text, backbone(images, TOKENS).text)
 
 
 def test_what_the_encoders_do_not_give_is_refused():
@@ -134,7 +135,7 @@ def test_imagenet_weights_are_loaded_but_for_the_classifier(tmp_path):
     backbone.init_weights()
     imagenet.fc = torch.nn.Identity()
     images = torch.randn(2, 3, 64, 32)
-    torch.testing.assert_close(backbone.eval().trunk(images), imagenet.eval()(images))
+    assert_same(backbone.eval().trunk(images), imagenet.eval()(images))
     del state['layer3.0.conv1.weight']
     torch.save(state, tmp_path / 'resnet.pth')
     with pytest.raises(ValueError, match=r'missing layer3\.0\.conv1\.weight'):
