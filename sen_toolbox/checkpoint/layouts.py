@@ -1,4 +1,4 @@
-"""Finds how the official code of a method names its weights: a file ``official.py`` by its configs."""
+"""Finds how the official code of a method names its weights: a file beside its configs."""
 
 import importlib.util
 from pathlib import Path

@@ -32,7 +32,7 @@ class PedesDataset(BaseDataset):
 
     The JSON file is a list of records with the keys ``id`` (int), ``captions`` (list of text),
     ``split`` and the path of the image below ``IMAGE_FOLDER``. Records in memory are
-    ``dict(img_path, person_id, captions)``, and ``pruned``, aligned with ``captions``, with a tagger.
+    ``dict(img_path, person_id, captions)``, with a tagger also ``pruned``, one per caption.
 
     For training a record is one pair of image and caption and has a ``label`` too: its person's
     number, 0..C-1 in the order of the ids. For evaluation it is one image with all its captions.

@@ -61,8 +61,8 @@ def retrieval_metrics(
     ):
         if identities.ndim != 1 or len(identities) != len(features) or not len(identities):
             raise ValueError(
-                f'{name} must be one identity for each of the {len(features)} features and at least '
-                f'one, got {len(identities)}'
+                f'{name} must be one identity for each of the {len(features)} features and at '
+                f'least one, got {len(identities)}'
             )
     queries, gallery = queries.float(), gallery.float()
     _require_finite(queries, 'queries')
@@ -172,7 +172,7 @@ def metrics_from_rows(
 
 
 def _find_positives(query_ids: Tensor, gallery_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gallery indices grouped by identity, and where in them each query's positives start, how many."""
+    """Gallery indices by identity, where in them each query's positives start, and how many."""
     sorted_ids, by_id = gallery_ids.sort()
     first = torch.searchsorted(sorted_ids, query_ids)
     counts = torch.searchsorted(sorted_ids, query_ids, right=True) - first

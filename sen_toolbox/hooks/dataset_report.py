@@ -1,10 +1,10 @@
 """Tells at the start what is trained on, and that the classifier fits it."""
 
 from mmengine.hooks import Hook
-
 from mmengine.runner import Runner
 
 from sen_toolbox.datasets.statistics import dataset_table
+from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 
 

@@ -8,12 +8,12 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.saving import AtomicLocalBackend
+from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 from sen_toolbox.seeding import STEP
 from sen_toolbox.text.tokens import Tokens
@@ -39,7 +39,7 @@ class FiniteLossHook(Hook):
         """Watches the model's losses and the optimiser's steps."""
         self._flags: list[tuple[dict[str, Tensor], Tensor, torch.cuda.Event | None]] = []
         self._place: tuple[Runner, int, dict] | None = None
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         self._handles = [
             model.register_forward_hook(self._watch, with_kwargs=True),
             runner.optim_wrapper.optimizer.register_step_pre_hook(self._before_step),
@@ -92,7 +92,7 @@ class FiniteLossHook(Hook):
         runner, batch_idx, batch = self._place
         values = {name: float(value) for name, value in losses.items()}
         path = Path(runner.work_dir) / f'nonfinite_iter_{runner.iter + 1}_rank_{get_rank()}.pth'
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         dtype = getattr(runner.optim_wrapper, 'dtype', None)
         dump = dict(
             losses=values,

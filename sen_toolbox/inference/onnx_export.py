@@ -39,8 +39,8 @@ def export_onnx(encoder: Encoder, out: str | Path, *, int8: bool = False) -> flo
 
     Inputs are ``images`` (B, 3, rows, columns) uint8, RGB, prepared, and ``ids`` (n, L) int64,
     ``mask`` (n, L) bool and ``end`` (n,) int64 of ``Tokens``, of which those may be missing that
-    the model does not read; outputs ``image_embedding`` (B, D) and ``text_embedding`` (n, D), L2-normalised. Either batch
-    may be empty.
+    the model does not read; outputs ``image_embedding`` (B, D) and ``text_embedding`` (n, D),
+    L2-normalised. Either batch may be empty.
 
     Args:
         encoder: The model, in float32 on the CPU.

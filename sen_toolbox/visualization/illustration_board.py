@@ -1,4 +1,4 @@
-"""A picture of what a head does to images: its columns side by side, by right and wrong captions."""
+"""A picture of what a head does to images, by right and by wrong captions, side by side."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -22,8 +22,8 @@ def sample_page(title: str, samples: Iterable[Mapping]) -> str:
     Args:
         title: Heading of the page.
         samples: For each sample ``image`` (Pillow), ``name``, ``person_id`` and ``captions``:
-            pairs of the original text and its pieces ``(text, was, ends_word)``. A piece with ``was`` is
-            marked and followed by what it was.
+            pairs of the original text and its pieces ``(text, was, ends_word)``. A piece with
+            ``was`` is marked and followed by what it was.
     """
     sections = ''.join(_section(sample) for sample in samples)
     return (

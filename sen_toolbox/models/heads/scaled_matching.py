@@ -15,7 +15,9 @@ from sen_toolbox.registry import HEADS, LOSSES
 
 @HEADS.register_module()
 class ScaledMatchingHead(nn.Module):
-    """Adds up losses ``loss(image_embedding, text_embedding, labels, scale)`` of the pairs of all ranks.
+    """Adds up losses of the pairs of all ranks that share a scale.
+
+    A loss is ``loss(image_embedding, text_embedding, labels, scale)``.
 
     The value of the learnt scale has a limit, its gradient has none, as in the TBPS-CLIP release:
     at the limit, where CLIP's pretraining ends, a clamped gradient would hold it forever.

@@ -6,7 +6,7 @@ from open_clip.model import CLIPTextCfg
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from sen_toolbox.checks import share
+from sen_toolbox.checks import checked_share
 from sen_toolbox.models.blocks import attention_row, replace_blocks, run_block
 from sen_toolbox.models.features import TextFeatures, TextSpec
 from sen_toolbox.models.open_clip_config import build_transformer, open_clip_config
@@ -56,7 +56,7 @@ class CLIPTextTransformer(nn.Module):
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
-        share('attention_dropout', attention_dropout)
+        checked_share('attention_dropout', attention_dropout)
         config = open_clip_config(arch)
         settings = CLIPTextCfg(**config['text_cfg'])
         _require_plain(arch, settings)
