@@ -9,38 +9,42 @@ from toy_data import ROOT
 from sen_toolbox.config import load_config
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+from sen_toolbox.text.tokens import Tokens
 
-IMAGE_SIZE, CONTEXT, VOCABULARY, NUM_PIDS = (64, 32), 12, 60, 5
+IMAGE_SIZE, CONTEXT, VOCABULARY, NUM_LABELS = (64, 32), 12, 60, 5
 CONFIGS = {
     path.stem.removesuffix('_tiny_synthetic'): path
     for folder in ('configs', 'projects')
     for path in sorted((ROOT / folder).rglob('*_tiny_synthetic.py'))
 }
-BACKBONES = dict(
-    CLIPBackbone=dict(
-        arch=dict(
-            embed_dim=64,
-            quick_gelu=True,
-            vision_cfg=dict(layers=2, width=64, patch_size=16),
-            text_cfg=dict(
-                layers=2, width=64, heads=1, context_length=CONTEXT, vocab_size=VOCABULARY
-            ),
-        )
+SMALLER = dict(
+    image_size=IMAGE_SIZE,
+    context_length=CONTEXT,
+    pretrained=None,
+    clip_arch=dict(
+        embed_dim=64,
+        quick_gelu=True,
+        vision_cfg=dict(layers=2, width=64, patch_size=16),
+        text_cfg=dict(layers=2, width=64, heads=1, context_length=CONTEXT, vocab_size=VOCABULARY),
     ),
-    ResNetLSTM=dict(
-        context_length=CONTEXT, embed_dim=16, word_dim=16, hidden_dim=16, vocab_size=VOCABULARY
-    ),
+)
+# Numbers of other encoders that have a smaller value here, wherever they stand.
+WIDTHS = dict(
+    embed_dim=16, word_dim=16, hidden_dim=16, vocab_size=VOCABULARY, attention_dropout=0.0
 )
 
 
 def tiny_config(method: str) -> Config:
-    """The method's config on small towers, without random erasing and the towers' dropout."""
-    config = load_config(CONFIGS[method])
-    backbone = config.model.backbone
-    backbone.pop('text_dropout', None)
-    backbone.update(BACKBONES[backbone.type], image_size=IMAGE_SIZE, pretrained=None)
+    """The method's config on smaller encoders, without random erasing and dropout of attention."""
+    config = load_config(CONFIGS[method], {k: v for k, v in SMALLER.items() if k in _keys(method)})
+    for part in (backbone := config.model.backbone, backbone.image, backbone.text):
+        part.update({name: value for name, value in WIDTHS.items() if name in part})
     config.model.data_preprocessor.erasing_prob = 0.0
     return config
+
+
+def _keys(method: str) -> set[str]:
+    return set(load_config(CONFIGS[method]))
 
 
 def build_model(config: Config, **kwargs) -> nn.Module:
@@ -65,20 +69,20 @@ def pair_batch(size: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     def draw(high: int, *shape: int) -> Tensor:
         return torch.randint(0, high, shape, generator=generator)
 
-    tokens = 1 + draw(VOCABULARY - 3, size, CONTEXT)
-    tokens[:, 0] = VOCABULARY - 2
+    ids = 1 + draw(VOCABULARY - 3, size, CONTEXT)
+    ids[:, 0] = VOCABULARY - 2
     end = 2 + draw(CONTEXT - 2, size)
     position = torch.arange(CONTEXT)
-    tokens[torch.arange(size), end] = VOCABULARY - 1
-    tokens[position > end[:, None]] = 0
+    ids[torch.arange(size), end] = VOCABULARY - 1
+    ids[position > end[:, None]] = 0
     # Some captions have no masked word, others several.
     masked = (draw(3, size, CONTEXT) == 0) & (position < end[:, None]) & (draw(2, size, 1) == 0)
     batch = dict(
         images=draw(256, size, 3, *IMAGE_SIZE).byte(),
         views=draw(256, size, 3, 3, *IMAGE_SIZE).byte(),
-        tokens=tokens,
-        pids=draw(NUM_PIDS, size),
-        word_labels=tokens * masked,
+        tokens=Tokens(ids, position <= end[:, None], end),
+        labels=draw(NUM_LABELS, size),
+        word_labels=ids * masked,
         pair_weights=draw(2, size).double(),
     )
     return batch, torch.rand(size, 8, generator=generator)

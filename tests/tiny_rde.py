@@ -4,35 +4,27 @@ import json
 
 import numpy as np
 import torch
-from tiny import DATA, NORMALISE
+from tiny import DATA, as_tokens, layout, shipped_model
 
-from sen_toolbox.checkpoint.rde import rde_from_official
 from sen_toolbox.registry import MODELS
 
+ARCH = dict(
+    embed_dim=32,
+    quick_gelu=True,
+    vision_cfg=dict(layers=2, width=128, patch_size=16),
+    text_cfg=dict(layers=2, width=64, heads=2, context_length=20, vocab_size=60),
+)
 
-def rde_config(width=48, ratio=0.3) -> dict:
-    """RDE as configs/rde describes it, on towers of 2 layers and a vocabulary of 60."""
-    loss = dict(type='TripletAlignmentLoss', margin=0.1, temperature=0.015)
-    neck = dict(type='TokenSelection', ratio=ratio, width=width)
-    return dict(
-        type='TextImageRetriever',
-        backbone=dict(
-            type='CLIPBackbone',
-            image_size=(64, 32),
-            arch=dict(
-                embed_dim=32,
-                quick_gelu=True,
-                vision_cfg=dict(layers=2, width=128, patch_size=16),
-                text_cfg=dict(layers=2, width=64, heads=2, context_length=20, vocab_size=60),
-            ),
-        ),
-        heads=dict(
-            bge=dict(type='WeightedMatchingHead', loss=loss),
-            tse=dict(type='TokenSelectionHead', neck=neck, loss=loss),
-        ),
-        loss_weights=dict(bge=1.0, tse=1.0),
-        data_preprocessor=dict(type='PairPreprocessor', **NORMALISE),
-    )
+
+def rde_config(width=48, **overrides) -> dict:
+    """RDE of configs/rde, on towers of 2 layers and a vocabulary of 60."""
+    sizes = {
+        'clip_arch': ARCH,
+        'image_size': (64, 32),
+        'context_length': 20,
+        'model.heads.tse.neck.width': width,
+    }
+    return shipped_model('configs/rde/rde_vitb_cuhk.py', **sizes, **overrides)
 
 
 def golden(group: str) -> dict[str, np.ndarray]:
@@ -82,7 +74,7 @@ def official_state() -> dict[str, torch.Tensor]:
 def golden_rde():
     """RDE with the official weights."""
     model = MODELS.build(rde_config())
-    model.load_state_dict(rde_from_official(official_state()))
+    model.load_state_dict(layout('rde').from_official(official_state()))
     return model
 
 
@@ -92,7 +84,7 @@ def golden_batch() -> dict[str, torch.Tensor]:
     images = np.random.RandomState(12).standard_normal((6, 3, 64, 32))
     return dict(
         images=torch.from_numpy(images).float(),
-        tokens=torch.from_numpy(arrays['tokens']),
-        pids=torch.from_numpy(arrays['pids']),
+        tokens=as_tokens(torch.from_numpy(arrays['tokens'])),
+        labels=torch.from_numpy(arrays['pids']),
         pair_weights=torch.from_numpy(arrays['label_hat']),
     )
