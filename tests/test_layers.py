@@ -17,7 +17,9 @@ OUTSIDE = ('tools', 'projects', 'configs', 'tests')
 RULES = {
     'registry': (),
     'checkpoint': (),
-    'config': (),
+    'command_line': (),
+    'overrides': ('registry',),
+    'config': ('overrides',),
     'distributed': ('registry', 'models.chunking'),
     'seeding': (),
     'allocator': (),
