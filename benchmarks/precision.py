@@ -9,12 +9,12 @@ from common import arguments
 from PIL import Image
 from prettytable import PrettyTable
 from reduced import in_bfloat16, in_onnx, on_one_core
+from sen_toolbox.search.towers import TowerEncoder
 
 from sen_toolbox.datasets import SyntheticPedes
 from sen_toolbox.evaluation.ranking import retrieval_metrics
 from sen_toolbox.search.indexing import Encoder
 from sen_toolbox.search.person_search import SHIPPED_MODEL
-from sen_toolbox.search.towers import TowerEncoder
 
 MEASURES = ('R1', 'R5', 'R10', 'mAP', 'mINP')
 IMAGES_AT_ONCE = 64

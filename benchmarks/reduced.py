@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from common import Report, distance
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from workload import CONFIGS
-
-from sen_toolbox.config import load_config
 from sen_toolbox.search.model_file import build_towers, describe_model
 from sen_toolbox.search.onnx_encoder import OnnxEncoder
 from sen_toolbox.search.onnx_export import export_onnx
 from sen_toolbox.search.towers import TowerEncoder
+from torch import Tensor, nn
+from workload import CONFIGS
+
+from sen_toolbox.config import load_config
 
 
 def on_one_core() -> None:

@@ -9,13 +9,13 @@ import torch
 from closeness import assert_same
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
-from tiny import DATA, clip_config
-
 from sen_toolbox.models.backbones.weights import (
     adapt_clip_state,
     read_clip_state,
     resize_position_embedding,
 )
+from tiny import DATA, clip_config
+
 from sen_toolbox.models.necks.restoration import sincos_position
 from sen_toolbox.registry import BACKBONES
 

@@ -14,12 +14,12 @@ from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
 from safetensors.torch import save_file
+from sen_toolbox.checkpoint.official import SEN_UNUSED, sen_from_official
 from tiny import golden_state, sen_config
 from toy_data import run_tool
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.official import SEN_UNUSED, sen_from_official
 from sen_toolbox.hooks import StrictLoadHook
 from sen_toolbox.registry import MODELS
 

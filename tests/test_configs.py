@@ -147,11 +147,12 @@ def test_without_worker_processes_none_are_kept():
     assert not load(SEN, {'num_workers': 0}).train_dataloader.persistent_workers
 
 
-def test_an_override_may_index_a_list():
+def test_an_override_may_index_a_list_or_a_tuple():
     config = load(SEN, {'train_dataloader.dataset.pipeline.2.prob': 0.25})
     assert config.train_dataloader.dataset.pipeline[2].prob == 0.25
     assert config.train_dataloader.dataset.pipeline[2].type == 'RandomFlip'
     assert load(SEN, {'param_scheduler.0.end': 3}).param_scheduler[0].end == 3
+    assert load(SEN, {'image_size.0': 192}).model.backbone.image_size == (192, 128)
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ import pytest
 import tiny_rde
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
+from sen_toolbox.checkpoint.official import SEN_UNUSED
+from sen_toolbox.search.model_file import load_towers
 from tiny import clip_config, golden_state, irra_config, sen_config
 from toy_data import run_tool, write_toy_config
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.official import SEN_UNUSED
 from sen_toolbox.config import load_config
 from sen_toolbox.models.backbones import weights
 from sen_toolbox.registry import BACKBONES, MODELS
-from sen_toolbox.search.model_file import load_towers
 
 GOLDEN = {
     'sen': (sen_config, lambda: golden_state('sen_tiny')),

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from parity import after_backward, check_close, check_gradients, check_three_steps
-from tiny import golden, golden_irra, golden_state
-
 from sen_toolbox.checkpoint.official import (
     IRRA_TABLE,
     irra_from_official,
     irra_to_official,
 )
+from tiny import golden, golden_irra, golden_state
+
 from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS

@@ -8,15 +8,15 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from sen_toolbox.search.bpe import encode, tokenize
+from sen_toolbox.search.onnx_encoder import METADATA, OnnxEncoder
+from sen_toolbox.search.onnx_export import describe_export, export_onnx
+from sen_toolbox.search.towers import TowerEncoder
 
 from sen_toolbox.datasets.transforms import Tokenize
 from sen_toolbox.search import PersonSearch
-from sen_toolbox.search.bpe import encode, tokenize
 from sen_toolbox.search.cli import main
-from sen_toolbox.search.onnx_encoder import METADATA, OnnxEncoder
-from sen_toolbox.search.onnx_export import describe_export, export_onnx
 from sen_toolbox.search.person_search import SHIPPED_MODEL
-from sen_toolbox.search.towers import TowerEncoder
 
 SENTENCES = [
     'a woman in a red coat',

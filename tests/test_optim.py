@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
+from sen_toolbox.checkpoint.official import SEN_TABLE
 from tiny import DATA, build_optimizer, sen_config
 from torch import nn
 
-from sen_toolbox.checkpoint.official import SEN_TABLE
 from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import (

@@ -9,14 +9,14 @@ from mmengine.config import Config
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from sen_toolbox.search.model_file import build_towers, describe_model, load_towers, save_model
+from sen_toolbox.search.towers import TowerEncoder
 from tiny import NORMALISE, clip_config
 from toy_data import run_tool, write_toy_config, write_toy_data
 
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 from sen_toolbox.search import PairEncoder, PersonSearch
-from sen_toolbox.search.model_file import build_towers, describe_model, load_towers, save_model
-from sen_toolbox.search.towers import TowerEncoder
 
 CONFIG = """
 default_scope = 'sen_toolbox'

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from sen_toolbox.checkpoint.rde import RDE_TABLE, RDE_UNUSED, rde_from_official, rde_to_official
 from tiny import build_optimizer
 from tiny_rde import golden, golden_batch, golden_rde, official_state
 
-from sen_toolbox.checkpoint.rde import RDE_TABLE, RDE_UNUSED, rde_from_official, rde_to_official
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.noise import swap_captions
 from sen_toolbox.hooks.consensus_division import clean_pairs, likely

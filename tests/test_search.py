@@ -5,11 +5,11 @@ import pytest
 import torch
 from closeness import assert_same
 from PIL import Image
+from sen_toolbox.search.encoder import PairEncoder
 from tiny import sen_config
 
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
-from sen_toolbox.search.encoder import PairEncoder
 from sen_toolbox.visualization.results import HIDDEN_LEVEL, ranked_queries, restored_images
 
 CONFIG = 'configs/sen/sen_tiny_synthetic.py'

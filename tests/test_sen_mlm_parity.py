@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 from parity import after_backward, check_close, check_gradients, check_three_steps
-from tiny import golden, golden_batch, golden_state, sen_config
-
 from sen_toolbox.checkpoint.official import (
     SEN_TABLE,
     SEN_UNUSED,
     sen_from_official,
     sen_to_official,
 )
+from tiny import golden, golden_batch, golden_state, sen_config
+
 from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import MODELS

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny import build_optimizer, golden, golden_batch, golden_sen, golden_state, sen_config
-
 from sen_toolbox.checkpoint.official import (
     SEN_TABLE,
     sen_from_official,
     sen_to_official,
 )
+from tiny import build_optimizer, golden, golden_batch, golden_sen, golden_state, sen_config
+
 from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sen_toolbox.checkpoint.tbps_clip import TBPS_CLIP_TABLE, tbps_clip_from_official
 from tiny import build_optimizer
 
 from sen_toolbox.checkpoint.renaming import new_names
-from sen_toolbox.checkpoint.tbps_clip import TBPS_CLIP_TABLE, tbps_clip_from_official
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.transforms import CleanCaption, DeleteWords
 from sen_toolbox.models.features import BackboneSpec, PairFeatures

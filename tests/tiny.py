@@ -37,9 +37,7 @@ def clip_config(image_size=(384, 128), layers=2, patch_size=16, *, image=None, t
     arch = clip_arch(layers, patch_size)
     return dict(
         type='DualEncoder',
-        image=dict(
-            type='CLIPVisionTransformer', arch=arch, image_size=image_size, **(image or {})
-        ),
+        image=dict(type='CLIPVisionTransformer', arch=arch, image_size=image_size, **(image or {})),
         text=dict(type='CLIPTextTransformer', arch=arch, **(text or {})),
     )
 

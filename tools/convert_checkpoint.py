@@ -8,7 +8,7 @@ plain containers, numbers and settings are read, all else is refused.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +22,7 @@ from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('source', type=Path, help='checkpoint to read')
     parser.add_argument('target', type=Path, help='checkpoint to write')
     parser.add_argument('--to-official', action='store_true', help='convert ours to the official')
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def read_state(path: Path, entry: str) -> dict[str, Tensor]:

@@ -1,24 +1,23 @@
 """Transforms of the image; it stays uint8 (rows, columns, RGB) throughout."""
 
-from io import BytesIO
-from math import inf
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import simplejpeg
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from sen_toolbox.pictures import DAMAGE, decode_image
 from sen_toolbox.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Reads ``img_path`` into ``img``: Pillow's pixels, RGB in any case, not rotated by EXIF.
+    """Reads ``img_path`` into ``img``: Pillow's pixels, RGB in any case, upright by the EXIF tag.
 
-    OpenCV is not an alternative: it returns half a JPEG without complaint. MMCV's Pillow reader
-    turns images by their EXIF tag, which the SEN and IRRA releases do not.
+    OpenCV is not an alternative: it returns half a JPEG without complaint. The SEN and IRRA
+    releases ignore the tag; here training and search see a picture alike.
     """
 
     deterministic = True
@@ -34,30 +33,14 @@ class LoadImage(BaseTransform):
         """
         path = results['img_path']
         try:
-            results['img'] = _decode(Path(path).read_bytes())
+            results['img'] = decode_image(Path(path).read_bytes())
         except FileNotFoundError:
             raise
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            # Pillow raises each of these, depending on the format and on where the damage is.
+        except DAMAGE as error:
             raise ValueError(
                 f'cannot decode image {path} ({error}): copy the file again or remove its record'
             ) from error
         return results
-
-
-def _decode(data: bytes) -> np.ndarray:
-    # simplejpeg runs the same libjpeg-turbo without Pillow's copies. It refuses whatever is odd
-    # about a file; then, and for other formats, Pillow has the last word.
-    try:
-        rows, columns, space, _ = simplejpeg.decode_jpeg_header(data)
-        # Pillow converts CMYK by a formula of its own, and warns of huge images.
-        if space in ('YCbCr', 'RGB', 'Gray') and rows * columns <= (Image.MAX_IMAGE_PIXELS or inf):
-            return simplejpeg.decode_jpeg(data, 'RGB')
-    except ValueError:
-        pass
-    with Image.open(BytesIO(data)) as image:
-        # Converting would copy an image that is RGB already.
-        return np.array(image if image.mode == 'RGB' else image.convert('RGB'))
 
 
 @TRANSFORMS.register_module()
@@ -97,6 +80,7 @@ class RandomFlip(BaseTransform):
 
     Args:
         prob: Probability, in 0..1.
+        also: Keys of further arrays (H, W) or (H, W, C) that are mirrored with it.
 
     Raises:
         ValueError: If ``prob`` is not in 0..1.
@@ -104,15 +88,17 @@ class RandomFlip(BaseTransform):
 
     changes = frozenset({'img'})
 
-    def __init__(self, prob: float) -> None:
+    def __init__(self, prob: float, also: Sequence[str] = ()) -> None:
         if not 0 <= prob <= 1:
             raise ValueError(f'prob is a probability in 0..1, got {prob}')
         self.prob = prob
+        self.keys = ('img', *also)
 
     def transform(self, results: dict) -> dict:
-        """Changes ``img``."""
+        """Changes ``img`` and the others."""
         if np.random.random_sample() < self.prob:
-            results['img'] = cv2.flip(results['img'], 1)
+            for key in self.keys:
+                results[key] = cv2.flip(results[key], 1)
         return results
 
 
@@ -122,6 +108,7 @@ class PadCrop(BaseTransform):
 
     Args:
         padding: Pixels on each side. The SEN and IRRA releases use 10.
+        also: Keys of further arrays (H, W) or (H, W, C) that are shifted with it.
 
     Raises:
         ValueError: If ``padding`` is negative.
@@ -129,10 +116,11 @@ class PadCrop(BaseTransform):
 
     changes = frozenset({'img'})
 
-    def __init__(self, padding: int = 10) -> None:
+    def __init__(self, padding: int = 10, also: Sequence[str] = ()) -> None:
         if padding < 0:
             raise ValueError(f'padding is a number of pixels, got {padding}')
         self.padding = padding
+        self.keys = ('img', *also)
 
     def draw_offset(self) -> tuple[int, int]:
         """Returns the upper left corner of the part, (row, column) in the padded image."""
@@ -141,10 +129,10 @@ class PadCrop(BaseTransform):
         return int(np.random.random_sample() * places), int(np.random.random_sample() * places)
 
     def transform(self, results: dict) -> dict:
-        """Shifts ``img``, which becomes a view of the padded one."""
-        img = results['img']
-        rows, columns = img.shape[:2]
+        """Shifts ``img`` and the others, which become views of the padded ones."""
+        rows, columns = results['img'].shape[:2]
         top, left = self.draw_offset()
-        padded = cv2.copyMakeBorder(img, *[self.padding] * 4, cv2.BORDER_CONSTANT)
-        results['img'] = padded[top : top + rows, left : left + columns]
+        for key in self.keys:
+            padded = cv2.copyMakeBorder(results[key], *[self.padding] * 4, cv2.BORDER_CONSTANT)
+            results[key] = padded[top : top + rows, left : left + columns]
         return results
