@@ -80,6 +80,20 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     return config
 
 
+def pretrained_weights(part: Any) -> list[str]:
+    """What the encoders of a backbone's config start from, each file or name once.
+
+    >>> pretrained_weights(dict(image=dict(pretrained='a.pth'), text=dict(pretrained=None)))
+    ['a.pth']
+    """
+    found: list[str] = []
+    if isinstance(part, dict):
+        found += [part['pretrained']] if part.get('pretrained') else []
+        for value in part.values():
+            found += pretrained_weights(value)
+    return list(dict.fromkeys(found))
+
+
 def _resolve(value: Any, values: dict[str, Any], where: str, within: tuple[str, ...]) -> Any:
     """A copy of ``value`` without references; ``within`` are those that it is resolved for."""
     if isinstance(value, dict):

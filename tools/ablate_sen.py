@@ -42,8 +42,7 @@ def main() -> None:
     args = parse_args()
     paths = {}
     for part in PARTS:
-        config = load_config(args.config, args.cfg_options)
-        config.model.backbone.pretrained = args.pretrained
+        config = load_config(args.config, {'pretrained': args.pretrained, **args.cfg_options})
         config = without_validation(without(config, part))
         name = part if part == FULL else f'without {part}'
         paths[name] = write_config(config, args.work_dir / f'{name.replace(" ", "_")}.py')

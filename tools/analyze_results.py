@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from prettytable import PrettyTable
-from sen_toolbox.search.encoder import PairEncoder
 
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.analysis import failure_report, first_right_ranks
+from sen_toolbox.inference.encoder import Encoder
 from sen_toolbox.registry import DATASETS
 from sen_toolbox.visualization.share_chart import draw_shares
 
@@ -56,16 +56,16 @@ def panels(report: dict) -> dict[str, list[dict]]:
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)
-    encoder = PairEncoder(config, args.checkpoint)
+    encoder = Encoder.from_config(config, args.checkpoint)
     dataset = DATASETS.build({**config.test_dataloader.dataset, 'pipeline': []})
     records = [dataset.get_data_info(index) for index in range(len(dataset))]
-    pairs = [(text, record['pid']) for record in records for text in record['captions']]
-    captions, pids = zip(*pairs, strict=True)
+    pairs = [(text, record['person_id']) for record in records for text in record['captions']]
+    captions, person_ids = zip(*pairs, strict=True)
     ranks = first_right_ranks(
-        encoder.embed_text(captions),
-        encoder.embed_images([record['img_path'] for record in records]),
-        torch.tensor(pids),
-        torch.tensor([record['pid'] for record in records]),
+        torch.from_numpy(encoder.embed_text(captions)),
+        torch.from_numpy(encoder.embed_files([record['img_path'] for record in records])),
+        torch.tensor(person_ids),
+        torch.tensor([record['person_id'] for record in records]),
     )
     report = failure_report(captions, ranks.tolist(), min_count=args.min_count)
     args.out.mkdir(parents=True, exist_ok=True)

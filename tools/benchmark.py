@@ -59,7 +59,6 @@ def runner_config(path: str, root: Path, batch_size: int, options: dict) -> Conf
             'num_workers': 0,
             'batch_size': batch_size,
             'max_epochs': 1,
-            'model.backbone.pretrained': None,
             'train_dataloader.persistent_workers': False,
             'log_level': 'ERROR',
             **options,
@@ -122,7 +121,7 @@ def measure(path: str, args: argparse.Namespace, answer: multiprocessing.SimpleQ
         def step() -> None:
             logged.update(model.train_step(trained, optim_wrapper=wrapper))
 
-        pairs = len(trained['pids'])
+        pairs = len(trained['images'])
         found['pairs_per_s'] = pairs / seconds(step, repeats)
         found['training_mib'] = peak_mib()
         found['step_gflops'] = gflops(step) / pairs

@@ -32,9 +32,9 @@ def main() -> None:
         config = load_config(source, args.cfg_options)
         name = f'{Path(source).stem}, {config.max_epochs} epochs'
         path = args.work_dir / Path(source).name
-        if config.model.backbone.type == 'CLIPBackbone':
-            config.model.backbone.pretrained = args.checkpoint
-            start = start or path
+        given = load_config(source, {**args.cfg_options, 'pretrained': args.checkpoint})
+        if given.model.backbone != config.model.backbone:
+            config, start = given, start or path
         else:
             name += ', own towers'
         paths[name] = write_config(without_validation(config), path)

@@ -66,7 +66,7 @@ def main() -> None:
     run('Drawing others to pretrain on', 'make_synthetic.py', pretraining, '--seed', 1)
     towers, sen, tests = (args.work_dir / name for name in ('clip', 'sen', 'test'))
     train('Pretraining the towers with InfoNCE', CLIP, towers, f'data_root={pretraining}')
-    start = f'model.backbone.pretrained={best(towers)}'
+    start = f'pretrained={best(towers)}'
     data = f'data_root={args.data_root}'
     train('Training SEN', SEN, sen, data, start)
     before = test('Testing the initialisation', tests / 'clip', [], data, start)

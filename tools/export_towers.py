@@ -28,7 +28,6 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from open_clip import get_model_config
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -36,11 +35,14 @@ from sen_toolbox.checkpoint.keys import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
 from sen_toolbox.io import write_atomically
-from sen_toolbox.models.backbones import CLIPBackbone
+from sen_toolbox.models.open_clip_config import open_clip_config
 from sen_toolbox.registry import BACKBONES
 
 # What OpenAI's CLIP was trained up to.
 CLIP_LOGIT_SCALE = math.log(100)
+# Our prefix, open_clip's.
+BACKBONE = 'backbone.'
+PREFIXES = {'backbone.image.': 'visual.', 'backbone.text.': ''}
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -62,35 +64,37 @@ def build_backbone(config: Config) -> nn.Module:
     Raises:
         ValueError: If open_clip cannot have such towers.
     """
-    backbone = BACKBONES.build({**config.model.backbone, 'pretrained': None})
-    if not isinstance(backbone, CLIPBackbone):
-        raise ValueError(f'only CLIPBackbone is exported, not {type(backbone).__name__}')
-    if backbone.spec.stride != backbone.spec.patch_size:
+    backbone = BACKBONES.build(config.model.backbone)
+    kinds = [type(part).__name__ for part in (backbone.image, backbone.text)]
+    if kinds != ['CLIPVisionTransformer', 'CLIPTextTransformer']:
+        raise ValueError(f"only CLIP's transformers are exported, not {' and '.join(kinds)}")
+    image = backbone.spec.image
+    if image.patch_stride != image.patch_size:
         raise ValueError(
-            f'open_clip has no patches that overlap: stride {backbone.spec.stride}, patch size '
-            f'{backbone.spec.patch_size}'
+            f'open_clip has no patches that overlap: stride {image.patch_stride}, patch size '
+            f'{image.patch_size}'
         )
     return backbone
 
 
 def describe(config: Config, backbone: nn.Module) -> dict:
     """open_clip's description of the towers."""
-    arch = config.model.backbone.arch
-    model = get_model_config(arch) if isinstance(arch, str) else arch.to_dict()
-    model['vision_cfg']['image_size'] = list(backbone.spec.image_size)
-    model['text_cfg']['context_length'] = backbone.spec.context_length
+    model = open_clip_config(config.model.backbone.image.arch)
+    model['vision_cfg']['image_size'] = list(backbone.spec.image.image_size)
+    model['text_cfg']['context_length'] = backbone.spec.text.context_length
     return model
 
 
 def open_clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The towers of a retriever's state under open_clip's names.
+    """The encoders of a retriever's state under open_clip's names.
 
     open_clip demands a ``logit_scale``, which changes no embedding: a learnt one, or CLIP's.
     """
     towers = {
-        key.removeprefix('backbone.'): value.contiguous()
+        there + key.removeprefix(here): value.contiguous()
+        for here, there in PREFIXES.items()
         for key, value in state.items()
-        if key.startswith('backbone.')
+        if key.startswith(here)
     }
     learnt = [value for key, value in state.items() if key.endswith('.logit_scale')]
     return {**towers, 'logit_scale': learnt[0] if learnt else torch.tensor(CLIP_LOGIT_SCALE)}
@@ -112,10 +116,11 @@ def main() -> None:
     config = load_config(args.config)
     backbone = build_backbone(config)
     content = load_checkpoint_file(args.checkpoint, map_location='cpu')
-    state = open_clip_state(content.get('state_dict', content))
-    towers = {key: value for key, value in state.items() if key != 'logit_scale'}
+    ours = content.get('state_dict', content)
+    towers = {k.removeprefix(BACKBONE): v for k, v in ours.items() if k.startswith(BACKBONE)}
     check_keys(backbone, towers, args.checkpoint)
-    write_towers(args.out, state, backbone.spec.grid_size)
+    state = open_clip_state(ours)
+    write_towers(args.out, state, backbone.spec.image.grid)
     description = args.out.with_suffix('.json')
     write_atomically(description, json.dumps(describe(config, backbone), indent=2))
     pixels = config.model.data_preprocessor

@@ -1,6 +1,6 @@
-"""Writes the towers of a config and its checkpoint as one model file for searching.
+"""Writes the model of a config and its checkpoint as one file for searching.
 
-The heads are left out. --half stores float16. --trained-words keeps the embeddings only of words
+Heads that embed nothing are left out. --half stores float16. --trained-words keeps the embeddings only of words
 that the training captions hold, and makes all others zeros: the rest were never trained, and most
 of a small model is them. Sentences of kept words are embedded exactly as before.
 """
@@ -9,11 +9,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from sen_toolbox.search.model_file import describe_model, save_model
 
 from sen_toolbox.config import load_config
-from sen_toolbox.datasets.transforms.text import END_ID, MASK_ID, START_ID, Tokenize
+from sen_toolbox.inference.model_file import save_model
+from sen_toolbox.inference.processor import Processor
 from sen_toolbox.registry import DATASETS
 
 
@@ -39,10 +40,10 @@ def trained_words(config_path: str) -> torch.Tensor:
     captions = {
         caption for i in range(len(dataset)) for caption in dataset.get_data_info(i)['captions']
     }
-    length = describe_model(config, 'model')['context_length']
-    tokens = Tokenize(length).transform(dict(captions=sorted(captions)))['tokens']
-    special = torch.tensor([0, MASK_ID, START_ID, END_ID])  # 0 fills a row after its end
-    return torch.cat([torch.from_numpy(tokens).flatten(), special]).unique()
+    processor = Processor.from_config(config)
+    ids = processor.prepare_texts(sorted(captions)).ids
+    special = [number for number in processor.tokenizer.special if number is not None]
+    return torch.from_numpy(np.union1d(ids, special))
 
 
 def main() -> None:

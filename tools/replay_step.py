@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.registry import MODELS
 from sen_toolbox.seeding import seed_generators
+from sen_toolbox.text.tokens import Tokens
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -66,7 +67,6 @@ def main() -> None:
     device = torch.device(args.device or get_device())
     dump = load_checkpoint_file(args.dump, 'cpu')
     init_default_scope('sen_toolbox')
-    dump['model']['backbone']['pretrained'] = None
     model = MODELS.build(dump['model'])
     model.load_state_dict(dump['state_dict'])
     model.to(device).train()
@@ -76,7 +76,8 @@ def main() -> None:
     dtype = dump['autocast']
     context = torch.autocast(device.type, getattr(torch, dtype)) if dtype else nullcontext()
     with torch.no_grad(), context:
-        batch = model.data_preprocessor(dump['batch'], True)
+        batch = dict(dump['batch'], tokens=Tokens(**dump['batch']['tokens']))
+        batch = model.data_preprocessor(batch, True)
         losses = model(**batch, mode='loss')
     print(f'iteration {dump["iteration"]}, epoch {dump["epoch"]}, batch {dump["batch_in_epoch"]}')
     for name, value in dump['losses'].items():

@@ -2,7 +2,7 @@
 
 Boards:
   retrieval    captions and the images they find
-  restoration  originals, masked input, restored by their own and by a wrong caption
+  illustration what a head does to images, by their own and by a wrong caption
   failures     the captions whose right image ranks lowest, with that image
   words        which regions of an image the words of its caption speak to
   map          embeddings of a few people on a plane
@@ -15,33 +15,29 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from sen_toolbox.datasets.decoding import decode_pieces
-from sen_toolbox.search.encoder import PairEncoder
 
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.analysis import first_right_ranks
+from sen_toolbox.inference.encoder import Encoder
 from sen_toolbox.registry import DATASETS
+from sen_toolbox.text.words import caption_words
 from sen_toolbox.visualization import (
     board_page,
     draw_embedding_map,
-    draw_restoration_board,
+    draw_illustration_board,
     draw_retrieval_board,
     draw_word_board,
     stack_boards,
 )
 from sen_toolbox.visualization.results import (
+    illustrated_rows,
+    illustrating_head,
     other_person,
     ranked_queries,
-    restored_images,
     spread,
 )
-from sen_toolbox.visualization.word_maps import (
-    attention_maps,
-    cross_attention_head,
-    effect_maps,
-    words_of,
-)
+from sen_toolbox.visualization.word_maps import attention_maps, effect_maps
 
 MAX_WORDS = 7
 # Weaker words are left out, as a share of the strongest.
@@ -49,7 +45,7 @@ WEAKEST = 0.1
 MAPPED_PEOPLE = 12
 NOTES = {
     'retrieval': 'The best-ranked images of each caption; a green frame is the right person.',
-    'restoration': (
+    'illustration': (
         'Hidden patches are painted from the grey visible ones and a caption. The more the last '
         'two columns differ, the more the caption guides.'
     ),
@@ -71,95 +67,107 @@ class Results:
         args: The command line.
     """
 
-    def __init__(self, encoder: PairEncoder, records: list[dict], args: argparse.Namespace) -> None:
+    def __init__(self, encoder: Encoder, records: list[dict], args: argparse.Namespace) -> None:
         self.encoder, self.records, self.args = encoder, records, args
         torch.manual_seed(args.seed)
         self.drawn = torch.randperm(len(records)).tolist()
-        self.pids = [record['pid'] for record in records]
-        self.images = encoder.embed_images([record['img_path'] for record in records])
+        self.person_ids = [record['person_id'] for record in records]
+        self.images = torch.from_numpy(
+            encoder.embed_files([record['img_path'] for record in records])
+        )
 
     def retrieval(self) -> Image.Image:
         """What the first captions find."""
         queries = [self.records[index] for index in self.drawn[: self.args.queries]]
-        pairs = [(record['captions'][0], record['pid']) for record in queries]
+        pairs = [(record['captions'][0], record['person_id']) for record in queries]
         return self._ranked(pairs, title='Text-to-image retrieval')
 
     def failures(self) -> Image.Image:
         """The captions that fail worst."""
-        pairs = [(text, record['pid']) for record in self.records for text in record['captions']]
-        captions, pids = zip(*pairs, strict=True)
-        texts = self.encoder.embed_text(captions)
-        ranks = first_right_ranks(texts, self.images, torch.tensor(pids), torch.tensor(self.pids))
+        pairs = [
+            (text, record['person_id']) for record in self.records for text in record['captions']
+        ]
+        captions, person_ids = zip(*pairs, strict=True)
+        texts = torch.from_numpy(self.encoder.embed_text(captions))
+        ranks = first_right_ranks(
+            texts, self.images, torch.tensor(person_ids), torch.tensor(self.person_ids)
+        )
         worst = ranks.argsort(descending=True, stable=True)[: self.args.queries].tolist()
         title = f'The worst of {len(pairs)} captions, {len(self.records)} images'
         return self._ranked([pairs[index] for index in worst], title=title, show_sought=True)
 
-    def restoration(self) -> Image.Image:
-        """What images are restored to."""
+    def illustration(self) -> Image.Image:
+        """What a head does to images."""
         shown = self.drawn[-self.args.restored :]
-        others = [other_person(self.pids, index) for index in shown]
-        paths = [self.records[index]['img_path'] for index in shown]
+        others = [other_person(self.person_ids, index) for index in shown]
         captions, wrong = (
             [self.records[index]['captions'][0] for index in indices] for indices in (shown, others)
         )
-        batch = self.encoder.preprocess(paths, captions)
-        tokens = self.encoder.preprocess(paths, wrong)['tokens']
-        rows = restored_images(
-            self.encoder.model, batch, captions, wrong=(tokens, wrong), seed=self.args.seed
+        batch = dict(images=self._images(shown), tokens=self.encoder.tokens(captions))
+        wrong = (self.encoder.tokens(wrong), wrong)
+        rows = illustrated_rows(
+            self.encoder.model, batch, captions, wrong=wrong, seed=self.args.seed
         )
-        return draw_restoration_board(rows)
+        return draw_illustration_board(rows)
+
+    def _images(self, indices: Sequence[int]) -> torch.Tensor:
+        paths = [self.records[index]['img_path'] for index in indices]
+        prepared = [self.encoder.processor.prepare_file(path) for path in paths]
+        return self.encoder.normalised(np.stack(prepared))
 
     def words(self) -> Image.Image:
         """Where words point to."""
         rows = []
         for index in self.drawn[: self.args.restored]:
-            record = self.records[index]
-            caption = record['captions'][0]
-            batch = self.encoder.preprocess([record['img_path']], [caption])
-            rows += self._word_rows(batch['images'][0], batch['tokens'][0], caption)
+            rows += self._word_rows(self._images([index])[0], self.records[index]['captions'][0])
         return draw_word_board(rows, title='Regions that carry a word')
 
-    def _word_rows(self, image: torch.Tensor, tokens: torch.Tensor, caption: str) -> list[dict]:
-        model = self.encoder.model
-        words = words_of(decode_pieces(tokens.tolist()))
-        words = [(word, place) for word, place in words if any(map(str.isalnum, word))]
-        maps, effects = effect_maps(model, image, tokens, [place for _, place in words])
+    def _word_rows(self, image: torch.Tensor, caption: str) -> list[dict]:
+        model, processor = self.encoder.model, self.encoder.processor
+        found = caption_words(processor.tokenizer, processor.clean(caption))
+        tokens = found.tokens.map(lambda array: torch.from_numpy(array).to(image.device))
+        maps, effects = effect_maps(model, image, tokens)
         strength = maps.flatten(1).amax(dim=1)
-        best = strength.topk(min(MAX_WORDS, len(words)))
+        best = strength.topk(min(MAX_WORDS, len(found.words)))
         shown = sorted(best.indices[best.values >= WEAKEST * best.values[0]].tolist())
         pixels = model.data_preprocessor.to_pixels(image[None])[0].round().clamp(0, 255)
         row = dict(image=pixels.permute(1, 2, 0).cpu().numpy().astype(np.uint8), caption=caption)
-        cells = [(words[i][0], maps[i].cpu().numpy(), float(effects[i])) for i in shown]
+        cells = [(found.words[i], maps[i].cpu().numpy(), float(effects[i])) for i in shown]
         rows = [{**row, 'label': 'effect', 'words': cells}]
-        if cross_attention_head(model) is not None:
-            places = [words[i][1] for i in shown]
-            weights = attention_maps(model, image, tokens, places).cpu().numpy()
-            cells = [(words[i][0], weight) for i, weight in zip(shown, weights, strict=True)]
+        places = [found.places[i] for i in shown]
+        weights = attention_maps(model, image, tokens[:1], places)
+        if weights is not None:
+            cells = [
+                (found.words[i], weight)
+                for i, weight in zip(shown, weights.cpu().numpy(), strict=True)
+            ]
             rows.append({**row, 'caption': '', 'label': 'attention', 'words': cells})
         return rows
 
     def map(self) -> Image.Image:
         """Where people lie."""
-        people = sorted(set(self.pids))
+        people = sorted(set(self.person_ids))
         people = [people[index] for index in spread(len(people), MAPPED_PEOPLE)]
-        shown = [index for index, pid in enumerate(self.pids) if pid in people]
-        pids = [self.pids[index] for index in shown]
+        shown = [index for index, person_id in enumerate(self.person_ids) if person_id in people]
+        person_ids = [self.person_ids[index] for index in shown]
         captions = [text for index in shown for text in self.records[index]['captions']]
-        text_pids = [self.pids[i] for i in shown for _ in self.records[i]['captions']]
+        text_person_ids = [self.person_ids[i] for i in shown for _ in self.records[i]['captions']]
         # The first image of a person stands for it.
-        thumbnails = {self.pids[i]: self.records[i]['img_path'] for i in reversed(shown)}
-        thumbnails = {pid: thumbnails[pid] for pid in people}
-        texts = self.encoder.embed_text(captions)
-        return draw_embedding_map(self.images[shown], pids, texts, text_pids, thumbnails)
+        thumbnails = {self.person_ids[i]: self.records[i]['img_path'] for i in reversed(shown)}
+        thumbnails = {person_id: thumbnails[person_id] for person_id in people}
+        texts = torch.from_numpy(self.encoder.embed_text(captions))
+        return draw_embedding_map(
+            self.images[shown], person_ids, texts, text_person_ids, thumbnails
+        )
 
     def _ranked(
         self, pairs: list[tuple[str, int]], *, title: str, show_sought: bool = False
     ) -> Image.Image:
-        captions, pids = zip(*pairs, strict=True)
-        scores = self.encoder.embed_text(captions) @ self.images.T
+        captions, person_ids = zip(*pairs, strict=True)
+        scores = torch.from_numpy(self.encoder.embed_text(captions)) @ self.images.T
         topk = self.args.top_k
         rows = ranked_queries(
-            captions, pids, scores, self.records, topk=topk, show_sought=show_sought
+            captions, person_ids, scores, self.records, topk=topk, show_sought=show_sought
         )
         return draw_retrieval_board(rows, topk=topk, title=title)
 
@@ -174,7 +182,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         '--boards',
         nargs='+',
         choices=list(NOTES),
-        help='what to draw; default: retrieval, and restoration if the model restores',
+        help='what to draw; default: retrieval, and illustration if a head of the model has one',
     )
     parser.add_argument('--out', type=Path, default=Path('results.png'), help='picture to write')
     parser.add_argument('--html', type=Path, help='also write a page with the boards in it')
@@ -189,12 +197,12 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)
-    encoder = PairEncoder(config, args.checkpoint)
+    encoder = Encoder.from_config(config, args.checkpoint)
     dataset = DATASETS.build({**config.test_dataloader.dataset, 'pipeline': []})
     records = [dataset.get_data_info(index) for index in range(len(dataset))]
     names = args.boards or ['retrieval']
-    if not args.boards and 'restoration' in encoder.model.heads:
-        names.append('restoration')
+    if not args.boards and illustrating_head(encoder.model) is not None:
+        names.append('illustration')
     results = Results(encoder, records, args)
     boards = {name: getattr(results, name)() for name in names}
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.command_line import add_cfg_options
-from sen_toolbox.config import load_config
+from sen_toolbox.config import load_config, pretrained_weights
 from sen_toolbox.distributed import finish_launch, prepare_launch
 from sen_toolbox.evaluation.reranking import RERANKERS
 from sen_toolbox.evaluation.results import (
@@ -95,9 +95,10 @@ def prepare(args: argparse.Namespace) -> Config:
     config.resume = False
     if args.rerank:
         config.test_evaluator.rerank = args.rerank
-    if not args.checkpoints and config.model.backbone.get('pretrained') is None:
+    if not args.checkpoints and not pretrained_weights(config.model.backbone):
         raise ValueError(
-            'there is neither a checkpoint nor model.backbone.pretrained: nothing to evaluate'
+            'there is neither a checkpoint nor a pretrained encoder: nothing to evaluate; give a '
+            'checkpoint or --cfg-options pretrained=FILE'
         )
     return config
 
@@ -127,8 +128,7 @@ def evaluate(config: Config, name: str) -> dict:
     runner = Runner.from_cfg(config)
     runner.register_hook(OtherIdentitiesHook())
     if config.load_from is None:
-        # MMEngine initialises before training only.
-        unwrapped(runner.model).init_weights()
+        unwrapped(runner.model).load_weights()
     measured = runner.test()
     reranked = {
         method: pick(measured, f'{method}/') for method in config.test_evaluator.get('rerank', ())
@@ -165,7 +165,7 @@ def matrix(results: dict[str, dict]) -> str:
 def describe(path: str | None, config: Config) -> dict:
     """Where the weights come from: a checkpoint, or without one what the backbone starts from."""
     if path is None:
-        return describe_pretrained(config.model.backbone.pretrained)
+        return describe_pretrained(', '.join(pretrained_weights(config.model.backbone)))
     return describe_checkpoint(path, load_checkpoint_file(path).get('meta', {}))
 
 

@@ -17,6 +17,7 @@ from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.distributed import finish_launch, prepare_launch
+from sen_toolbox.models.wrapping import unwrapped
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -69,8 +70,6 @@ def prepare(args: argparse.Namespace) -> Config:
 def continue_from(config: Config, checkpoint: str | Path, meta: dict) -> None:
     """Makes the config go on with a checkpoint."""
     config.resume, config.load_from = True, str(checkpoint)
-    # The checkpoint brings the weights; the pretrained file may be gone.
-    config.model.backbone.pretrained = None
     randomness = config.get('randomness', {})
     seed, configured = meta.get('seed'), randomness.get('seed')
     if seed is None:
@@ -91,7 +90,11 @@ def main() -> None:
     config = prepare(args)
     keep_freed_memory()
     prepare_launch(config)
-    Runner.from_cfg(config).train()
+    runner = Runner.from_cfg(config)
+    if config.load_from is None:
+        # A checkpoint brings its own; the pretrained file may be gone.
+        unwrapped(runner.model).load_weights()
+    runner.train()
     finish_launch()
 
 
