@@ -11,16 +11,15 @@ import argparse
 import nltk
 import numpy as np
 
-from sen_toolbox.datasets.transforms.text import END_ID, MASK_ID, WORD_TABLE, clip_tokenizer
+from sen_toolbox.text.tokenizers import CLIPTokenizer
+from sen_toolbox.text.tokenizers.clip import WORD_TABLE, symbols
 
 
 def word_table() -> np.ndarray:
     """Returns one bool for each token id; False for the padding and the special tokens."""
-    decoder = clip_tokenizer().decoder
-    words = [decoder[token][:-4] for token in range(1, MASK_ID)]
-    table = np.zeros(END_ID + 1, dtype=bool)
-    for token, word in enumerate(words, start=1):
-        ((_, tag),) = nltk.pos_tag([word])
+    table = np.zeros(CLIPTokenizer.vocab_size, dtype=bool)
+    for token in CLIPTokenizer.words:
+        ((_, tag),) = nltk.pos_tag([symbols()[token][:-4]])
         table[token] = tag.startswith(('NN', 'JJ'))
     return table
 

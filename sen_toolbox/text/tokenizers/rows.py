@@ -1,0 +1,76 @@
+"""What every tokenizer does alike: fill rows, leave out their ends, name itself."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+import numpy as np
+
+from sen_toolbox.text.tokens import SpecialTokens, Tokens
+
+MASK_TEXT = '[mask]'
+
+
+def pack_rows(
+    rows: Sequence[Sequence[int]],
+    special: SpecialTokens,
+    length: int,
+    *,
+    first_stands_for_all: bool = False,
+) -> Tokens:
+    """Fills rows with start token, words, end token and padding.
+
+    A row without any token is one token of padding that counts as real, since recurrent networks
+    take no empty sequence.
+
+    Args:
+        rows: Ids of the words of each caption.
+        special: The special tokens; a row has no start or end where they are None.
+        length: Columns L; of a longer caption the first words stay, and its end token.
+        first_stands_for_all: Whether the first token stands for the caption, and a caption that is
+            too long is cut behind its end token is added, so that it has none (BERT).
+    """
+    begin = 0 if special.start is None else 1
+    has_end = special.end is not None
+    room = length - begin - (has_end and not first_stands_for_all)
+    ids = np.full((len(rows), length), special.pad, dtype=np.int64)
+    counts = np.empty(len(rows), dtype=np.int64)
+    if begin:
+        ids[:, 0] = special.start
+    for number, row in enumerate(rows):
+        stop = begin + min(len(row), room)
+        ids[number, begin:stop] = row[: stop - begin]
+        if has_end and stop < length:
+            ids[number, stop] = special.end
+            stop += 1
+        counts[number] = max(stop, 1)
+    mask = np.arange(length) < counts[:, None]
+    return Tokens(ids, mask, np.zeros_like(counts) if first_stands_for_all else counts - 1)
+
+
+def without_padding(ids: Sequence[int], pad: int) -> list[int]:
+    """The ids before the padding at the end."""
+    ids = [int(token) for token in ids]
+    count = len(ids)
+    while count and ids[count - 1] == pad:
+        count -= 1
+    return ids[:count]
+
+
+def check_context_length(length: int, special: SpecialTokens) -> None:
+    """Refuses a context without room for a word.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    least = 1 + (special.start is not None) + (special.end is not None)
+    if length < least:
+        raise ValueError(f'context_length must be at least {least}, got {length}')
+
+
+def fingerprint_of(description: Mapping, *packages: str) -> str:
+    """Names a tokenizer by its config and the versions of the packages that it calls."""
+    versions = [f'{name} {version(name)}' for name in packages]
+    content = json.dumps([dict(description), versions], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
