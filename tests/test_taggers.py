@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sen_toolbox.datasets.cache import pruned_captions
-from sen_toolbox.datasets.taggers import NLTKTagger, RuleTagger, join_kept
+from sen_toolbox.text.taggers import NLTKTagger, RuleTagger, join_kept
 
 # 60 captions with the tokens, tags and result of filter_sentence of the SEN release.
 ROWS = json.loads((Path(__file__).parent / 'data' / 'text_aug_pruned.json').read_text())

@@ -10,9 +10,9 @@ from mmengine.config import DictAction
 from PIL import Image
 
 from sen_toolbox.config import load_config
-from sen_toolbox.datasets.decoding import decode_pieces
-from sen_toolbox.datasets.transforms import PackPair
+from sen_toolbox.datasets.transforms import PackPair, Tokenize
 from sen_toolbox.registry import DATASETS, MODELS
+from sen_toolbox.text.decoding import seen_pieces
 from sen_toolbox.visualization.sample_page import sample_page
 
 
@@ -54,6 +54,7 @@ def main() -> None:
 def seen_sample(dataset, index: int, preprocessor, *, training: bool) -> dict:
     record = dataset.get_data_info(index)
     originals = list(record['captions'])
+    [tokenizer] = [s.tokenizer for s in dataset.pipeline.transforms if isinstance(s, Tokenize)]
     for step in dataset.pipeline.transforms:
         # Packing drops what is shown here.
         if not isinstance(step, PackPair):
@@ -68,8 +69,8 @@ def seen_sample(dataset, index: int, preprocessor, *, training: bool) -> dict:
         'name': record['img_path'],
         'pid': record['pid'],
         'captions': [
-            (original, decode_pieces(tokens, chosen))
-            for original, tokens, chosen in zip(originals, record['tokens'], labels, strict=True)
+            (original, seen_pieces(tokenizer, ids, chosen))
+            for original, ids, chosen in zip(originals, record['tokens'].ids, labels, strict=True)
         ],
     }
 

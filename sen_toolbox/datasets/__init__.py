@@ -5,17 +5,14 @@ from .custom import CaptionedImages
 from .pedes import CUHKPEDES, ICFGPEDES, PedesDataset, RSTPReid, SyntheticPedes, UFine6926
 from .samplers import IdentityGroupSampler
 from .statistics import dataset_table
-from .taggers import NLTKTagger, RuleTagger
 
 __all__ = [
     'CUHKPEDES',
     'CaptionedImages',
     'ICFGPEDES',
     'IdentityGroupSampler',
-    'NLTKTagger',
     'PedesDataset',
     'RSTPReid',
-    'RuleTagger',
     'SyntheticPedes',
     'UFine6926',
     'collate_pairs',
