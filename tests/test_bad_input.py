@@ -17,8 +17,8 @@ from toy_data import (
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
-from sen_toolbox.datasets.transforms.text import END_ID
 from sen_toolbox.registry import DATASETS, MODELS
+from sen_toolbox.text.tokenizers import CLIPTokenizer
 
 EMOJI = 'A woman 👩‍🦰 in a red 🔴 coat — très chic'
 
@@ -156,10 +156,10 @@ def test_empty_captions_are_left_out_and_the_others_stay(odd, tmp_path):
 
 def test_a_long_caption_is_cut_and_ends_with_the_end_token(odd, tmp_path):
     dataset = read(write_toy_config(tmp_path / 'odd_data.py', odd), test_mode=True)
-    tokens = dataset[0]['tokens']
-    assert tokens.shape == (2, 24)
-    assert tokens[0, -1] == END_ID
-    assert (tokens == END_ID).sum(dim=1).tolist() == [1, 1]
+    ids, end = dataset[0]['tokens'].ids, CLIPTokenizer.special.end
+    assert ids.shape == (2, 24)
+    assert ids[0, -1] == end
+    assert (ids == end).sum(dim=1).tolist() == [1, 1]
 
 
 def test_a_batch_larger_than_the_data_allow_says_how_large_it_may_be(toy):

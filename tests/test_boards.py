@@ -11,10 +11,10 @@ from tiny import irra_config, sen_config
 from toy_data import run_tool, write_toy_config, write_toy_data
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.datasets.decoding import decode_pieces
-from sen_toolbox.datasets.transforms import Tokenize
 from sen_toolbox.hooks import RestorationBoardHook, RetrievalBoardHook
 from sen_toolbox.registry import MODELS
+from sen_toolbox.text.decoding import seen_pieces
+from sen_toolbox.text.tokenizers import CLIPTokenizer
 from sen_toolbox.visualization.curves import default_keys, draw_learning_curves, read_scalars
 from sen_toolbox.visualization.embedding_map import draw_embedding_map, principal_plane
 from sen_toolbox.visualization.page import board_page
@@ -106,8 +106,7 @@ def small_sen():
 
 
 def tokens_of(*captions):
-    tokens = Tokenize(context_length=20).transform(dict(captions=list(captions)))['tokens']
-    return torch.from_numpy(tokens)
+    return CLIPTokenizer(20)(captions).map(torch.from_numpy)
 
 
 def test_restorations_touch_no_generator_and_differ_by_caption_on_hidden_patches_alone():
@@ -131,8 +130,8 @@ def test_restorations_touch_no_generator_and_differ_by_caption_on_hidden_patches
 
 
 def test_pieces_are_joined_to_words_with_their_places():
-    [row] = tokens_of('a multicoloured windbreaker .')
-    pieces = decode_pieces(row.tolist())
+    [row] = tokens_of('a multicoloured windbreaker .').ids
+    pieces = seen_pieces(CLIPTokenizer(20), row)
     words = words_of(pieces)
     assert [word for word, _ in words] == ['a', 'multicoloured', 'windbreaker', '.']
     assert words[0][1] == slice(1, 2)

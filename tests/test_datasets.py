@@ -20,14 +20,15 @@ from sen_toolbox.datasets import (
 )
 from sen_toolbox.registry import DATASETS
 
+TOKENIZER = dict(type='CLIPTokenizer', context_length=16)
 PIPELINE = [
     dict(type='LoadImage'),
     dict(type='ResizeImage', size=(24, 8)),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PadCrop', padding=3),
     dict(type='PruneCaption', prob=0.5),
-    dict(type='Tokenize', context_length=16),
-    dict(type='MaskWords'),
+    dict(type='Tokenize', tokenizer=TOKENIZER),
+    dict(type='MaskWords', tokenizer=TOKENIZER),
     dict(type='PackPair'),
 ]
 RULES = dict(type='RuleTagger')

@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import pickle
-import random
 import shutil
 import time
 from pathlib import Path
@@ -16,18 +15,28 @@ import torch
 from PIL import Image
 
 from sen_toolbox.datasets import CUHKPEDES, image_cache
+from sen_toolbox.datasets.cache import token_ids
 from sen_toolbox.datasets.image_cache import cache_images, split_pipeline
-from sen_toolbox.datasets.transforms import LoadImage, PadCrop, RandomFlip, ResizeImage
+from sen_toolbox.datasets.transforms import (
+    CleanCaption,
+    LoadImage,
+    PadCrop,
+    RandomFlip,
+    ResizeImage,
+    Tokenize,
+)
+from sen_toolbox.text.tokenizers import CLIPTokenizer
 
 STEPS = [LoadImage(), ResizeImage(size=(24, 8))]
+TOKENIZER = dict(type='CLIPTokenizer', context_length=16)
 PIPELINE = [
     dict(type='LoadImage'),
     dict(type='ResizeImage', size=(24, 8)),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PadCrop', padding=3),
     dict(type='PruneCaption', prob=0.5),
-    dict(type='Tokenize', context_length=16),
-    dict(type='MaskWords'),
+    dict(type='Tokenize', tokenizer=TOKENIZER),
+    dict(type='MaskWords', tokenizer=TOKENIZER),
     dict(type='PackPair'),
 ]
 
@@ -305,35 +314,84 @@ def test_a_pipeline_that_begins_at_random_is_refused(root, folder):
 # Token ids
 
 
-def test_every_caption_is_tokenised_once_for_all_workers(root, monkeypatch):
-    from sen_toolbox.datasets import cache
-    from sen_toolbox.datasets.transforms import text
+@pytest.fixture
+def encoded(monkeypatch):
+    """The texts that a tokenizer reads."""
+    texts = []
+    encode = CLIPTokenizer.encode
+    monkeypatch.setattr(
+        CLIPTokenizer, 'encode', lambda self, text: texts.append(text) or encode(self, text)
+    )
+    return texts
 
+
+def test_every_caption_is_tokenised_once_for_all_workers(root, encoded):
     first = dataset(root)
-    again = []
-    tokenizer = text.clip_tokenizer()
-    monkeypatch.setattr(cache, 'clip_tokenizer', lambda: pytest.fail('tokenised again'))
-    monkeypatch.setattr(text, 'clip_tokenizer', lambda: again.append(1) or tokenizer)
+    assert sorted(encoded) == sorted(set(encoded))
+    assert len(encoded) == 8  # six captions, and two when pruned
     second = dataset(root)
     for data in (first, second):
-        random.seed(0)
-        np.random.seed(0)
         samples = [data[index]['tokens'] for index in range(len(data))]
-    assert again == []
+    assert len(encoded) == 8
     assert len(samples) == 10
 
 
 def test_known_and_unknown_captions_have_the_same_tokens(root):
-    tokenize = next(s for s in dataset(root).pipeline.transforms if type(s).__name__ == 'Tokenize')
-    plain = type(tokenize)(16)
-    assert len(tokenize.known) == 8  # six captions, and two when pruned
+    tokenize = next(s for s in dataset(root).pipeline.transforms if isinstance(s, Tokenize))
+    plain = Tokenize(TOKENIZER)
+    assert len(tokenize.known) == 8
     captions = [*tokenize.known, 'Never seen before.', 'He walks. ' * 20]
-    np.testing.assert_array_equal(
-        tokenize({'captions': captions})['tokens'], plain({'captions': captions})['tokens']
-    )
+    known, read = (step({'captions': captions})['tokens'] for step in (tokenize, plain))
+    for left, right in zip(vars(known).values(), vars(read).values(), strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 def test_rewritten_captions_are_not_tokenised_beforehand(root):
-    pipeline = [dict(type='CleanCaption'), dict(type='Tokenize')]
+    pipeline = [dict(type='CleanCaption'), dict(type='Tokenize', tokenizer=TOKENIZER)]
     data = CUHKPEDES(data_root=root, split='train', pipeline=pipeline)
     assert len(data.pipeline.transforms[1].known) == 0
+
+
+class Counting:
+    """Numbers letters; only what the cache asks for."""
+
+    def __init__(self, fingerprint='a', vocab_size=300):
+        self.fingerprint = fingerprint
+        self.vocab_size = vocab_size
+        self.texts = []
+
+    def encode(self, text):
+        self.texts.append(text)
+        return [self.vocab_size - 1 - ord(letter) % 7 for letter in text]
+
+
+def test_token_ids_are_kept_by_captions_and_by_the_fingerprint(tmp_path):
+    first = Counting()
+    table = token_ids(['red', 'a', 'red', ''], tokenizer=first, data_root=tmp_path)
+    assert sorted(first.texts) == ['', 'a', 'red']
+    assert {text: ids.tolist() for text, ids in table.items()} == {
+        text: first.encode(text) for text in ('red', 'a', '')
+    }
+    again, other = Counting(), Counting('b')
+    kept = token_ids(['a', 'red', ''], tokenizer=again, data_root=tmp_path)
+    assert kept['red'].tolist() == table['red'].tolist()
+    assert again.texts == []
+    token_ids(['a', 'red', ''], tokenizer=other, data_root=tmp_path)
+    assert len(other.texts) == 3
+
+
+@pytest.mark.parametrize(('size', 'dtype'), [(2**16, np.uint16), (2**16 + 1, np.uint32)])
+def test_token_ids_take_the_type_that_holds_them_all(tmp_path, size, dtype):
+    tokenizer = Counting(vocab_size=size)
+    for _ in ('made', 'read'):
+        table = token_ids(['red'], tokenizer=tokenizer, data_root=tmp_path)
+        assert table.ids.dtype == dtype
+        assert table['red'].tolist() == tokenizer.encode('red')
+
+
+# Which transforms leave a fixed image
+
+
+def test_fixed_transforms_of_captions_are_not_part_of_the_cached_image():
+    steps = [*STEPS, CleanCaption(), *STEPS[1:]]
+    assert split_pipeline(steps) == (STEPS, steps[2:])

@@ -1,6 +1,5 @@
 """RDE: losses and layers by a slow way, division, noise, training and resumption."""
 
-import random
 from contextlib import nullcontext
 from types import SimpleNamespace
 from unittest import mock
@@ -26,7 +25,7 @@ from sen_toolbox.hooks.consensus_division import (
     clean_pairs,
 )
 from sen_toolbox.models.features import BackboneSpec
-from sen_toolbox.registry import LOSSES, MODELS, NECKS, TRANSFORMS
+from sen_toolbox.registry import LOSSES, MODELS, NECKS
 
 FIT = dict(max_iterations=10, tolerance=1e-2, variance_floor=5e-4)
 SPEC = BackboneSpec(
@@ -379,36 +378,6 @@ def test_a_pipeline_without_sample_indices_is_told_what_it_lacks():
     del runner.train_dataloader[0]['sample_idx']
     with pytest.raises(KeyError, match=r'end the training pipeline with PackPair\(extra='):
         divide(runner)
-
-
-def tokens_of(*lengths, context=10):
-    rows = np.zeros((len(lengths), context), dtype=np.int64)
-    for row, length in zip(rows, lengths, strict=True):
-        row[: length + 2] = [49406, *range(100, 100 + length), 49407]
-    return rows
-
-
-def test_corruption_keeps_at_least_one_word_and_both_ends():
-    transform = TRANSFORMS.build(dict(type='CorruptWords', rate=1.0))
-    random.seed(0)
-    seen = set()
-    for _ in range(200):
-        rows = transform(dict(tokens=tokens_of(1, 3, 8, 0)))['tokens']
-        assert rows.shape == (4, 10) and rows.dtype == np.int64
-        for row in rows[:3]:
-            end = int(np.flatnonzero(row == 49407)[0])
-            assert row[0] == 49406 and end >= 2 and not row[end + 1 :].any()
-            seen.add(end - 1)
-        assert (rows[3] == tokens_of(0)[0]).all()
-    assert seen >= {1, 2, 3, 5, 6, 7}
-
-
-def test_a_rate_of_zero_corrupts_nothing_and_one_above_one_is_refused():
-    tokens = tokens_of(1, 7)
-    transform = TRANSFORMS.build(dict(type='CorruptWords', rate=0.0))
-    assert (transform(dict(tokens=tokens.copy()))['tokens'] == tokens).all()
-    with pytest.raises(ValueError, match=r'rate is a probability in 0..1, got 1.5'):
-        TRANSFORMS.build(dict(type='CorruptWords', rate=1.5))
 
 
 def numbered_pairs(count=41):

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -16,7 +15,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from rich.progress import track
 
-from .transforms.text import clip_tokenizer
+from sen_toolbox.text.tokens import Tokenizer
 
 T = TypeVar('T')
 
@@ -66,11 +65,11 @@ def pruned_captions(
 
 
 class TokenIds(Mapping):
-    """Token ids by caption, without start and end, in two arrays; as lists they take ten times.
+    """Token ids by caption, without special tokens, in two arrays; as lists they take ten times.
 
     Args:
         captions: The captions.
-        ids: Ids of all captions one after the other, uint16.
+        ids: Ids of all captions one after the other, unsigned.
         ends: Where in ``ids`` each caption ends.
     """
 
@@ -90,19 +89,26 @@ class TokenIds(Mapping):
         return len(self._rows)
 
 
-def token_ids(captions: Collection[str], *, data_root: str | Path) -> TokenIds:
+def token_ids(
+    captions: Collection[str], *, tokenizer: Tokenizer, data_root: str | Path
+) -> TokenIds:
     """Returns the token ids of every caption, from disk if they were made before.
 
     Args:
         captions: The captions; repetitions are tokenised once.
+        tokenizer: Encodes one caption; its ``fingerprint`` and the captions name the file.
         data_root: As for ``pruned_captions``.
     """
     unique = sorted(set(captions))
 
     def make() -> TokenIds:
-        encode = clip_tokenizer().encode
-        ids = [encode(text) for text in track(unique, 'Tokenises captions (once per data set)')]
-        flat = np.fromiter((token for row in ids for token in row), dtype=np.uint16)
+        ids = [
+            tokenizer.encode(text)
+            for text in track(unique, 'Tokenises captions (once per data set)')
+        ]
+        # The smallest type that holds all ids.
+        dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
+        flat = np.fromiter((token for row in ids for token in row), dtype=dtype)
         return TokenIds(unique, flat, np.cumsum([len(row) for row in ids], dtype=np.int64))
 
     def parse(content: bytes) -> TokenIds:
@@ -114,10 +120,12 @@ def token_ids(captions: Collection[str], *, data_root: str | Path) -> TokenIds:
         np.savez(content, ids=table.ids, ends=table.ends)
         return content.getvalue()
 
-    # What cleans a caption and what cuts it into tokens.
-    versions = [f'{name} {version(name)}' for name in ('open_clip_torch', 'ftfy')]
     return _kept(
-        f'tokens_{_digest([versions, unique])}.npz', data_root, make=make, parse=parse, dump=dump
+        f'tokens_{_digest([tokenizer.fingerprint, unique])}.npz',
+        data_root,
+        make=make,
+        parse=parse,
+        dump=dump,
     )
 
 

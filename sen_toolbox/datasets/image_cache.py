@@ -31,6 +31,8 @@ class CachedImage(BaseTransform):
         paths: The ``img_path`` of each row.
     """
 
+    changes = frozenset({'img'})
+
     def __init__(self, file: Path, paths: Sequence[str]) -> None:
         self.file = file
         self._rows = {path: row for row, path in enumerate(paths)}
@@ -56,15 +58,20 @@ class CachedImage(BaseTransform):
 
 
 def split_pipeline(steps: Sequence[Callable]) -> tuple[list[Callable], list[Callable]]:
-    """Divides a pipeline behind the transforms at its beginning that are ``deterministic``.
+    """Divides a pipeline behind the ``deterministic`` transforms of ``img`` at its beginning.
 
-    Such a transform has that attribute, is described by its name and its attributes, and makes
-    ``img`` from ``img_path``, or from ``img``, and nothing else.
+    Such a transform has that attribute, ``changes`` nothing but ``img``, which it makes from
+    ``img_path`` or from ``img``, and is described by its name and its attributes.
     """
     count = 0
-    while count < len(steps) and getattr(steps[count], 'deterministic', False):
+    while count < len(steps) and _fixes_image(steps[count]):
         count += 1
     return list(steps[:count]), list(steps[count:])
+
+
+def _fixes_image(step: Callable) -> bool:
+    fixed = getattr(step, 'deterministic', False)
+    return fixed and getattr(step, 'changes', None) == frozenset({'img'})
 
 
 def cache_images(

@@ -20,11 +20,9 @@ from .cache import pruned_captions, token_ids
 from .image_cache import cache_images, split_pipeline
 from .noise import CAPTION_KEYS, swap_captions
 from .synthetic import DRAWN_IDS, write_synthetic_pedes
-from .transforms import BackTranslate, CleanCaption, DeleteWords, Tokenize
+from .transforms import Tokenize
 
 SPLITS = ('train', 'val', 'test')
-# Transforms of captions after which the data set's own ones are of no use.
-REWRITE = (BackTranslate, CleanCaption, DeleteWords)
 
 
 class PedesDataset(BaseDataset):
@@ -179,11 +177,11 @@ class PedesDataset(BaseDataset):
         """Makes what needs making once: the token ids, and the image cache."""
         steps = self.pipeline.transforms
         for step in steps:
-            if isinstance(step, REWRITE):
+            if getattr(step, 'rewrites_captions', False):
                 break
             if isinstance(step, Tokenize):
                 texts = [t for r in records for key in CAPTION_KEYS for t in r.get(key, ())]
-                step.known = token_ids(texts, data_root=self.data_root)
+                step.known = token_ids(texts, tokenizer=step.tokenizer, data_root=self.data_root)
         if self.image_cache is not None:
             fixed, random = split_pipeline(steps)
             paths = [record['img_path'] for record in records]

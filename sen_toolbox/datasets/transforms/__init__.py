@@ -1,4 +1,13 @@
-"""Transforms of a record: image, captions, packing. MMCV adds its own."""
+"""Transforms of a record: image, captions, packing. MMCV adds its own.
+
+Attributes of a class say what others must know of it:
+
+- ``changes``: the keys of the record that it adds or changes.
+- ``deterministic``: that it draws nothing.
+- ``reads_file``: that it makes ``img`` from a file, which whoever has an image leaves out.
+- ``rewrites_captions``: that captions behind it are not those of the data set, so that nothing
+  made of them beforehand is of use.
+"""
 
 from .augment import MakeViews, TorchvisionOps
 from .corrupt import CorruptWords

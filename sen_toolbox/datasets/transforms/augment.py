@@ -29,6 +29,8 @@ class TorchvisionOps(BaseTransform):
         KeyError: If torchvision has no such operation.
     """
 
+    changes = frozenset({'img'})
+
     def __init__(self, *, ops: Sequence[dict]) -> None:
         self.ops = v2.Compose([_build_op(op) for op in ops])
 
@@ -63,6 +65,8 @@ class MakeViews(BaseTransform):
     Raises:
         ValueError: If there is none.
     """
+
+    changes = frozenset({'views'})
 
     def __init__(self, *, views: Sequence[Sequence[dict]]) -> None:
         if not views:

@@ -1,13 +1,16 @@
 """Corruption of token ids that also shortens a caption."""
 
 import random
+from collections.abc import Mapping
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 
 from sen_toolbox.registry import TRANSFORMS
+from sen_toolbox.text.registration import as_tokenizer
+from sen_toolbox.text.tokens import Tokenizer, Tokens
 
-from .text import MASK_ID
+from .text import mask_of
 
 
 @TRANSFORMS.register_module()
@@ -21,34 +24,51 @@ class CorruptWords(BaseTransform):
     Uses Python's ``random`` in the order of the release, so that a seed gives its draws.
 
     Args:
+        tokenizer: What made the tokens, or its config.
         rate: Probability for each token, in 0..1. 0.2 in the release.
 
     Raises:
-        ValueError: If the rate is not in 0..1.
+        ValueError: If the rate is not in 0..1 or the tokenizer has no mask token.
     """
 
-    def __init__(self, rate: float = 0.2) -> None:
+    changes = frozenset({'tokens'})
+
+    def __init__(self, *, tokenizer: Tokenizer | Mapping, rate: float = 0.2) -> None:
         if not 0 <= rate <= 1:
             raise ValueError(f'rate is a probability in 0..1, got {rate}')
         self.rate = rate
+        self.tokenizer = as_tokenizer(tokenizer)
+        self.mask_id = mask_of(self.tokenizer, 'CorruptWords')
 
     def transform(self, results: dict) -> dict:
-        """Changes ``tokens``, int64 (n, L)."""
-        results['tokens'] = np.stack([self._corrupt(row) for row in results['tokens']])
+        """Changes ``tokens`` of n captions."""
+        tokens = results['tokens']
+        ids = np.full_like(tokens.ids, self.tokenizer.special.pad)
+        mask, end = np.zeros_like(tokens.mask), tokens.end.copy()
+        for row, length in enumerate(tokens.lengths.tolist()):
+            kept, columns = self._corrupt(tokens.ids[row, :length].tolist())
+            ids[row, : len(kept)] = kept
+            mask[row, : len(kept)] = True
+            # Where the token that stands for the caption is now; the last one if it was removed.
+            end[row] = min(np.searchsorted(columns, end[row]), len(kept) - 1)
+        results['tokens'] = Tokens(ids, mask, end)
         return results
 
-    def _corrupt(self, tokens: np.ndarray) -> np.ndarray:
-        left = int(((tokens > 0) & (tokens < MASK_ID)).sum())
-        kept = []
-        for token in tokens.tolist():
-            if 0 < token < MASK_ID and (draw := random.random()) < self.rate:
+    def _corrupt(self, ids: list[int]) -> tuple[list[int], list[int]]:
+        """What becomes of the ids of a caption, and the column that each came from."""
+        words = self.tokenizer.words
+        left = sum(token in words for token in ids)
+        kept, columns = [], []
+        for column, token in enumerate(ids):
+            if token in words and (draw := random.random()) < self.rate:
                 share = draw / self.rate
                 if share < 0.6:
-                    token = MASK_ID
+                    token = self.mask_id
                 elif share < 0.8:
-                    token = random.choice(range(1, MASK_ID))
+                    token = random.choice(words)
                 elif left > 1:
                     left -= 1
                     continue
             kept.append(token)
-        return np.array(kept + [0] * (len(tokens) - len(kept)), dtype=tokens.dtype)
+            columns.append(column)
+        return kept, columns

@@ -22,6 +22,8 @@ class LoadImage(BaseTransform):
     """
 
     deterministic = True
+    changes = frozenset({'img'})
+    reads_file = True
 
     def transform(self, results: dict) -> dict:
         """Adds ``img``, uint8 (H, W, 3).
@@ -72,6 +74,7 @@ class ResizeImage(BaseTransform):
     """
 
     deterministic = True
+    changes = frozenset({'img'})
 
     def __init__(self, size: tuple[int, int]) -> None:
         if len(size) != 2 or min(size) < 1:
@@ -99,6 +102,8 @@ class RandomFlip(BaseTransform):
         ValueError: If ``prob`` is not in 0..1.
     """
 
+    changes = frozenset({'img'})
+
     def __init__(self, prob: float) -> None:
         if not 0 <= prob <= 1:
             raise ValueError(f'prob is a probability in 0..1, got {prob}')
@@ -121,6 +126,8 @@ class PadCrop(BaseTransform):
     Raises:
         ValueError: If ``padding`` is negative.
     """
+
+    changes = frozenset({'img'})
 
     def __init__(self, padding: int = 10) -> None:
         if padding < 0:

@@ -1,44 +1,16 @@
 """Transforms of the captions: prune, tokenise, mask words."""
 
-import functools
 import random
-import re
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 
 from sen_toolbox.registry import TRANSFORMS
-
-# Token ids of CLIP's vocabulary. The SEN and IRRA releases use 49405 as the mask.
-MASK_ID = 49405
-START_ID = 49406
-END_ID = 49407
-WORD_TABLE = Path(__file__).with_name('noun_or_adjective.npz')
-
-
-@functools.cache
-def clip_tokenizer():
-    """Returns open_clip's tokenizer, changed so that text never yields a special token.
-
-    - Id 49405 is the word "jekyll" to open_clip and the mask to the SEN and IRRA releases (whose
-      tokenizer fails on that word). The merge that makes it, the last of the vocabulary, is
-      switched off: "jekyll" is spelled in two pieces and 49405 means the mask alone.
-    - ``<start_of_text>`` and ``<end_of_text>`` in a caption are plain text, as in the releases;
-      otherwise such a caption would end early. So is ``<|mask|>``, here as in open_clip.
-    """
-    # Imported here because it loads open_clip with all its models.
-    from open_clip.tokenizer import SimpleTokenizer
-
-    tokenizer = SimpleTokenizer()
-    del tokenizer.bpe_ranks[max(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.get)]
-    clean = tokenizer.clean_fn
-    special = re.compile(r'<(?=(start|end)_of_text>)')
-    # A space does not change the pieces of plain text here: "<" and "start" are split anyway.
-    tokenizer.clean_fn = lambda text: special.sub('< ', clean(text))
-    return tokenizer
+from sen_toolbox.text.registration import as_tokenizer
+from sen_toolbox.text.tokens import Tokenizer
 
 
 @TRANSFORMS.register_module()
@@ -51,6 +23,8 @@ class PruneCaption(BaseTransform):
     Raises:
         ValueError: If ``prob`` is not in 0..1.
     """
+
+    changes = frozenset({'captions'})
 
     def __init__(self, prob: float = 0.2) -> None:
         if not 0 <= prob <= 1:
@@ -77,48 +51,30 @@ class PruneCaption(BaseTransform):
 
 @TRANSFORMS.register_module()
 class Tokenize(BaseTransform):
-    """Turns ``captions`` into ``tokens`` with CLIP's byte-pair vocabulary.
+    """Turns ``captions`` into ``tokens``.
 
-    A row is start token, words, end token, zeros. A longer caption loses its last words; the end
-    token stays the last. See ``clip_tokenizer`` for what differs from open_clip.
-
-    ``known`` may hold the ids of captions, without start and end, so that each is tokenised once.
+    ``known`` may hold the ids of captions, without special tokens, so that each is read once.
 
     Args:
-        context_length: Tokens in a row, at least 3. CLIP was trained with 77.
-
-    Raises:
-        ValueError: If there is no room for a word.
+        tokenizer: A tokenizer, or its config (TOKENIZERS).
     """
 
+    deterministic = True
+    changes = frozenset({'tokens'})
     known: Mapping[str, np.ndarray] = MappingProxyType({})
 
-    def __init__(self, context_length: int = 77) -> None:
-        if context_length < 3:
-            raise ValueError(f'context_length must be at least 3, got {context_length}')
-        self.context_length = context_length
+    def __init__(self, tokenizer: Tokenizer | Mapping) -> None:
+        self.tokenizer = as_tokenizer(tokenizer)
 
     def transform(self, results: dict) -> dict:
-        """Adds ``tokens``, int64 (captions, context_length)."""
-        captions = results['captions']
-        tokens = np.zeros((len(captions), self.context_length), dtype=np.int64)
-        for row, caption in zip(tokens, captions, strict=True):
-            ids = self.known.get(caption)
-            if ids is None:
-                ids = clip_tokenizer().encode(caption)
-            length = min(len(ids), self.context_length - 2)
-            row[0] = START_ID
-            row[1 : 1 + length] = ids[:length]
-            row[1 + length] = END_ID
-        results['tokens'] = tokens
+        """Adds ``tokens``, those of all captions."""
+        rows = [self._ids(caption) for caption in results['captions']]
+        results['tokens'] = self.tokenizer.pack(rows)
         return results
 
-
-@functools.cache
-def _noun_or_adjective() -> bytes:
-    # Bytes, because Python reads one of them faster than an element of an array.
-    with np.load(WORD_TABLE) as table:
-        return table['noun_or_adjective'].tobytes()
+    def _ids(self, caption: str) -> np.ndarray | list[int]:
+        ids = self.known.get(caption)
+        return self.tokenizer.encode(caption) if ids is None else ids
 
 
 @TRANSFORMS.register_module()
@@ -133,16 +89,27 @@ class MaskWords(BaseTransform):
     Uses Python's ``random`` in the order of the releases, so that a seed gives their draws.
 
     Args:
+        tokenizer: What made the tokens, or its config. If the rates differ, it needs an attribute
+            ``noun_or_adjective``, 0 or 1 for each id.
         noun_adjective_rate: Probability, in 0..1, for tokens that a tagger calls noun or adjective
-            when it sees them alone; 92 % of the vocabulary, because pieces of words count as nouns.
-            SEN release: 0.30. Equal rates of 0.15 are IRRA's.
+            when it sees them alone; 92 % of CLIP's vocabulary, because pieces of words count as
+            nouns. SEN release: 0.30. Equal rates of 0.15 are IRRA's.
         other_rate: Probability for other tokens. SEN release: 0.05.
 
     Raises:
-        ValueError: If a rate is not in 0..1.
+        ValueError: If a rate is not in 0..1, the tokenizer has no mask token, or the rates differ
+            and the tokenizer does not tell nouns and adjectives.
     """
 
-    def __init__(self, *, noun_adjective_rate: float = 0.30, other_rate: float = 0.05) -> None:
+    changes = frozenset({'tokens', 'word_labels'})
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer | Mapping,
+        noun_adjective_rate: float = 0.30,
+        other_rate: float = 0.05,
+    ) -> None:
         for name, rate in (
             ('noun_adjective_rate', noun_adjective_rate),
             ('other_rate', other_rate),
@@ -151,25 +118,38 @@ class MaskWords(BaseTransform):
                 raise ValueError(f'{name} is a probability in 0..1, got {rate}')
         self.noun_adjective_rate = noun_adjective_rate
         self.other_rate = other_rate
+        self.tokenizer = as_tokenizer(tokenizer)
+        self.mask_id = mask_of(self.tokenizer, 'MaskWords')
+        self._kinds = getattr(self.tokenizer, 'noun_or_adjective', None)
+        if noun_adjective_rate == other_rate:
+            self._kinds = bytes(self.tokenizer.vocab_size)
+        elif self._kinds is None:
+            raise ValueError(
+                f'{type(self.tokenizer).__name__} has no noun_or_adjective, so MaskWords cannot '
+                f'take {noun_adjective_rate} for nouns and adjectives and {other_rate} for other '
+                'words: make the rates equal'
+            )
 
     def transform(self, results: dict) -> dict:
-        """Changes ``tokens`` and adds ``word_labels`` of that shape: 0 or the token chosen."""
-        labels = np.zeros_like(results['tokens'])
-        for row, row_labels in zip(results['tokens'], labels, strict=True):
-            self._mask(row, row_labels)
+        """Changes ``tokens``; adds ``word_labels`` (n, L) int64: the token chosen, 0 elsewhere."""
+        tokens = results['tokens']
+        ids, labels = tokens.ids.copy(), np.zeros_like(tokens.ids)
+        for row, row_labels, length in zip(ids, labels, tokens.lengths.tolist(), strict=True):
+            self._mask(row[:length], row_labels)
+        results['tokens'] = replace(tokens, ids=ids)
         results['word_labels'] = labels
         return results
 
-    def _mask(self, tokens: np.ndarray, labels: np.ndarray) -> None:
-        table, rates = _noun_or_adjective(), (self.other_rate, self.noun_adjective_rate)
+    def _mask(self, ids: np.ndarray, labels: np.ndarray) -> None:
+        words, kinds = self.tokenizer.words, self._kinds
+        rates = (self.other_rate, self.noun_adjective_rate)
         draw_one = random.random
-        chosen = False
-        for position, token in enumerate(tokens.tolist()):
-            if token == END_ID:
-                break
-            if not 0 < token < MASK_ID:
+        first, chosen = None, False
+        for position, token in enumerate(ids.tolist()):
+            if token not in words:
                 continue
-            rate = rates[table[token]]
+            first = position if first is None else first
+            rate = rates[kinds[token]]
             draw = draw_one()
             if draw >= rate:
                 continue
@@ -177,9 +157,20 @@ class MaskWords(BaseTransform):
             labels[position] = token
             share = draw / rate
             if share < 0.8:
-                tokens[position] = MASK_ID
+                ids[position] = self.mask_id
             elif share < 0.9:
-                tokens[position] = random.choice(range(1, MASK_ID))
-        if not chosen and tokens[1] != END_ID:
-            labels[1] = tokens[1]
-            tokens[1] = MASK_ID
+                ids[position] = random.choice(words)
+        if not chosen and first is not None:
+            labels[first] = ids[first]
+            ids[first] = self.mask_id
+
+
+def mask_of(tokenizer: Tokenizer, transform: str) -> int:
+    """The id of a tokenizer's mask.
+
+    Raises:
+        ValueError: If it has none; names the transform that needs it.
+    """
+    if tokenizer.special.mask is None:
+        raise ValueError(f'{type(tokenizer).__name__} has no mask token, which {transform} needs')
+    return tokenizer.special.mask

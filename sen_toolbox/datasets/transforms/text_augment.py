@@ -19,6 +19,10 @@ class CleanCaption(BaseTransform):
     The characters are the TBPS-CLIP release's, for training and evaluation.
     """
 
+    deterministic = True
+    changes = frozenset({'captions'})
+    rewrites_captions = True
+
     def transform(self, results: dict) -> dict:
         """Changes ``captions``; words are separated by single spaces."""
         results['captions'] = [
@@ -41,6 +45,9 @@ class DeleteWords(BaseTransform):
     Raises:
         ValueError: If ``prob`` is not in 0..1.
     """
+
+    changes = frozenset({'captions'})
+    rewrites_captions = True
 
     def __init__(self, prob: float = 0.05) -> None:
         _check_probability(prob)
@@ -75,6 +82,9 @@ class BackTranslate(BaseTransform):
         FileNotFoundError: If there is no such file.
         ValueError: If ``prob`` is not in 0..1 or the file holds something else.
     """
+
+    changes = frozenset({'captions'})
+    rewrites_captions = True
 
     def __init__(self, *, file: str | Path | None = None, prob: float = 0.1) -> None:
         _check_probability(prob)
