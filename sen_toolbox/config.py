@@ -23,6 +23,7 @@ SHARED_VALUES = {
     'num_classes',
     'num_workers',
     'pin_memory',
+    'tokenizer',
 }
 KNOWN_KEYS = (
     SHARED_VALUES

@@ -16,8 +16,10 @@ train_dataloader = dict(
             dict(type='ResizeImage', size='$image_size'),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PadCrop', padding='$crop_padding'),
-            dict(type='Tokenize', context_length='$context_length'),
-            dict(type='MaskWords', noun_adjective_rate=0.15, other_rate=0.15),
+            dict(type='Tokenize', tokenizer='$tokenizer'),
+            dict(
+                type='MaskWords', tokenizer='$tokenizer',
+                noun_adjective_rate=0.15, other_rate=0.15),
             dict(type='PackPair', extra=['word_labels']),
         ]))
 randomness = dict(seed=1)  # the release's

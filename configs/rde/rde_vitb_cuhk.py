@@ -19,8 +19,8 @@ train_dataloader = dict(
             dict(type='ResizeImage', size='$image_size'),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PadCrop', padding='$crop_padding'),
-            dict(type='Tokenize', context_length='$context_length'),
-            dict(type='CorruptWords', rate=0.2),
+            dict(type='Tokenize', tokenizer='$tokenizer'),
+            dict(type='CorruptWords', tokenizer='$tokenizer', rate=0.2),
             dict(type='PackPair', extra=['sample_idx']),
         ]))
 optim_wrapper = dict(

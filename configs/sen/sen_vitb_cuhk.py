@@ -25,7 +25,9 @@ train_dataloader = dict(
             dict(type='RandomFlip', prob=0.5),
             dict(type='PadCrop', padding='$crop_padding'),
             dict(type='PruneCaption', prob=0.2),
-            dict(type='Tokenize', context_length='$context_length'),
-            dict(type='MaskWords', noun_adjective_rate='$noun_masking', other_rate=0.05),
+            dict(type='Tokenize', tokenizer='$tokenizer'),
+            dict(
+                type='MaskWords', tokenizer='$tokenizer',
+                noun_adjective_rate='$noun_masking', other_rate=0.05),
             dict(type='PackPair'),
         ]))

@@ -6,13 +6,14 @@ batch_size = 128
 num_workers = 8
 pin_memory = True
 crop_padding = 10
+tokenizer = dict(type='CLIPTokenizer', context_length='$context_length')
 # A folder on a local disk keeps the images decoded and resized: 5 GB for CUHK-PEDES at 384 x 128.
 image_cache = None
 
 _test_pipeline = [
     dict(type='LoadImage'),
     dict(type='ResizeImage', size='$image_size'),
-    dict(type='Tokenize', context_length='$context_length'),
+    dict(type='Tokenize', tokenizer='$tokenizer'),
     dict(type='PackPair'),
 ]
 train_dataloader = dict(
@@ -32,7 +33,7 @@ train_dataloader = dict(
             dict(type='ResizeImage', size='$image_size'),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PadCrop', padding='$crop_padding'),
-            dict(type='Tokenize', context_length='$context_length'),
+            dict(type='Tokenize', tokenizer='$tokenizer'),
             dict(type='PackPair'),
         ]))
 val_dataloader = dict(

@@ -24,7 +24,7 @@ _test_pipeline = [
     dict(type='TorchvisionOps', ops=[
         dict(type='Resize', size='$image_size', interpolation='bicubic')]),
     dict(type='CleanCaption'),
-    dict(type='Tokenize', context_length='$context_length'),
+    dict(type='Tokenize', tokenizer='$tokenizer'),
     dict(type='PackPair'),
 ]
 train_dataloader = dict(
@@ -36,7 +36,7 @@ train_dataloader = dict(
         dict(type='BackTranslate', file=None, prob=0.1),
         dict(type='CleanCaption'),
         dict(type='DeleteWords', prob=0.05),
-        dict(type='Tokenize', context_length='$context_length'),
+        dict(type='Tokenize', tokenizer='$tokenizer'),
         dict(type='PackPair', extra=['views']),
     ]))
 val_dataloader = dict(dataset=dict(pipeline=_test_pipeline))
