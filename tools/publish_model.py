@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from sen_toolbox.config import load_config
-from sen_toolbox.datasets.transforms.text import END_ID, MASK_ID, START_ID, Tokenize
 from sen_toolbox.registry import DATASETS
-from sen_toolbox.search.model_file import describe_model, save_model
+from sen_toolbox.search.model_file import save_model
+from sen_toolbox.text.registration import as_tokenizer
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,10 +38,11 @@ def trained_words(config_path: str) -> torch.Tensor:
     captions = {
         caption for i in range(len(dataset)) for caption in dataset.get_data_info(i)['captions']
     }
-    length = describe_model(config, 'model')['context_length']
-    tokens = Tokenize(length).transform(dict(captions=sorted(captions)))['tokens']
-    special = torch.tensor([0, MASK_ID, START_ID, END_ID])  # 0 fills a row after its end
-    return torch.cat([torch.from_numpy(tokens).flatten(), special]).unique()
+    steps = config.test_dataloader.dataset.pipeline
+    tokenizer = as_tokenizer(next(step.tokenizer for step in steps if 'tokenizer' in step))
+    special = [token for token in tokenizer.special if token is not None]
+    ids = torch.from_numpy(tokenizer(sorted(captions)).ids)
+    return torch.cat([ids.flatten(), torch.tensor(special)]).unique()
 
 
 def main() -> None:
