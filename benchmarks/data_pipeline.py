@@ -35,19 +35,16 @@ from torchvision.transforms import RandomErasing
 
 from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.config import load_config
-from sen_toolbox.datasets import NLTKTagger, RuleTagger, SyntheticPedes, collate_pairs
-from sen_toolbox.datasets.transforms.text import (
-    END_ID,
-    MASK_ID,
-    START_ID,
-    WORD_TABLE,
-    clip_tokenizer,
-)
+from sen_toolbox.datasets import SyntheticPedes, collate_pairs
 from sen_toolbox.registry import MODELS
 from sen_toolbox.seeding import SAMPLE, generators_kept, seed_cpu
+from sen_toolbox.text.taggers import NLTKTagger, RuleTagger
+from sen_toolbox.text.tokenizers import CLIPTokenizer
+from sen_toolbox.text.tokenizers.clip import symbols
 
 CONFIG = 'configs/sen/sen_vitb_cuhk.py'
 SEED, EPOCH = 0, 0
+START_ID, END_ID, MASK_ID, _ = CLIPTokenizer.special
 
 
 def tagger_at_hand() -> NLTKTagger | RuleTagger:
@@ -72,8 +69,7 @@ class PlainSamples:
         normalise = config.model.data_preprocessor
         self.mean, self.std = normalise.mean, normalise.std
         self.erase = RandomErasing(normalise.erasing_prob, (0.02, 0.4), value=list(self.mean))
-        self.table = np.load(WORD_TABLE)['noun_or_adjective']
-        self.tokenizer = clip_tokenizer()
+        self.tokenizer = CLIPTokenizer()
 
     def __call__(self, index: int, *, erase: bool = True) -> dict:
         """Decodes, resizes, shifts, normalises and erases; prunes, tokenises and masks."""
@@ -105,11 +101,11 @@ class PlainSamples:
     def is_noun_or_adjective(self, token: int) -> bool:
         """Tags one token as if it were a sentence."""
         if isinstance(self.tagger, RuleTagger):
-            return bool(self.table[token])
+            return bool(self.tokenizer.noun_or_adjective[token])
         import nltk
 
         # Cut as the release does it, also where no "</w>" ends the piece.
-        [(_, tag)] = nltk.pos_tag([self.tokenizer.decoder[token][:-4]])
+        [(_, tag)] = nltk.pos_tag([symbols()[token][:-4]])
         return tag.startswith(('NN', 'JJ'))
 
     def mask(self, tokens: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -228,12 +224,14 @@ def run(args, report: Report, root: Path) -> None:
     report.add(f'sample, no image cache, {too}', fast, kept, 'ms')
     report.add(f'sample, image cache, {too}', fastest, kept, 'ms')
     mask = plain_data.pipeline.transforms[-2]
-    rows = [plain.tokenise(record['captions'][0]) for record in records[: args.items]]
+    captions = [record['captions'][0] for record in records[: args.items]]
+    rows = [plain.tokenise(caption) for caption in captions]
+    tokens = [plain.tokenizer([caption]) for caption in captions]
     ours, reference = (
         1000 * seconds / len(rows)
         for seconds in alternate(
             args.repeats,
-            lambda: [mask({'tokens': row.numpy()[None].copy()}) for row in rows],
+            lambda: [mask({'tokens': row}) for row in tokens],
             lambda: [plain.mask(row.numpy().copy()) for row in rows],
         )
     )
@@ -256,8 +254,8 @@ def check(
             seed_cpu(SEED, SAMPLE, EPOCH, index)
             expected = plain(index, erase=False)
         pixels += int((one['images'] != other['images']).sum())
-        tokens += int((one['tokens'][0] != expected['tokens']).sum())
-        tokens += int((one['tokens'] != other['tokens']).sum())
+        tokens += int((one['tokens'].ids[0] != expected['tokens']).sum())
+        tokens += int((one['tokens'].ids != other['tokens'].ids).sum())
         ours = preprocessor(collate_pairs([one]))['images'][0]
         images = max(images, distance(ours, expected['images']))
     report.check('pixels with and without image cache', pixels, 0)
