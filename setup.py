@@ -16,9 +16,9 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['sen_toolbox', 'sen_toolbox.*']),
     package_data={
-        'sen_toolbox.datasets.transforms': ['*.npz'],
         'sen_toolbox.models.backbones': ['architectures/*.json'],
         'sen_toolbox.search': ['models/*.safetensors', 'web/static/*'],
+        'sen_toolbox.text': ['*.npz'],
     },
     install_requires=[
         # From 2.6 on torch.load refuses foreign types by default. Tried: 2.15.
@@ -27,6 +27,9 @@ setup(
         'mmengine>=0.10.7',
         'mmcv-lite>=2.2',  # mmcv proper does not build against this torch
         'open_clip_torch>=3.3',
+        'numpy',
+        'tokenizers>=0.15',  # the oldest tried
+        'ftfy>=6',
         'nltk>=3.9',  # 3.9 reads the tagger from JSON; older ones unpickle it
         'prettytable>=3.0',
         'addict>=2.4',
@@ -37,6 +40,8 @@ setup(
         'filelock>=3.12',
         'rich>=13',
         'tensorboard>=2.14',
+        'tqdm',
+        'PyYAML',
         'pillow>=10.1',  # the first with a scalable default font
         'simplejpeg>=1.7.6',  # 1.7.0 does not load beside numpy 2
     ],

@@ -132,6 +132,52 @@ def test_the_package_never_prints():
     assert [problem for path in FILES for problem in print_calls(read(path), str(path))] == []
 
 
+# Ids of CLIP's vocabulary: mask, start, end, and their number.
+TOKEN_IDS = {49405, 49406, 49407, 49408}
+
+
+def ids_of_a_vocabulary(source: str, path: str) -> list[str]:
+    """Where code knows what only a tokenizer knows: an id, or the end token by its highest id."""
+    problems = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and type(node.value) is int and node.value in TOKEN_IDS:
+            problems.append(f'{path}:{node.lineno}: {node.value} is an id of a vocabulary')
+        elif isinstance(node, ast.Call) and getattr(node.func, 'attr', '') == 'argmax':
+            operands = [node.func.value, *node.args]
+            names = {
+                getattr(part, 'id', getattr(part, 'attr', ''))
+                for operand in operands
+                for part in ast.walk(operand)
+            }
+            if any(name == 'ids' or 'token' in name for name in names):
+                problems.append(f'{path}:{node.lineno}: argmax of token ids')
+    return problems
+
+
+def test_only_tokenizers_know_ids_of_a_vocabulary():
+    files = [
+        *FILES,
+        *(p.relative_to(ROOT) for n in ('tools', 'projects') for p in (ROOT / n).rglob('*.py')),
+    ]
+    outside = [
+        path
+        for path in files
+        if Path(PACKAGE, 'text', 'tokenizers') not in path.parents
+        and not path.name.startswith('test_')
+    ]
+    assert len(outside) < len(files)
+    assert [p for path in outside for p in ids_of_a_vocabulary(read(path), str(path))] == []
+
+
+@pytest.mark.parametrize(
+    'line', ['tokens.argmax(dim=1)', 'np.argmax(batch.tokens.ids, 1)', 'end = 49407', 'x == 49405']
+)
+def test_knowledge_of_ids_is_found_with_its_file_and_line(line):
+    [problem] = ids_of_a_vocabulary(f'import numpy as np\n{line}', 'a.py')
+    assert problem.startswith('a.py:2: ')
+    assert ids_of_a_vocabulary('scores.argmax(1)\nx = 49404\nprint("49405")', 'a.py') == []
+
+
 @pytest.mark.parametrize(
     ('path', 'line', 'name'),
     [

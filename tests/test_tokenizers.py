@@ -22,7 +22,7 @@ from sen_toolbox.text.tokenizers import (
     WordPieceTokenizer,
     build_tokenizer,
 )
-from sen_toolbox.text.tokenizers.vocabulary import build_vocabulary, split_words
+from sen_toolbox.text.tokenizers.counting import build_vocabulary, split_words
 from sen_toolbox.text.tokens import Piece, SpecialTokens
 
 DATA = Path(__file__).parent / 'data'
@@ -465,7 +465,7 @@ def test_a_missing_file_of_words_names_the_command_that_makes_it(tmp_path):
         VocabularyTokenizer(context_length=9, vocab_file=tmp_path / 'words.json')
 
 
-@pytest.mark.parametrize('content', ['', '[]', '{"words": []}', '{"counting": {}}'])
+@pytest.mark.parametrize('content', ['', '[]', '{"words": []}', '{"words": "red", "counting": {}}'])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     path = tmp_path / 'words.json'
     path.write_text(content)

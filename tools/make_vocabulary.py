@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict, DictAction
 
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import DATASETS, TRANSFORMS
-from sen_toolbox.text.tokenizers.vocabulary import (
+from sen_toolbox.text.tokenizers.counting import (
     build_vocabulary,
     counting_options,
     write_vocabulary,

@@ -1,98 +1,17 @@
 """Whole words of a training split, as methods before byte pairs and word pieces read captions."""
 
 import functools
-import json
 import string
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sen_toolbox.text.tokens import Piece, SpecialTokens, Tokens
 
+from .counting import counting_options, read_vocabulary, split_words
 from .rows import check_context_length, fingerprint_of, pack_rows, without_padding
 
-ORDERS = ('appearance', 'frequency')
 START_TEXT, END_TEXT, UNKNOWN_TEXT = '<START>', '<END>', '[unknown]'
-
-
-def split_words(
-    text: str, *, lower_case: bool = True, deleted: str = string.punctuation, separators: str = ''
-) -> list[str]:
-    """The words of a text.
-
-    Args:
-        text: A caption.
-        lower_case: Whether words are lower-cased.
-        deleted: Characters that are deleted: "t-shirt" becomes "tshirt".
-        separators: Characters at which words end, besides white space.
-    """
-    text = text.lower() if lower_case else text
-    # A character that stands in both separates.
-    table = str.maketrans({**dict.fromkeys(deleted, ''), **dict.fromkeys(separators, ' ')})
-    return text.translate(table).split()
-
-
-def build_vocabulary(
-    captions: Iterable[str],
-    *,
-    lower_case: bool = True,
-    deleted: str = string.punctuation,
-    separators: str = '',
-    least_count: int = 1,
-    order: str = 'appearance',
-    known: Collection[str] | None = None,
-) -> list[str]:
-    """The words of some captions, in the order of their ids.
-
-    Args:
-        captions: The captions of a training split, in its order.
-        lower_case: As for :func:`split_words`, like the next two.
-        deleted: Characters that are deleted.
-        separators: Characters at which words end, besides white space.
-        least_count: How often a word must occur.
-        order: 'appearance', of the first occurrence, or 'frequency', the most frequent first.
-        known: Other words are left out (Dual Path: those of word2vec); None for all.
-
-    Raises:
-        ValueError: If there is no such order.
-    """
-    if order not in ORDERS:
-        raise ValueError(f'order is one of {", ".join(ORDERS)}, got {order!r}')
-    options = dict(lower_case=lower_case, deleted=deleted, separators=separators)
-    counts = Counter(word for text in captions for word in split_words(text, **options))
-    # Both keep the order of the first occurrence, the latter among equals.
-    pairs = counts.items() if order == 'appearance' else counts.most_common()
-    return [
-        word for word, count in pairs if count >= least_count and (known is None or word in known)
-    ]
-
-
-def counting_options(
-    *,
-    lower_case: bool = True,
-    deleted: str = string.punctuation,
-    separators: str = '',
-    counting: Mapping | None = None,
-    **_: object,
-) -> dict:
-    """With which options of :func:`build_vocabulary` the words of a tokenizer are counted.
-
-    Args:
-        lower_case: Of the tokenizer, like the next two.
-        deleted: Characters that are deleted.
-        separators: Characters at which words end, besides white space.
-        counting: What the tokenizer's config says besides, or otherwise.
-        **_: The tokenizer's other arguments.
-    """
-    options = dict(lower_case=lower_case, deleted=deleted, separators=separators)
-    return options | dict(least_count=1, order='appearance') | dict(counting or {})
-
-
-def write_vocabulary(path: Path, words: Sequence[str], options: Mapping) -> None:
-    """Writes the file that :class:`VocabularyTokenizer` reads: words and how they were counted."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = dict(counting=dict(options), words=list(words))
-    path.write_text(json.dumps(content, indent=0, ensure_ascii=False), encoding='utf-8')
 
 
 class VocabularyTokenizer:
@@ -115,8 +34,9 @@ class VocabularyTokenizer:
     ``context_length``      100                         (longest of the batch)      56
     ======================  ==========================  ==========================  ===============
 
-    CM-MoCo and ViTAA take lower case without punctuation, words that occur at least 3 times, by
-    appearance, and one id for all others.
+    SSAN's annotation file holds the captions split into words already. CM-MoCo and ViTAA take lower
+    case without punctuation, words that occur at least 3 times, by appearance, and one id for all
+    others.
 
     Args:
         context_length: Tokens in a row.
@@ -159,7 +79,7 @@ class VocabularyTokenizer:
         self._splitting = dict(lower_case=lower_case, deleted=deleted, separators=separators)
         if vocab_file is not None:
             expected = counting_options(**self._splitting, counting=counting)
-            vocabulary = _read(Path(vocab_file), expected)
+            vocabulary = read_vocabulary(Path(vocab_file), expected)
         self.context_length = context_length
         first = 0 if pad_is_first_word else 1
         self._ids = {word: number for number, word in enumerate(vocabulary, start=first)}
@@ -215,26 +135,3 @@ class VocabularyTokenizer:
     def fingerprint(self) -> str:
         """Names everything that ids depend on."""
         return fingerprint_of(self.describe())
-
-
-def _read(path: Path, expected: dict) -> list[str]:
-    command = 'python tools/make_vocabulary.py CONFIG'
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no vocabulary {path}: make it by {command}')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        words, options = content['words'], content['counting']
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'{path} is not a file of words ({error!r}): make it by {command}'
-        ) from error
-    different = [
-        f'{key}={options.get(key)!r} for {value!r}'
-        for key, value in expected.items()
-        if options.get(key) != value
-    ]
-    if different:
-        raise ValueError(
-            f'{path} was made with {", ".join(different)} of the config: make it again by {command}'
-        )
-    return words

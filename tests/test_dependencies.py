@@ -1,0 +1,57 @@
+"""What the code imports is what setup.py declares."""
+
+import ast
+import re
+import runpy
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ('sen_toolbox', 'tools', 'projects')
+
+
+def normal(name):
+    """The form of a distribution's name that the index compares."""
+    return re.sub('[-_.]+', '-', name).lower()
+
+
+def declared():
+    with mock.patch('setuptools.setup') as setup:
+        runpy.run_path(str(ROOT / 'setup.py'))
+    options = setup.call_args.kwargs
+    lines = [*options['install_requires'], *sum(options['extras_require'].values(), [])]
+    return {normal(re.match('[A-Za-z0-9._-]+', line)[0]) for line in lines}
+
+
+def imported(path):
+    """Top names of the packages that a file imports, in functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.partition('.')[0]
+
+
+def test_every_imported_package_is_declared(monkeypatch):
+    monkeypatch.chdir(ROOT)  # setup.py reads files beside it
+    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob('*.py')]
+    files = [path for path in files if not path.name.startswith('test_')]
+    # Tools import each other by their plain names.
+    own = {*FOLDERS, *(path.stem for path in files if path.parent == ROOT / 'tools')}
+    foreign = {
+        name: path
+        for path in files
+        for name in imported(path)
+        if name not in sys.stdlib_module_names and name not in own
+    }
+    assert {'torch', 'tokenizers', 'ftfy', 'yaml', 'tqdm', 'numpy'} <= set(foreign)
+    made_by, known = packages_distributions(), declared()
+    undeclared = {
+        name: str(path)
+        for name, path in foreign.items()
+        # A package that is not installed is told by its own name.
+        if not known & {normal(maker) for maker in made_by.get(name, [name])}
+    }
+    assert undeclared == {}
