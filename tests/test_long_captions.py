@@ -6,10 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toy_data import ROOT
-
-from sen_toolbox.config import load_config
-from sen_toolbox.datasets import UFine6926
 from sen_toolbox.models.backbones.weights import (
     adapt_clip_state,
     resize_text_position_embedding,

@@ -12,7 +12,7 @@ import numpy as np
 
 from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.inference.unknown_words import unknown_words
-from sen_toolbox.text.tokenizers import tokenizer_from
+from sen_toolbox.text.tokenizers import build_tokenizer
 from sen_toolbox.text.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class OnnxEncoder:
         self.model_id = ModelId(known['name'], known['fingerprint'], known['dim'])
         self._steps, self._cuts_padding = known['steps'], known['cuts_padding']
         self._size = tuple(known['image_size'])
-        self._tokenizer = tokenizer_from(known['tokenizer'])
+        self._tokenizer = build_tokenizer(known['tokenizer'])
         self._tokenizes_alone = known['tokenizes_alone']
         self._known = np.unpackbits(np.frombuffer(base64.b64decode(known['words']), np.uint8))
         self._inputs = {given.name for given in self._session.get_inputs()}

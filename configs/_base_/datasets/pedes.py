@@ -6,7 +6,6 @@ batch_size = 128
 num_workers = 8
 pin_memory = True
 crop_padding = 10
-tokenizer = dict(type='CLIPTokenizer', context_length='$context_length')
 # A folder on a local disk keeps the images decoded and resized: 5 GB for CUHK-PEDES at 384 x 128.
 image_cache = None
 
