@@ -174,7 +174,7 @@ def test_a_config_builds_a_data_set_whose_sample_is_packed(folder):
     )  # fmt: skip
     sample = dataset[2]
     assert sample['images'].shape == (3, 24, 8)
-    assert sample['tokens'].shape == (1, 16)
+    assert sample['tokens'].ids.shape == (1, 16)
     assert sample['pids'] == 0
 
 
@@ -394,7 +394,7 @@ def test_workers_deliver_whole_batches_and_new_augmentations_in_each_epoch(folde
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one['pids'], other['pids'])
         assert not torch.equal(one['images'], other['images'])
-        assert not torch.equal(one['tokens'], other['tokens'])
+        assert not torch.equal(one['tokens'].ids, other['tokens'].ids)
 
 
 class Counting(BaseModel):
