@@ -4,6 +4,8 @@ import base64
 import json
 from pathlib import Path
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,9 @@ from sen_toolbox.inference.encoder import Encoder
 from sen_toolbox.inference.onnx_encoder import FORMAT, METADATA, OnnxEncoder
 from sen_toolbox.io import atomic_path
 from sen_toolbox.text.tokens import Tokens
+
+if TYPE_CHECKING:
+    import onnx
 
 # What exported and original embeddings may differ by.
 TOLERANCE = 1e-4
@@ -87,6 +92,7 @@ def export_onnx(encoder: Encoder, out: str | Path, *, int8: bool = False) -> flo
         if int8:
             _quantise(partial)
         content = onnx.load(partial)
+        _drop_unused_inputs(content.graph)
         onnx.helper.set_model_props(content, {METADATA: json.dumps(description)})
         onnx.save(content, partial)
         difference = _difference(encoder, OnnxEncoder(partial), example[0].numpy())
@@ -133,6 +139,13 @@ def _difference(encoder: Encoder, exported: OnnxEncoder, images: np.ndarray) -> 
         (encoder.embed_text(sentences), exported.embed_text(sentences)),
     )
     return max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
+
+
+def _drop_unused_inputs(graph: 'onnx.GraphProto') -> None:
+    """The exporter keeps them, with sizes that are not free."""
+    used = {name for node in graph.node for name in node.input}
+    for given in [given for given in graph.input if given.name not in used]:
+        graph.input.remove(given)
 
 
 def _quantise(path: Path) -> None:
