@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.models.blocks import recompute_blocks
 from sen_toolbox.models.chunking import require_chunkable, train_step_in_chunks
 from sen_toolbox.models.features import ALL_FEATURES, GLOBAL_FEATURES
@@ -64,8 +65,7 @@ class TextImageRetriever(BaseModel):
         self.embedding_heads = [n for n, head in self.heads.items() if hasattr(head, 'embed_image')]
         self.reads = self._features_read(self.heads)
         self.embedding_reads = self._features_read(self.embedding_heads)
-        if chunks < 1:
-            raise ValueError(f'chunks must be at least 1, got {chunks}')
+        checked_at_least('chunks', chunks, 1)
         if chunks > 1:
             require_chunkable(self)
         self.chunks = chunks

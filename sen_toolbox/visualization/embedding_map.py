@@ -6,6 +6,7 @@ import torch
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.visualization.drawing import (
     GAP,
     GREY,
@@ -88,8 +89,7 @@ def draw_embedding_map(
     """
     if not 2 <= len(thumbnails) <= len(PALETTE):
         raise ValueError(f'a map shows 2 to {len(PALETTE)} identities, got {len(thumbnails)}')
-    if size < 200:
-        raise ValueError(f'size must be at least 200, got {size}')
+    checked_at_least('size', size, 200)
     colours = dict(zip(thumbnails, PALETTE, strict=False))
     image_places, text_places, share = principal_plane(images, texts)
     header = MARGIN + line_height(_TITLE_SIZE) + line_height(_SMALL_SIZE) + GAP

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.visualization.drawing import (
     GAP,
     GREY,
@@ -54,11 +55,8 @@ def draw_restoration_board(
     """
     if not rows:
         raise ValueError('there are no rows to draw')
-    if height < 48 or caption_width < 100:
-        raise ValueError(
-            f'height must be at least 48 and caption_width at least 100, got {height}, '
-            f'{caption_width}'
-        )
+    checked_at_least('height', height, 48)
+    checked_at_least('caption_width', caption_width, 100)
     columns = [name for name in _COLUMNS if name != 'misguided' or name in rows[0]]
     for index, row in enumerate(rows):
         _check(row, index, columns)

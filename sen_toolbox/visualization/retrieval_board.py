@@ -5,6 +5,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.visualization.drawing import (
     CELL,
     GAP,
@@ -58,10 +59,8 @@ def draw_retrieval_board(
         raise ValueError('there are no queries to draw')
     if thumb[0] < 48 or thumb[1] < 40:
         raise ValueError(f'thumb must be (rows, columns) of at least (48, 40), got {thumb}')
-    if topk < 1 or caption_width < 100:
-        raise ValueError(
-            f'topk must be at least 1 and caption_width at least 100, got {topk}, {caption_width}'
-        )
+    checked_at_least('topk', topk, 1)
+    checked_at_least('caption_width', caption_width, 100)
     for index, query in enumerate(queries):
         _check(query, index)
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.visualization.drawing import (
     GAP,
     GREY,
@@ -44,8 +45,7 @@ def draw_word_board(
     """
     if not rows:
         raise ValueError('there are no rows to draw')
-    if height < 48:
-        raise ValueError(f'height must be at least 48, got {height}')
+    checked_at_least('height', height, 48)
     for index, row in enumerate(rows):
         if not row['words']:
             raise ValueError(f'row {index} has no words')

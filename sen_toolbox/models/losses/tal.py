@@ -1,9 +1,10 @@
 """Triplet alignment loss: all negatives of the batch at once, pair by pair."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.checks import checked_positive
+from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import LOSSES
 
 
@@ -25,10 +26,8 @@ class TripletAlignmentLoss(nn.Module):
 
     def __init__(self, *, margin: float = 0.1, temperature: float = 0.015) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f'temperature must be above 0, got {temperature}')
         self.margin = margin
-        self.temperature = temperature
+        self.temperature = checked_positive('temperature', temperature)
 
     def forward(
         self, image: Tensor, text: Tensor, pids: Tensor, weights: Tensor | None = None
@@ -47,8 +46,7 @@ class TripletAlignmentLoss(nn.Module):
 
     def per_pair(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
         """Loss (B,) of each pair."""
-        similarity = F.normalize(text, dim=1) @ F.normalize(image, dim=1).t()
-        same = pids[:, None] == pids[None, :]
+        similarity, same = cosines(image, text), same_identity(pids)
         return self._hinge(similarity, same) + self._hinge(similarity.t(), same)
 
     def _hinge(self, similarity: Tensor, same: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Cross-modal triplet loss with the hardest negative of the batch."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import LOSSES
 
 
@@ -31,8 +31,7 @@ class HardestTripletLoss(nn.Module):
             text: Text embeddings (B, D), of any length.
             pids: Identities (B,) of the pairs.
         """
-        similarity = F.normalize(text, dim=1) @ F.normalize(image, dim=1).t()
-        same = pids[:, None] == pids[None, :]
+        similarity, same = cosines(image, text), same_identity(pids)
         return self._hinge(similarity, same) + self._hinge(similarity.t(), same)
 
     def _hinge(self, similarity: Tensor, same: Tensor) -> Tensor:
