@@ -407,7 +407,7 @@ def test_a_rate_of_zero_corrupts_nothing_and_one_above_one_is_refused():
     tokens = tokens_of(1, 7)
     transform = TRANSFORMS.build(dict(type='CorruptWords', rate=0.0))
     assert (transform(dict(tokens=tokens.copy()))['tokens'] == tokens).all()
-    with pytest.raises(ValueError, match=r'rate is a probability in 0..1, got 1.5'):
+    with pytest.raises(ValueError, match=r'rate must be in 0..1, got 1.5'):
         TRANSFORMS.build(dict(type='CorruptWords', rate=1.5))
 
 

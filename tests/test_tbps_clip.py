@@ -477,7 +477,7 @@ def test_an_absent_or_damaged_file_of_back_translations_is_named(tmp_path):
 
 @pytest.mark.parametrize('build', [DeleteWords, lambda prob: BackTranslate(prob=prob)])
 def test_what_is_no_probability_is_refused(build):
-    with pytest.raises(ValueError, match='probability in 0..1, got 1.5'):
+    with pytest.raises(ValueError, match='must be in 0..1, got 1.5'):
         build(1.5)
 
 

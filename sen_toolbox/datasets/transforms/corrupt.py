@@ -5,6 +5,7 @@ import random
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from sen_toolbox.checks import checked_share
 from sen_toolbox.registry import TRANSFORMS
 
 from .text import MASK_ID
@@ -28,9 +29,7 @@ class CorruptWords(BaseTransform):
     """
 
     def __init__(self, rate: float = 0.2) -> None:
-        if not 0 <= rate <= 1:
-            raise ValueError(f'rate is a probability in 0..1, got {rate}')
-        self.rate = rate
+        self.rate = checked_share('rate', rate)
 
     def transform(self, results: dict) -> dict:
         """Changes ``tokens``, int64 (n, L)."""

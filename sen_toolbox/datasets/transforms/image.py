@@ -10,6 +10,7 @@ import simplejpeg
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from sen_toolbox.checks import checked_at_least, checked_share
 from sen_toolbox.registry import TRANSFORMS
 
 
@@ -100,9 +101,7 @@ class RandomFlip(BaseTransform):
     """
 
     def __init__(self, prob: float) -> None:
-        if not 0 <= prob <= 1:
-            raise ValueError(f'prob is a probability in 0..1, got {prob}')
-        self.prob = prob
+        self.prob = checked_share('prob', prob)
 
     def transform(self, results: dict) -> dict:
         """Changes ``img``."""
@@ -123,9 +122,7 @@ class PadCrop(BaseTransform):
     """
 
     def __init__(self, padding: int = 10) -> None:
-        if padding < 0:
-            raise ValueError(f'padding is a number of pixels, got {padding}')
-        self.padding = padding
+        self.padding = checked_at_least('padding', padding, 0)
 
     def draw_offset(self) -> tuple[int, int]:
         """Returns the upper left corner of the part, (row, column) in the padded image."""

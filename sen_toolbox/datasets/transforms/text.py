@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from sen_toolbox.checks import checked_at_least, checked_share
 from sen_toolbox.registry import TRANSFORMS
 
 # Token ids of CLIP's vocabulary. The SEN and IRRA releases use 49405 as the mask.
@@ -53,9 +54,7 @@ class PruneCaption(BaseTransform):
     """
 
     def __init__(self, prob: float = 0.2) -> None:
-        if not 0 <= prob <= 1:
-            raise ValueError(f'prob is a probability in 0..1, got {prob}')
-        self.prob = prob
+        self.prob = checked_share('prob', prob)
 
     def transform(self, results: dict) -> dict:
         """Swaps ``captions`` for ``pruned``, each for itself.
@@ -94,9 +93,7 @@ class Tokenize(BaseTransform):
     known: Mapping[str, np.ndarray] = MappingProxyType({})
 
     def __init__(self, context_length: int = 77) -> None:
-        if context_length < 3:
-            raise ValueError(f'context_length must be at least 3, got {context_length}')
-        self.context_length = context_length
+        self.context_length = checked_at_least('context_length', context_length, 3)
 
     def transform(self, results: dict) -> dict:
         """Adds ``tokens``, int64 (captions, context_length)."""
@@ -143,14 +140,8 @@ class MaskWords(BaseTransform):
     """
 
     def __init__(self, *, noun_adjective_rate: float = 0.30, other_rate: float = 0.05) -> None:
-        for name, rate in (
-            ('noun_adjective_rate', noun_adjective_rate),
-            ('other_rate', other_rate),
-        ):
-            if not 0 <= rate <= 1:
-                raise ValueError(f'{name} is a probability in 0..1, got {rate}')
-        self.noun_adjective_rate = noun_adjective_rate
-        self.other_rate = other_rate
+        self.noun_adjective_rate = checked_share('noun_adjective_rate', noun_adjective_rate)
+        self.other_rate = checked_share('other_rate', other_rate)
 
     def transform(self, results: dict) -> dict:
         """Changes ``tokens`` and adds ``word_labels`` of that shape: 0 or the token chosen."""
