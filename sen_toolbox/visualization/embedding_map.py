@@ -12,10 +12,12 @@ from sen_toolbox.visualization.drawing import (
     GREY,
     MARGIN,
     RULE,
+    SMALL_SIZE,
+    TITLE_SIZE,
     WHITE,
     draw_text,
+    draw_title,
     line_height,
-    wrap_text,
 )
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, and four more.
@@ -33,7 +35,6 @@ PALETTE = [
     (120, 190, 30),
     (0, 90, 90),
 ]
-_TITLE_SIZE, _SMALL_SIZE = 20, 13
 _THUMB = (84, 42)
 _RADIUS = 7
 _OVERSAMPLING = 3
@@ -92,17 +93,16 @@ def draw_embedding_map(
     checked_at_least('size', size, 200)
     colours = dict(zip(thumbnails, PALETTE, strict=False))
     image_places, text_places, share = principal_plane(images, texts)
-    header = MARGIN + line_height(_TITLE_SIZE) + line_height(_SMALL_SIZE) + GAP
+    header = MARGIN + line_height(TITLE_SIZE) + line_height(SMALL_SIZE) + GAP
     cell_height, cell_width = _THUMB[0] + 8 + GAP, _THUMB[1] + 8 + GAP
     per_column = max(1, size // cell_height)
     legend_columns = -(-len(thumbnails) // per_column)
     width = MARGIN + size + 2 * GAP + legend_columns * cell_width + MARGIN
     board = Image.new('RGB', (width, header + size + MARGIN), WHITE)
     draw = ImageDraw.Draw(board)
-    heading = wrap_text(title, size=_TITLE_SIZE, width=width - 2 * MARGIN, max_lines=1)[0]
-    draw_text(draw, (MARGIN, MARGIN), heading, size=_TITLE_SIZE)
+    draw_title(draw, title, width - 2 * MARGIN)
     note = f'discs: images, diamonds: captions; this plane shows {share:.0%} of the variance'
-    draw_text(draw, (MARGIN, MARGIN + line_height(_TITLE_SIZE)), note, size=_SMALL_SIZE, fill=GREY)
+    draw_text(draw, (MARGIN, MARGIN + line_height(TITLE_SIZE)), note, size=SMALL_SIZE, fill=GREY)
     board.paste(
         _plane(image_places, image_pids, text_places, text_pids, colours, size), (MARGIN, header)
     )
