@@ -1,5 +1,6 @@
-"""Writes files so that a crash leaves the older one, never half of a new one."""
+"""Whole files: written so that a crash leaves the older one, and known by their content."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -49,6 +50,15 @@ def put_in_place(partial: Path, target: Path) -> None:
         os.fsync(file.fileno())
     os.replace(partial, target)
     _sync_folder(target.parent)
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, 64 hexadecimal characters; the file need not fit into memory."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

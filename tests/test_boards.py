@@ -74,7 +74,7 @@ def test_boards_are_written_at_their_epochs_and_shown_by_tensorboard(folder):
 
 @pytest.mark.parametrize('hook', [RetrievalBoardHook, RestorationBoardHook])
 def test_an_interval_of_no_epochs_is_refused(hook):
-    with pytest.raises(ValueError, match='from 1 up, got 0'):
+    with pytest.raises(ValueError, match='interval must be at least 1, got 0'):
         hook(interval=0)
 
 

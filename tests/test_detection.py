@@ -279,7 +279,7 @@ def test_other_containers_keep_their_times(tmp_path):
 
 def test_the_time_between_frames_is_above_zero(tmp_path):
     for every in (0, -1, float('nan')):
-        with pytest.raises(ValueError, match='every is a number of seconds above 0'):
+        with pytest.raises(ValueError, match=r'every \(in seconds\) must be above 0, got'):
             PersonCutter(ColourDetector(), tmp_path, every=every)
 
 

@@ -1,6 +1,7 @@
 """Files that a crash leaves whole."""
 
 import errno
+import hashlib
 import os
 import stat
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sen_toolbox.io import PARTIAL, atomic_path, put_in_place, write_atomically
+from sen_toolbox.io import PARTIAL, atomic_path, file_sha256, put_in_place, write_atomically
 
 ROOT = Path(__file__).parents[1]
 
@@ -113,3 +114,9 @@ def test_a_file_made_elsewhere_is_put_in_place(file):
     put_in_place(partial, file)
     assert file.read_bytes() == b'new'
     assert names(file.parent) == ['x.bin']
+
+
+def test_a_file_is_known_by_its_content_however_large(tmp_path):
+    content = bytes(range(256)) * (3 * 2**12) + b'end'
+    (tmp_path / 'x').write_bytes(content)
+    assert file_sha256(tmp_path / 'x') == hashlib.sha256(content).hexdigest()

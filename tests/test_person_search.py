@@ -140,7 +140,7 @@ def test_a_picture_is_turned_upright_by_its_tag(folder, search, tmp_path):
         (dict(), 'nothing to search for'),
         (dict(text=''), 'the description is empty'),
         (dict(text=' \n'), 'the description is empty'),
-        (dict(text='a man', k=0), 'k is a number of results from 1, got 0'),
+        (dict(text='a man', k=0), 'k must be at least 1, got 0'),
         (
             dict(text=['a man', 'a boy'], image=['0.png']),
             'pairs take as many texts as images, got 2 and 1',

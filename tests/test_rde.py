@@ -433,7 +433,7 @@ def test_noise_outside_training_is_refused(data_root, place):
 
 
 def test_a_noise_rate_above_one_is_refused(data_root):
-    with pytest.raises(ValueError, match=r'noise_rate is a share in 0..1, got 1.5'):
+    with pytest.raises(ValueError, match=r'noise_rate must be in 0..1, got 1.5'):
         CUHKPEDES(data_root=data_root, split='train', noise_rate=1.5)
 
 

@@ -114,14 +114,22 @@ def test_collapsed_features_are_not_rescued():
         assert reranked_metrics(method, same, same, pids, pids)['R1'] < 5
 
 
-@pytest.mark.parametrize('values', [dict(k1=0), dict(k2=0), dict(share=-0.1), dict(share=1.1)])
-def test_values_out_of_range_are_refused(values):
-    with pytest.raises(ValueError, match=r'k1 and k2 are from 1 and share in 0..1'):
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        (dict(k1=0), 'k1 must be at least 1, got 0'),
+        (dict(k2=0), 'k2 must be at least 1, got 0'),
+        (dict(share=-0.1), r'share must be in 0\.\.1, got -0\.1'),
+        (dict(share=1.1), r'share must be in 0\.\.1, got 1\.1'),
+    ],
+)
+def test_values_out_of_range_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
         k_reciprocal(unit(2, 4), unit(3, 4), **values)
 
 
 def test_an_expansion_by_nothing_is_refused():
-    with pytest.raises(ValueError, match='k is a number of items from 1, got 0'):
+    with pytest.raises(ValueError, match='k must be at least 1, got 0'):
         expand_queries(unit(2, 4), unit(3, 4), k=0)
 
 

@@ -150,7 +150,7 @@ def test_a_rectangle_is_erased_in_training_only_and_filled_with_the_mean():
 
 
 def test_a_probability_above_one_is_refused():
-    with pytest.raises(ValueError, match='erasing_prob is a probability in 0..1, got 1.5'):
+    with pytest.raises(ValueError, match='erasing_prob must be in 0..1, got 1.5'):
         MODELS.build(dict(type='PairPreprocessor', erasing_prob=1.5, **NORMALISE))
 
 

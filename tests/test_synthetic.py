@@ -138,7 +138,7 @@ def test_an_interrupted_set_is_completed_without_drawing_again(drawn, tmp_path):
     [
         (dict(num_ids=dict(training=3)), r"unknown splits \['training'\]"),
         (dict(num_ids=dict(train=0)), 'num_ids must be'),
-        (dict(images_per_id=0), 'images_per_id must be at least 1, but is 0'),
+        (dict(images_per_id=0), 'images_per_id must be at least 1, got 0'),
         (dict(captions_per_image=0), 'captions_per_image'),
         (dict(image_size=(8, 64)), 'image_size'),
         (dict(seed=-1), 'seed'),

@@ -146,7 +146,7 @@ def test_ritc_is_half_of_sdm_with_its_epsilon(pairs):
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
-        (dict(type='NITCLoss', softness=1.5), 'softness is a share in 0..1, got 1.5'),
+        (dict(type='NITCLoss', softness=1.5), 'softness must be in 0..1, got 1.5'),
         (dict(type='NITCLoss', scale=0), 'scale must be above 0, got 0'),
         (dict(type='RITCLoss', epsilon=0), 'epsilon must be above 0, got 0'),
         (dict(type='RITCLoss', scale=-1), 'scale must be above 0, got -1'),
@@ -478,7 +478,7 @@ def test_an_absent_or_damaged_file_of_back_translations_is_named(tmp_path):
 
 @pytest.mark.parametrize('build', [DeleteWords, lambda prob: BackTranslate(prob=prob)])
 def test_what_is_no_probability_is_refused(build):
-    with pytest.raises(ValueError, match='probability in 0..1, got 1.5'):
+    with pytest.raises(ValueError, match='must be in 0..1, got 1.5'):
         build(1.5)
 
 

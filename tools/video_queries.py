@@ -6,7 +6,6 @@ many queries find a right person first is told where the people in "frames" are 
 """
 
 import argparse
-import hashlib
 import json
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from sen_toolbox.io import file_sha256
 from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.detection.boxes import iou
 from sen_toolbox.visualization import draw_retrieval_board
@@ -47,7 +47,7 @@ def main() -> None:
     args = parse_args()
     content = json.loads(args.queries.read_text(encoding='utf-8'))
     frames = content.get('frames')
-    digest = hashlib.sha256(args.video.read_bytes()).hexdigest()
+    digest = file_sha256(args.video)
     if frames and content['sha256'] != digest:
         raise ValueError(f'the labels in {args.queries} are of another video than {args.video}')
     with tempfile.TemporaryDirectory() as temporary:

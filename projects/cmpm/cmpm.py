@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.losses.similarity import kl_divergence, same_identity
 from sen_toolbox.registry import HEADS, LOSSES
 
 
@@ -36,14 +37,11 @@ class ProjectionMatchingLoss(nn.Module):
             text: Text embeddings (B, D), not normalised.
             pids: Identities (B,) of the pairs.
         """
-        same = (pids[:, None] == pids[None, :]).to(image.dtype)
+        same = same_identity(pids).to(image.dtype)
         log_true = torch.log(same / same.sum(dim=1, keepdim=True) + self.epsilon)
-        return _divergence(image, text, log_true) + _divergence(text, image, log_true)
-
-
-def _divergence(source: Tensor, target: Tensor, log_true: Tensor) -> Tensor:
-    log_predicted = F.log_softmax(source @ F.normalize(target, dim=1).t(), dim=1)
-    return (log_predicted.exp() * (log_predicted - log_true)).sum(dim=1).mean()
+        image_on_text = image @ F.normalize(text, dim=1).t()
+        text_on_image = text @ F.normalize(image, dim=1).t()
+        return kl_divergence(image_on_text, log_true) + kl_divergence(text_on_image, log_true)
 
 
 @HEADS.register_module()

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import LOSSES
 
 
@@ -30,7 +31,6 @@ class PairSigmoidLoss(nn.Module):
             text: Text embeddings (B, D), of any length.
             pids: Identities (B,) of the pairs.
         """
-        cosine = F.normalize(image, dim=1) @ F.normalize(text, dim=1).t()
-        logits = self.log_scale.exp() * cosine + self.bias
-        sign = 2.0 * (pids[:, None] == pids[None, :]) - 1
+        logits = self.log_scale.exp() * cosines(image, text) + self.bias
+        sign = 2.0 * same_identity(pids) - 1
         return -F.logsigmoid(sign * logits).sum() / len(image)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sen_toolbox.registry import DATASETS
 
-from .pedes import SPLITS, PedesDataset, read_json_list
+from .pedes import SPLITS, PedesDataset, check_captions, read_json_list
 
 COLUMNS = ('image', 'caption', 'identity', 'split')
 # '007' and '7' are two identities, hence no numbers; 18 digits fit an int64 tensor.
@@ -146,11 +146,7 @@ def _checked(row: dict, where: str) -> dict:
         raise ValueError(
             f'{where} has the unknown split {row["split"]!r}, expected one of {", ".join(SPLITS)}'
         )
-    if not isinstance(captions, list):
-        raise ValueError(f'{where} has captions {captions!r}, expected a list of texts')
-    for number, caption in enumerate(captions):
-        if not isinstance(caption, str):
-            raise ValueError(f'{where} has caption {number} {caption!r}, expected text')
+    check_captions(captions, where)
     return {**checked, 'captions': captions}
 
 

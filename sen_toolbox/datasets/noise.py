@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sen_toolbox.checks import checked_share
+
 CAPTION_KEYS = ('captions', 'pruned')
 
 
@@ -22,8 +24,7 @@ def swap_captions(pairs: list[dict], *, rate: float, seed: int) -> tuple[list[di
     Raises:
         ValueError: If the rate is not in 0..1.
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f'noise_rate is a share in 0..1, got {rate}')
+    checked_share('noise_rate', rate)
     rng = np.random.RandomState(seed)
     order = np.arange(len(pairs))
     rng.shuffle(order)

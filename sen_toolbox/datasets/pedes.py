@@ -253,11 +253,7 @@ class PedesDataset(BaseDataset):
         if not isinstance(raw[self.PATH_KEY], str):
             raise ValueError(f'{where} has the {self.PATH_KEY} {raw[self.PATH_KEY]!r}, not text')
         captions = raw['captions']
-        if not isinstance(captions, list):
-            raise ValueError(f'{where} has captions {captions!r}, expected a list of texts')
-        for number, caption in enumerate(captions):
-            if not isinstance(caption, str):
-                raise ValueError(f'{where} has caption {number} {caption!r}, expected text')
+        check_captions(captions, where)
         path = os.path.join(self.data_root, self.IMAGE_FOLDER, raw[self.PATH_KEY])
         return raw['split'], {'img_path': path, 'person_id': raw['id'], 'captions': captions}
 
@@ -289,6 +285,19 @@ def read_json_list(path: Path) -> list:
     if not isinstance(records, list):
         raise ValueError(f'{path} holds a {type(records).__name__}, expected a list of records')
     return records
+
+
+def check_captions(captions: object, where: str) -> None:
+    """Refuses what is not a list of texts.
+
+    Raises:
+        ValueError: Says where the captions stand.
+    """
+    if not isinstance(captions, list):
+        raise ValueError(f'{where} has captions {captions!r}, expected a list of texts')
+    for number, caption in enumerate(captions):
+        if not isinstance(caption, str):
+            raise ValueError(f'{where} has caption {number} {caption!r}, expected text')
 
 
 def missing_files(paths: Sequence[str]) -> list[str]:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sen_toolbox.checks import checked_at_least
+
 # 8 MB of float32 scores: larger chunks fall out of a processor's cache, smaller ones starve matmul.
 _SCORES_PER_CHUNK = 2**21
 
@@ -151,8 +153,7 @@ def metrics_from_rows(
         raise ValueError(f'topk must hold integers from 1 up, got {tuple(topk)}')
     if chunk_size is None:
         chunk_size = max(1, _SCORES_PER_CHUNK // len(gallery_ids))
-    if chunk_size < 1:
-        raise ValueError(f'chunk_size must be at least 1, got {chunk_size}')
+    checked_at_least('chunk_size', chunk_size, 1)
     by_id, first, counts = _find_positives(query_ids, gallery_ids)
 
     sums = torch.zeros(len(topk) + 2, dtype=torch.float64, device=query_ids.device)

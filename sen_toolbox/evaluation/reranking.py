@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sen_toolbox.checks import checked_at_least, checked_share
 from sen_toolbox.evaluation.ranking import metrics_from_similarity, retrieval_metrics
 
 # 64 MB of float32 in the largest temporary.
@@ -29,8 +30,7 @@ def expand_queries(queries: Tensor, gallery: Tensor, *, k: int = 5, alpha: float
     Raises:
         ValueError: If ``k`` is below 1.
     """
-    if k < 1:
-        raise ValueError(f'k is a number of items from 1, got {k}')
+    checked_at_least('k', k, 1)
     parts = []
     for part in queries.split(max(1, _VALUES_PER_CHUNK // len(gallery))):
         scores, items = (part @ gallery.T).topk(min(k, len(gallery)))
@@ -59,8 +59,9 @@ def k_reciprocal(
     Raises:
         ValueError: If a value is out of its range.
     """
-    if k1 < 1 or k2 < 1 or not 0 <= share <= 1:
-        raise ValueError(f'k1 and k2 are from 1 and share in 0..1, got {k1}, {k2} and {share}')
+    checked_at_least('k1', k1, 1)
+    checked_at_least('k2', k2, 1)
+    checked_share('share', share)
     pool = torch.cat([queries, gallery]).float()
     count, split = len(pool), len(queries)
     nearest = _nearest(pool, min(max(k1 + 1, k2), count))

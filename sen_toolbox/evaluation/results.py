@@ -1,7 +1,6 @@
 """Results in a file: which checkpoint, what selected it, on which split, by which versions."""
 
 import ast
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -10,7 +9,7 @@ from typing import Any
 
 from prettytable import PrettyTable
 
-from sen_toolbox.io import write_atomically
+from sen_toolbox.io import file_sha256, write_atomically
 from sen_toolbox.provenance import git_commit, versions
 
 SHOWN = ('t2i/R1', 't2i/R5', 't2i/R10', 't2i/mAP', 't2i/mINP', 'i2t/R1', 'i2t/mAP')
@@ -35,7 +34,7 @@ def describe_checkpoint(path: str | Path, meta: Mapping[str, Any]) -> dict:
     selected, words = _selection(path.name, meta.get('epoch'), config)
     return dict(
         path=str(path),
-        sha256=_sha256(path),
+        sha256=file_sha256(path),
         epoch=meta.get('epoch'),
         seed=meta.get('seed'),
         trained_on=_split_of(config, 'train_dataloader'),
@@ -139,11 +138,3 @@ def _literal(node: ast.expr) -> Any:
         keys = [ast.literal_eval(key) for key in node.keys]
         return dict(zip(keys, map(_literal, node.values), strict=True))
     return ast.literal_eval(node)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 from sen_toolbox.text.tokens import Tokens, joined
@@ -32,9 +33,7 @@ class _BoardHook(Hook):
     priority = 'ABOVE_NORMAL'
 
     def __init__(self, interval: int) -> None:
-        if interval < 1:
-            raise ValueError(f'interval is a number of epochs from 1 up, got {interval}')
-        self.interval = interval
+        self.interval = checked_at_least('interval', interval, 1)
 
     def _is_due(self, runner: Runner) -> bool:
         return runner.epoch % self.interval == 0

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor, nn
 
-from sen_toolbox.checkpoint.saving import AtomicLocalBackend
+from sen_toolbox.io import write_atomically
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 from sen_toolbox.seeding import STEP
@@ -111,7 +111,7 @@ class FiniteLossHook(Hook):
         )
         with io.BytesIO() as file:
             torch.save(dump, file)
-            AtomicLocalBackend().put(file.getvalue(), path)
+            write_atomically(path, file.getvalue())
         heads = ', '.join(f'{name.removesuffix(".loss")!r} ({values[name]})' for name in bad)
         people = sorted(set(batch['person_ids'].tolist()))
         shown = ', '.join(map(str, people[:SHOWN_IDENTITIES]))

@@ -3,6 +3,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from sen_toolbox.checks import checked_positive
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 
@@ -23,10 +24,8 @@ class RampHook(Hook):
     """
 
     def __init__(self, *, target: str, epochs: float = 1) -> None:
-        if epochs <= 0:
-            raise ValueError(f'epochs must be above 0, got {epochs}')
         self.target = target
-        self.epochs = epochs
+        self.epochs = checked_positive('epochs', epochs)
 
     def before_train(self, runner: Runner) -> None:
         """Finds the number.

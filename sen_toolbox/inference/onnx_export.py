@@ -3,7 +3,6 @@
 import base64
 import json
 from pathlib import Path
-
 from typing import TYPE_CHECKING
 
 import numpy as np

@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from sen_toolbox.checks import checked_share
 from sen_toolbox.registry import MODELS
 from sen_toolbox.text.tokens import Tokens
 
@@ -38,9 +39,7 @@ class PairPreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking=True)
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
-        if not 0 <= erasing_prob <= 1:
-            raise ValueError(f'erasing_prob is a probability in 0..1, got {erasing_prob}')
-        self.erasing_prob = erasing_prob
+        self.erasing_prob = checked_share('erasing_prob', erasing_prob)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Returns the batch on the device with float images (B, 3, H, W).

@@ -9,10 +9,12 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.models.blocks import compile_blocks as compile_all_blocks
 from sen_toolbox.models.blocks import recompute_blocks
 from sen_toolbox.models.chunking import require_chunkable, train_step_in_chunks
 from sen_toolbox.models.features import EMBEDDINGS, PairFeatures
+from sen_toolbox.models.gather import widened
 from sen_toolbox.registry import BACKBONES, HEADS, MODELS
 from sen_toolbox.text.tokens import Tokens
 
@@ -83,8 +85,7 @@ class TextImageRetriever(BaseModel):
             recompute_blocks(self)
         if compile_blocks:
             compile_all_blocks(self.backbone)
-        if chunks < 1:
-            raise ValueError(f'chunks must be at least 1, got {chunks}')
+        checked_at_least('chunks', chunks, 1)
         if chunks > 1:
             require_chunkable(self)
         self.chunks = chunks
@@ -268,5 +269,4 @@ def _captions_of_each(batch: dict) -> list[int]:
 
 def unit(embedding: Tensor) -> Tensor:
     """L2-normalised rows, in at least float32: in half precision unequal scores would be ties."""
-    wide = torch.promote_types(embedding.dtype, torch.float32)
-    return F.normalize(embedding.to(wide), dim=-1)
+    return F.normalize(widened(embedding), dim=-1)

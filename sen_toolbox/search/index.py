@@ -72,6 +72,9 @@ class GalleryIndex(Protocol):
             entries: Their entries.
             vectors: L2-normalised embeddings (entries, D) float32.
             removed: Paths of files that are gone.
+
+        Raises:
+            ValueError: If a vector is not finite, or there is not one of length D an entry.
         """
 
     def restamp(self, files: Mapping[str, FileState]) -> None:
@@ -113,6 +116,16 @@ class GalleryIndex(Protocol):
 
     def __len__(self) -> int:
         """Number of entries."""
+
+
+def check_vectors(vectors: np.ndarray, count: int, dim: int) -> None:
+    """Refuses what a writer of an index cannot take.
+
+    Raises:
+        ValueError: If there are not ``count`` vectors of ``dim`` numbers, or one is not finite.
+    """
+    if vectors.shape != (count, dim) or not np.isfinite(vectors).all():
+        raise ValueError(f'expected {count} finite vectors of {dim} numbers, got {vectors.shape}')
 
 
 def wrong_model(where: str, made_with: str, given: ModelId) -> ValueError:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from sen_toolbox.inference.identity import ModelId
+from sen_toolbox.io import file_sha256
 from sen_toolbox.search.images import (
     IMAGE_SUFFIXES,
     MAX_BYTES,
@@ -234,11 +235,7 @@ def _read(
 
 def _digest(path: str, mark: str) -> str:
     """64 characters for content and recipe."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    return (mark + digest.hexdigest())[:64]
+    return (mark + file_sha256(path))[:64]
 
 
 def _mark(recipe: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from sen_toolbox.search.index import Entry, FileState, ModelId, wrong_model
+from sen_toolbox.search.index import Entry, FileState, ModelId, check_vectors, wrong_model
 from sen_toolbox.search.vector_file import (
     VectorFile,
     append_vectors,
@@ -98,22 +98,8 @@ class LocalIndex:
         *,
         removed: Collection[str] = (),
     ) -> None:
-        """Replaces all that is known of some files, at once or not at all.
-
-        Args:
-            files: The new state by path.
-            entries: Their entries.
-            vectors: L2-normalised embeddings (entries, D) float32.
-            removed: Paths of files that are gone.
-
-        Raises:
-            ValueError: If a vector is not finite, or there is not one of length D an entry.
-        """
-        if vectors.shape != (len(entries), self.model.dim) or not np.isfinite(vectors).all():
-            raise ValueError(
-                f'expected {len(entries)} finite vectors of {self.model.dim} numbers, got '
-                f'{vectors.shape}'
-            )
+        """Replaces all that is known of some files, at once or not at all."""
+        check_vectors(vectors, len(entries), self.model.dim)
         with self._reading() as (_, meta):
             rows = int(meta['rows'])
         if len(vectors):

@@ -16,7 +16,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 
-from sen_toolbox.search.index import Entry, FileState, ModelId, wrong_model
+from sen_toolbox.search.index import Entry, FileState, ModelId, check_vectors, wrong_model
 
 # Names or rows in one request; Milvus takes messages of 64 MB.
 CHUNK = 1000
@@ -90,22 +90,8 @@ class MilvusIndex:
         *,
         removed: Collection[str] = (),
     ) -> None:
-        """Replaces all that is known of some files; the new entries come before the old go.
-
-        Args:
-            files: The new state by path.
-            entries: Their entries.
-            vectors: L2-normalised embeddings (entries, D) float32.
-            removed: Paths of files that are gone.
-
-        Raises:
-            ValueError: If a vector is not finite, or there is not one of length D an entry.
-        """
-        if vectors.shape != (len(entries), self.model.dim) or not np.isfinite(vectors).all():
-            raise ValueError(
-                f'expected {len(entries)} finite vectors of {self.model.dim} numbers, got '
-                f'{vectors.shape}'
-            )
+        """Replaces all that is known of some files; the new entries come before the old go."""
+        check_vectors(vectors, len(entries), self.model.dim)
         rows = [
             dict(
                 key=_key(entry),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.inference.loading import load_encoder
 from sen_toolbox.search.detection import VIDEO_SUFFIXES, Detector, PersonCutter, open_detector
 from sen_toolbox.search.detection.record import prune
@@ -194,8 +195,7 @@ class PersonSearch:
                 be decoded, or another model made the index.
             FileNotFoundError: If there is no index yet.
         """
-        if k < 1:
-            raise ValueError(f'k is a number of results from 1, got {k}')
+        checked_at_least('k', k, 1)
         given = [value for value in (text, image) if value is not None]
         if not given:
             raise ValueError('there is nothing to search for: give a text, an image, or both')

@@ -17,6 +17,8 @@ WRONG = (200, 30, 45)
 
 MARGIN = 24
 GAP = 10
+# Heights of letters, in pixels.
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 20, 15, 13
 
 _ELLIPSIS = '…'
 _PLAIN = str.maketrans({'\u2013': '-', '\u2014': '-', '\u2212': '-', '\u00d7': 'x'})
@@ -96,6 +98,12 @@ def draw_text(
 ) -> None:
     """Write one line of printable text; corner is (x, y), anchor as in Pillow."""
     draw.text(corner, text, font=font(size), fill=fill, anchor=anchor)
+
+
+def draw_title(draw: ImageDraw.ImageDraw, title: str, width: int) -> None:
+    """Write the heading of a board in its corner, one line cut to a width in pixels."""
+    line = wrap_text(title, size=TITLE_SIZE, width=width, max_lines=1)[0]
+    draw_text(draw, (MARGIN, MARGIN), line, size=TITLE_SIZE)
 
 
 def paste_mark(board: Image.Image, corner: tuple[int, int], *, right: bool, size: int) -> None:

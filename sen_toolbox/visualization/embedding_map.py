@@ -6,15 +6,18 @@ import torch
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.visualization.drawing import (
     GAP,
     GREY,
     MARGIN,
     RULE,
+    SMALL_SIZE,
+    TITLE_SIZE,
     WHITE,
     draw_text,
+    draw_title,
     line_height,
-    wrap_text,
 )
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, and four more.
@@ -32,7 +35,6 @@ PALETTE = [
     (120, 190, 30),
     (0, 90, 90),
 ]
-_TITLE_SIZE, _SMALL_SIZE = 20, 13
 _THUMB = (84, 42)
 _RADIUS = 7
 _OVERSAMPLING = 3
@@ -88,21 +90,19 @@ def draw_embedding_map(
     """
     if not 2 <= len(thumbnails) <= len(PALETTE):
         raise ValueError(f'a map shows 2 to {len(PALETTE)} identities, got {len(thumbnails)}')
-    if size < 200:
-        raise ValueError(f'size must be at least 200, got {size}')
+    checked_at_least('size', size, 200)
     colours = dict(zip(thumbnails, PALETTE, strict=False))
     image_places, text_places, share = principal_plane(images, texts)
-    header = MARGIN + line_height(_TITLE_SIZE) + line_height(_SMALL_SIZE) + GAP
+    header = MARGIN + line_height(TITLE_SIZE) + line_height(SMALL_SIZE) + GAP
     cell_height, cell_width = _THUMB[0] + 8 + GAP, _THUMB[1] + 8 + GAP
     per_column = max(1, size // cell_height)
     legend_columns = -(-len(thumbnails) // per_column)
     width = MARGIN + size + 2 * GAP + legend_columns * cell_width + MARGIN
     board = Image.new('RGB', (width, header + size + MARGIN), WHITE)
     draw = ImageDraw.Draw(board)
-    heading = wrap_text(title, size=_TITLE_SIZE, width=width - 2 * MARGIN, max_lines=1)[0]
-    draw_text(draw, (MARGIN, MARGIN), heading, size=_TITLE_SIZE)
+    draw_title(draw, title, width - 2 * MARGIN)
     note = f'discs: images, diamonds: captions; this plane shows {share:.0%} of the variance'
-    draw_text(draw, (MARGIN, MARGIN + line_height(_TITLE_SIZE)), note, size=_SMALL_SIZE, fill=GREY)
+    draw_text(draw, (MARGIN, MARGIN + line_height(TITLE_SIZE)), note, size=SMALL_SIZE, fill=GREY)
     board.paste(
         _plane(image_places, image_ids, text_places, text_ids, colours, size), (MARGIN, header)
     )

@@ -6,20 +6,24 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.visualization.drawing import (
     GAP,
     GREY,
     INK,
     MARGIN,
     RULE,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    TITLE_SIZE,
     WHITE,
     WRONG,
     draw_text,
+    draw_title,
     line_height,
     wrap_text,
 )
 
-_TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE = 20, 15, 13
 WRONG_TITLE = 'by wrong caption'
 
 
@@ -48,11 +52,8 @@ def draw_illustration_board(
     """
     if not rows:
         raise ValueError('there are no rows to draw')
-    if height < 48 or caption_width < 100:
-        raise ValueError(
-            f'height must be at least 48 and caption_width at least 100, got {height}, '
-            f'{caption_width}'
-        )
+    checked_at_least('height', height, 48)
+    checked_at_least('caption_width', caption_width, 100)
     pictures = [_pictures(row) for row in rows]
     columns = list(pictures[0])
     for index, row in enumerate(pictures):
@@ -64,19 +65,18 @@ def draw_illustration_board(
     captioned = any(row.get('caption') for row in rows)
     captions_left = MARGIN + len(columns) * (column + GAP) + GAP
     width = captions_left + caption_width if captioned else captions_left - 2 * GAP
-    titles_top = MARGIN + line_height(_TITLE_SIZE) + GAP
-    images_top = titles_top + line_height(_SMALL_SIZE)
+    titles_top = MARGIN + line_height(TITLE_SIZE) + GAP
+    images_top = titles_top + line_height(SMALL_SIZE)
     row_height = height + 2 * GAP
     size = (width + MARGIN, images_top + len(rows) * row_height + MARGIN)
     board = Image.new('RGB', size, WHITE)
     draw = ImageDraw.Draw(board)
 
-    heading = wrap_text(title, size=_TITLE_SIZE, width=width - MARGIN, max_lines=1)[0]
-    draw_text(draw, (MARGIN, MARGIN), heading, size=_TITLE_SIZE)
+    draw_title(draw, title, width - MARGIN)
     for slot, name in enumerate(columns):
         corner = (MARGIN + slot * (column + GAP) + column // 2, titles_top)
         fill = WRONG if name.endswith(WRONG_TITLE) else GREY
-        draw_text(draw, corner, name, size=_SMALL_SIZE, fill=fill, anchor='ma')
+        draw_text(draw, corner, name, size=SMALL_SIZE, fill=fill, anchor='ma')
 
     for index, row in enumerate(rows):
         top = images_top + index * row_height
@@ -88,7 +88,7 @@ def draw_illustration_board(
             left = MARGIN + slot * (column + GAP) + (column - image.width) // 2
             board.paste(image, (left, top))
         own, wrong = row.get('caption', ''), row.get('wrong_caption', '')
-        max_lines = height // line_height(_TEXT_SIZE)
+        max_lines = height // line_height(TEXT_SIZE)
         if wrong:
             max_lines = max(1, max_lines // 2)
             middle = top + height // 2
@@ -106,10 +106,10 @@ def _draw_lines(
     fill: tuple[int, int, int],
 ) -> None:
     left, top = corner
-    lines = wrap_text(text, size=_TEXT_SIZE, width=width, max_lines=max_lines)
+    lines = wrap_text(text, size=TEXT_SIZE, width=width, max_lines=max_lines)
     for number, line in enumerate(lines):
-        place = (left, top + number * line_height(_TEXT_SIZE))
-        draw_text(draw, place, line, size=_TEXT_SIZE, fill=fill)
+        place = (left, top + number * line_height(TEXT_SIZE))
+        draw_text(draw, place, line, size=TEXT_SIZE, fill=fill)
 
 
 def _pictures(row: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.visualization.drawing import (
     CELL,
     GAP,
@@ -12,16 +13,19 @@ from sen_toolbox.visualization.drawing import (
     MARGIN,
     RIGHT,
     RULE,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    TITLE_SIZE,
     WHITE,
     WRONG,
     draw_text,
+    draw_title,
     font,
     line_height,
     paste_mark,
     wrap_text,
 )
 
-_TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE = 20, 15, 13
 _MARK_SIZE = 18
 _FRAME = 4
 
@@ -58,10 +62,8 @@ def draw_retrieval_board(
         raise ValueError('there are no queries to draw')
     if thumb[0] < 48 or thumb[1] < 40:
         raise ValueError(f'thumb must be (rows, columns) of at least (48, 40), got {thumb}')
-    if topk < 1 or caption_width < 100:
-        raise ValueError(
-            f'topk must be at least 1 and caption_width at least 100, got {topk}, {caption_width}'
-        )
+    checked_at_least('topk', topk, 1)
+    checked_at_least('caption_width', caption_width, 100)
     for index, query in enumerate(queries):
         _check(query, index)
 
@@ -69,8 +71,8 @@ def draw_retrieval_board(
     sought_left = MARGIN + caption_width + 2 * GAP
     with_sought = any('sought' in query for query in queries)
     images_left = sought_left + with_sought * (cell_width + 3 * GAP)
-    header_height = MARGIN + line_height(_TITLE_SIZE) + GAP
-    label_height = line_height(_SMALL_SIZE)
+    header_height = MARGIN + line_height(TITLE_SIZE) + GAP
+    label_height = line_height(SMALL_SIZE)
     row_height = GAP + label_height + cell_height + GAP
     width = images_left + topk * cell_width + (topk - 1) * GAP + MARGIN
     # The heading and its legend may need more room than a few narrow columns.
@@ -79,11 +81,9 @@ def draw_retrieval_board(
     board = Image.new('RGB', (width, header_height + len(queries) * row_height + MARGIN), WHITE)
     draw = ImageDraw.Draw(board)
 
-    title_room = width - 2 * MARGIN - legend_width
-    heading = wrap_text(title, size=_TITLE_SIZE, width=title_room, max_lines=1)[0]
-    draw_text(draw, (MARGIN, MARGIN), heading, size=_TITLE_SIZE)
+    draw_title(draw, title, width - 2 * MARGIN - legend_width)
     if any(query.get('correct') for query in queries):
-        _draw_legend(board, width - MARGIN, MARGIN + line_height(_TITLE_SIZE) // 2)
+        _draw_legend(board, width - MARGIN, MARGIN + line_height(TITLE_SIZE) // 2)
 
     for index, query in enumerate(queries):
         top = header_height + index * row_height
@@ -92,16 +92,16 @@ def draw_retrieval_board(
         _draw_caption(draw, query, top, row_height - 2 * GAP, caption_width, topk)
         if 'sought' in query:
             corner = (sought_left, top + label_height)
-            draw_text(draw, (sought_left, top), 'sought', size=_SMALL_SIZE, fill=GREY)
+            draw_text(draw, (sought_left, top), 'sought', size=SMALL_SIZE, fill=GREY)
             _paste_framed(board, query['sought'], corner, thumb, right=None)
         scores, correct = query.get('scores'), query.get('correct')
         for rank, path in enumerate(query['image_paths'][:topk]):
             left = images_left + rank * (cell_width + GAP)
-            draw_text(draw, (left, top), str(rank + 1), size=_SMALL_SIZE)
+            draw_text(draw, (left, top), str(rank + 1), size=SMALL_SIZE)
             if scores is not None:
                 score = f'{scores[rank]:.2f}'
                 draw_text(
-                    draw, (left + cell_width, top), score, size=_SMALL_SIZE, fill=GREY, anchor='ra'
+                    draw, (left + cell_width, top), score, size=SMALL_SIZE, fill=GREY, anchor='ra'
                 )
             corner = (left, top + label_height)
             right = None if correct is None else bool(correct[rank])
@@ -125,8 +125,8 @@ def _draw_legend(board: Image.Image, right_edge: int, middle: int) -> None:
     draw = ImageDraw.Draw(board)
     left = right_edge
     for right, text in ((False, 'another person'), (True, 'the right person')):
-        left -= int(draw.textlength(text, font=font(_SMALL_SIZE)))
-        draw_text(draw, (left, middle), text, size=_SMALL_SIZE, fill=GREY, anchor='lm')
+        left -= int(draw.textlength(text, font=font(SMALL_SIZE)))
+        draw_text(draw, (left, middle), text, size=SMALL_SIZE, fill=GREY, anchor='lm')
         left -= _MARK_SIZE + 6
         paste_mark(board, (left, middle - _MARK_SIZE // 2), right=right, size=_MARK_SIZE)
         left -= 2 * GAP
@@ -141,11 +141,11 @@ def _draw_caption(
     topk: int,
 ) -> None:
     """Write the caption, and below it at which rank the first right image is, if known."""
-    note_top = top + height - line_height(_SMALL_SIZE)
-    max_lines = max(1, (note_top - top) // line_height(_TEXT_SIZE))
-    lines = wrap_text(query['caption'], size=_TEXT_SIZE, width=width, max_lines=max_lines)
+    note_top = top + height - line_height(SMALL_SIZE)
+    max_lines = max(1, (note_top - top) // line_height(TEXT_SIZE))
+    lines = wrap_text(query['caption'], size=TEXT_SIZE, width=width, max_lines=max_lines)
     for number, line in enumerate(lines):
-        draw_text(draw, (MARGIN, top + number * line_height(_TEXT_SIZE)), line, size=_TEXT_SIZE)
+        draw_text(draw, (MARGIN, top + number * line_height(TEXT_SIZE)), line, size=TEXT_SIZE)
     if query.get('correct') is None:
         return
     shown = query['correct'][:topk]
@@ -153,7 +153,7 @@ def _draw_caption(
     rank = query.get('sought_rank', hits[0] if hits else None)
     note = f'first right image: rank {rank}' if rank else f'no right image in {len(shown)}'
     fill = GREY if hits else WRONG
-    draw_text(draw, (MARGIN, note_top), note, size=_SMALL_SIZE, fill=fill)
+    draw_text(draw, (MARGIN, note_top), note, size=SMALL_SIZE, fill=fill)
 
 
 def _paste_framed(

@@ -6,19 +6,23 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.visualization.drawing import (
     GAP,
     GREY,
     INK,
     MARGIN,
     RULE,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    TITLE_SIZE,
     WHITE,
     draw_text,
+    draw_title,
     line_height,
     wrap_text,
 )
 
-_TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE = 20, 15, 13
 _CAPTION_LINES = 2
 # From faint to strong; lightness falls as strength grows, so that grey prints tell it too.
 _RAMP = np.array([(255, 236, 160), (253, 160, 60), (215, 30, 40)], dtype=np.float64)
@@ -44,34 +48,32 @@ def draw_word_board(
     """
     if not rows:
         raise ValueError('there are no rows to draw')
-    if height < 48:
-        raise ValueError(f'height must be at least 48, got {height}')
+    checked_at_least('height', height, 48)
     for index, row in enumerate(rows):
         if not row['words']:
             raise ValueError(f'row {index} has no words')
     widths = [round(height * row['image'].shape[1] / row['image'].shape[0]) for row in rows]
     column = max(*widths, 84) + GAP
     most = max(len(row['words']) for row in rows)
-    caption_height = _CAPTION_LINES * line_height(_TEXT_SIZE)
-    picture_height = height + 2 * line_height(_SMALL_SIZE) + GAP
-    top = MARGIN + line_height(_TITLE_SIZE) + GAP
+    caption_height = _CAPTION_LINES * line_height(TEXT_SIZE)
+    picture_height = height + 2 * line_height(SMALL_SIZE) + GAP
+    top = MARGIN + line_height(TITLE_SIZE) + GAP
     width = 2 * MARGIN + (1 + most) * column
     captioned = sum(bool(row['caption']) for row in rows)
     total = top + captioned * (caption_height + 2 * GAP) + len(rows) * picture_height + MARGIN
     board = Image.new('RGB', (width, total), WHITE)
     draw = ImageDraw.Draw(board)
-    heading = wrap_text(title, size=_TITLE_SIZE, width=width - 2 * MARGIN, max_lines=1)[0]
-    draw_text(draw, (MARGIN, MARGIN), heading, size=_TITLE_SIZE)
+    draw_title(draw, title, width - 2 * MARGIN)
 
     for row, image_width in zip(rows, widths, strict=True):
         if row['caption']:
             draw.line((MARGIN, top, width - MARGIN, top), fill=RULE)
             lines = wrap_text(
-                row['caption'], size=_TEXT_SIZE, width=width - 2 * MARGIN, max_lines=_CAPTION_LINES
+                row['caption'], size=TEXT_SIZE, width=width - 2 * MARGIN, max_lines=_CAPTION_LINES
             )
             for number, line in enumerate(lines):
-                place = (MARGIN, top + GAP + number * line_height(_TEXT_SIZE))
-                draw_text(draw, place, line, size=_TEXT_SIZE)
+                place = (MARGIN, top + GAP + number * line_height(TEXT_SIZE))
+                draw_text(draw, place, line, size=TEXT_SIZE)
             top += caption_height + 2 * GAP
         size = (image_width, height)
         strongest = max(float(np.max(word[1])) for word in row['words'])
@@ -84,10 +86,10 @@ def draw_word_board(
             board.paste(picture.resize(size, Image.Resampling.LANCZOS), (left, top))
             middle, below = left + image_width // 2, top + height + 2
             fill = INK if slot else GREY
-            label = wrap_text(text, size=_SMALL_SIZE, width=column - 4, max_lines=1)[0]
-            draw_text(draw, (middle, below), label, size=_SMALL_SIZE, fill=fill, anchor='ma')
-            below += line_height(_SMALL_SIZE)
-            draw_text(draw, (middle, below), number, size=_SMALL_SIZE, fill=GREY, anchor='ma')
+            label = wrap_text(text, size=SMALL_SIZE, width=column - 4, max_lines=1)[0]
+            draw_text(draw, (middle, below), label, size=SMALL_SIZE, fill=fill, anchor='ma')
+            below += line_height(SMALL_SIZE)
+            draw_text(draw, (middle, below), number, size=SMALL_SIZE, fill=GREY, anchor='ma')
         top += picture_height
     return board
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.io import write_atomically
 
 from .describe import describe_person, split_words
@@ -97,15 +98,13 @@ def _checked(parameters: dict) -> dict:
     if min(num_ids.values(), default=0) < 0 or sum(num_ids.values()) < 1:
         raise ValueError(f'num_ids must be at least 0 and 1 in all, but is {num_ids}')
     for name in ('images_per_id', 'captions_per_image'):
-        if parameters[name] < 1:
-            raise ValueError(f'{name} must be at least 1, but is {parameters[name]}')
+        checked_at_least(name, parameters[name], 1)
     if len(parameters['image_size']) != 2 or min(parameters['image_size']) < 16:
         raise ValueError(
             'image_size must be (rows, columns) of at least 16 each, but is '
             f'{parameters["image_size"]}'
         )
-    if parameters['seed'] < 0:
-        raise ValueError(f'seed must be at least 0, but is {parameters["seed"]}')
+    checked_at_least('seed', parameters['seed'], 0)
     return parameters
 
 
@@ -136,8 +135,7 @@ def _run(
     write: Callable[[tuple], list[dict]], identities: list[tuple], workers: int | None
 ) -> Iterator[list[dict]]:
     workers = min(os.cpu_count() or 1, 8) if workers is None else workers
-    if workers < 1:
-        raise ValueError(f'workers must be at least 1, but is {workers}')
+    checked_at_least('workers', workers, 1)
     if workers == 1:
         yield from map(write, identities)
         return

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from sen_toolbox.checks import checked_share
 from sen_toolbox.registry import TRANSFORMS
 from sen_toolbox.text.registration import as_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens
@@ -34,9 +35,7 @@ class CorruptWords(BaseTransform):
     changes = frozenset({'tokens'})
 
     def __init__(self, *, tokenizer: Tokenizer | Mapping, rate: float = 0.2) -> None:
-        if not 0 <= rate <= 1:
-            raise ValueError(f'rate is a probability in 0..1, got {rate}')
-        self.rate = rate
+        self.rate = checked_share('rate', rate)
         self.tokenizer = as_tokenizer(tokenizer)
         self.mask_id = mask_of(self.tokenizer, 'CorruptWords')
 

@@ -8,6 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from sen_toolbox.checks import checked_at_least, checked_share
 from sen_toolbox.pictures import DAMAGE, decode_image
 from sen_toolbox.registry import TRANSFORMS
 
@@ -89,9 +90,7 @@ class RandomFlip(BaseTransform):
     changes = frozenset({'img'})
 
     def __init__(self, prob: float, also: Sequence[str] = ()) -> None:
-        if not 0 <= prob <= 1:
-            raise ValueError(f'prob is a probability in 0..1, got {prob}')
-        self.prob = prob
+        self.prob = checked_share('prob', prob)
         self.keys = ('img', *also)
 
     def transform(self, results: dict) -> dict:
@@ -117,9 +116,7 @@ class PadCrop(BaseTransform):
     changes = frozenset({'img'})
 
     def __init__(self, padding: int = 10, also: Sequence[str] = ()) -> None:
-        if padding < 0:
-            raise ValueError(f'padding is a number of pixels, got {padding}')
-        self.padding = padding
+        self.padding = checked_at_least('padding', padding, 0)
         self.keys = ('img', *also)
 
     def draw_offset(self) -> tuple[int, int]:

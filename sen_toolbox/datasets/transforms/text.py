@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from sen_toolbox.checks import checked_share
 from sen_toolbox.registry import TRANSFORMS
 from sen_toolbox.text.registration import as_tokenizer
 from sen_toolbox.text.tokens import Tokenizer
@@ -27,9 +28,7 @@ class PruneCaption(BaseTransform):
     changes = frozenset({'captions'})
 
     def __init__(self, prob: float = 0.2) -> None:
-        if not 0 <= prob <= 1:
-            raise ValueError(f'prob is a probability in 0..1, got {prob}')
-        self.prob = prob
+        self.prob = checked_share('prob', prob)
 
     def transform(self, results: dict) -> dict:
         """Swaps ``captions`` for ``pruned``, each for itself.
@@ -110,14 +109,8 @@ class MaskWords(BaseTransform):
         noun_adjective_rate: float = 0.30,
         other_rate: float = 0.05,
     ) -> None:
-        for name, rate in (
-            ('noun_adjective_rate', noun_adjective_rate),
-            ('other_rate', other_rate),
-        ):
-            if not 0 <= rate <= 1:
-                raise ValueError(f'{name} is a probability in 0..1, got {rate}')
-        self.noun_adjective_rate = noun_adjective_rate
-        self.other_rate = other_rate
+        self.noun_adjective_rate = checked_share('noun_adjective_rate', noun_adjective_rate)
+        self.other_rate = checked_share('other_rate', other_rate)
         self.tokenizer = as_tokenizer(tokenizer)
         self.mask_id = mask_of(self.tokenizer, 'MaskWords')
         self._kinds = getattr(self.tokenizer, 'noun_or_adjective', None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmcv.transforms import BaseTransform
 
+from sen_toolbox.checks import checked_share
 from sen_toolbox.registry import TRANSFORMS
 
 PUNCTUATION = re.compile(r'[.!"()*#:;~]')
@@ -50,8 +51,7 @@ class DeleteWords(BaseTransform):
     rewrites_captions = True
 
     def __init__(self, prob: float = 0.05) -> None:
-        _check_probability(prob)
-        self.prob = prob
+        self.prob = checked_share('prob', prob)
 
     def transform(self, results: dict) -> dict:
         """Changes ``captions``."""
@@ -87,9 +87,8 @@ class BackTranslate(BaseTransform):
     rewrites_captions = True
 
     def __init__(self, *, file: str | Path | None = None, prob: float = 0.1) -> None:
-        _check_probability(prob)
         self.file = file
-        self.prob = prob
+        self.prob = checked_share('prob', prob)
         self.table = None if file is None else _read_table(Path(file))
 
     def transform(self, results: dict) -> dict:
@@ -131,8 +130,3 @@ def _read_table(path: Path) -> dict[str, list[str]]:
                 f'of texts'
             )
     return lists
-
-
-def _check_probability(prob: float) -> None:
-    if not 0 <= prob <= 1:
-        raise ValueError(f'prob is a probability in 0..1, got {prob}')

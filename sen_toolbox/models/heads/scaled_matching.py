@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sen_toolbox.checks import checked_positive
 from sen_toolbox.models.features import PairFeatures, PairSpec
 from sen_toolbox.models.gather import gather_wide
 from sen_toolbox.models.heads.pairs import gathered_pairs
@@ -53,12 +54,10 @@ class ScaledMatchingHead(nn.Module):
                 f'weights must name all losses and views some: got losses {sorted(losses)}, '
                 f'weights {sorted(weights)}, views {sorted(self.views)}'
             )
-        for name, value in (('initial_scale', initial_scale), ('max_scale', max_scale)):
-            if value <= 0:
-                raise ValueError(f'{name} must be above 0, got {value}')
         self.losses = nn.ModuleDict({name: LOSSES.build(cfg) for name, cfg in losses.items()})
         self.weights = dict(weights)
-        self.max_scale = max_scale
+        self.max_scale = checked_positive('max_scale', max_scale)
+        initial_scale = checked_positive('initial_scale', initial_scale)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
 
     def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sen_toolbox.models.losses.similarity import checked_temperature, cosines, same_identity
+from sen_toolbox.checks import checked_positive
+from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import LOSSES
 
 POSITIVES = ('identity', 'pair')
@@ -32,7 +33,7 @@ class InfoNCELoss(nn.Module):
         super().__init__()
         if positives not in POSITIVES:
             raise ValueError(f'positives is one of {POSITIVES}, got {positives!r}')
-        self.temperature = checked_temperature(temperature)
+        self.temperature = checked_positive('temperature', temperature)
         self.positives = positives
 
     def forward(self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor) -> Tensor:

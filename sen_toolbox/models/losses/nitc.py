@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.checks import checked_positive, checked_share
 from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import LOSSES
 
@@ -28,12 +29,8 @@ class NITCLoss(nn.Module):
 
     def __init__(self, *, softness: float = 0.5, scale: float = 100.0) -> None:
         super().__init__()
-        if not 0 <= softness <= 1:
-            raise ValueError(f'softness is a share in 0..1, got {softness}')
-        if scale <= 0:
-            raise ValueError(f'scale must be above 0, got {scale}')
-        self.softness = softness
-        self.scale = scale
+        self.softness = checked_share('softness', softness)
+        self.scale = checked_positive('scale', scale)
 
     def forward(
         self,

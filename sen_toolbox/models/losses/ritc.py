@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.checks import checked_positive
 from sen_toolbox.models.losses.similarity import cosines, kl_divergence, same_identity
 from sen_toolbox.registry import LOSSES
 
@@ -26,11 +27,8 @@ class RITCLoss(nn.Module):
 
     def __init__(self, *, epsilon: float = 1e-2, scale: float = 100.0) -> None:
         super().__init__()
-        for name, value in (('epsilon', epsilon), ('scale', scale)):
-            if value <= 0:
-                raise ValueError(f'{name} must be above 0, got {value}')
-        self.epsilon = epsilon
-        self.scale = scale
+        self.epsilon = checked_positive('epsilon', epsilon)
+        self.scale = checked_positive('scale', scale)
 
     def forward(
         self,

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from sen_toolbox.checks import checked_positive
 from sen_toolbox.models.losses.similarity import (
-    checked_temperature,
     cosines,
     kl_divergence,
     same_identity,
@@ -30,7 +30,7 @@ class SDMLoss(nn.Module):
 
     def __init__(self, *, temperature: float = 0.02, epsilon: float = 1e-8) -> None:
         super().__init__()
-        self.temperature = checked_temperature(temperature)
+        self.temperature = checked_positive('temperature', temperature)
         self.epsilon = epsilon
 
     def forward(self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sen_toolbox.models.losses.similarity import checked_temperature
+from sen_toolbox.checks import checked_positive
 from sen_toolbox.registry import LOSSES
 
 
@@ -23,7 +23,7 @@ class SimCLRLoss(nn.Module):
 
     def __init__(self, *, temperature: float = 0.1) -> None:
         super().__init__()
-        self.temperature = checked_temperature(temperature)
+        self.temperature = checked_positive('temperature', temperature)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Returns a scalar.

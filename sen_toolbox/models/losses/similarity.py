@@ -4,17 +4,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def checked_temperature(temperature: float) -> float:
-    """The temperature itself.
-
-    Raises:
-        ValueError: If it is not above 0.
-    """
-    if temperature <= 0:
-        raise ValueError(f'temperature must be above 0, got {temperature}')
-    return temperature
-
-
 def cosines(image_embedding: Tensor, text_embedding: Tensor) -> Tensor:
     """Cosines (B, B) of each text, a row, with each image; embeddings (B, D) of any length."""
     return F.normalize(text_embedding, dim=1) @ F.normalize(image_embedding, dim=1).t()

@@ -1,9 +1,10 @@
 """Triplet alignment loss: all negatives of the batch at once, pair by pair."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.checks import checked_positive
+from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import LOSSES
 
 
@@ -25,10 +26,8 @@ class TripletAlignmentLoss(nn.Module):
 
     def __init__(self, *, margin: float = 0.1, temperature: float = 0.015) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f'temperature must be above 0, got {temperature}')
         self.margin = margin
-        self.temperature = temperature
+        self.temperature = checked_positive('temperature', temperature)
 
     def forward(
         self,
@@ -51,8 +50,8 @@ class TripletAlignmentLoss(nn.Module):
 
     def per_pair(self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor) -> Tensor:
         """Loss (B,) of each pair."""
-        similarity = F.normalize(text_embedding, dim=1) @ F.normalize(image_embedding, dim=1).t()
-        same = labels[:, None] == labels[None, :]
+        similarity = cosines(image_embedding, text_embedding)
+        same = same_identity(labels)
         return self._hinge(similarity, same) + self._hinge(similarity.t(), same)
 
     def _hinge(self, similarity: Tensor, same: Tensor) -> Tensor:

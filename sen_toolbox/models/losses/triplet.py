@@ -1,9 +1,9 @@
 """Cross-modal triplet loss with the hardest negative of the batch."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import LOSSES
 
 
@@ -31,8 +31,8 @@ class HardestTripletLoss(nn.Module):
             text_embedding: Text embeddings (B, D), of any length.
             labels: Identity labels (B,) of the pairs.
         """
-        similarity = F.normalize(text_embedding, dim=1) @ F.normalize(image_embedding, dim=1).t()
-        same = labels[:, None] == labels[None, :]
+        similarity = cosines(image_embedding, text_embedding)
+        same = same_identity(labels)
         return self._hinge(similarity, same) + self._hinge(similarity.t(), same)
 
     def _hinge(self, similarity: Tensor, same: Tensor) -> Tensor:

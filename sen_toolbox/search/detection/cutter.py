@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sen_toolbox.checks import checked_positive
 from sen_toolbox.search.detection.boxes import Detector
 from sen_toolbox.search.detection.record import Record
 from sen_toolbox.search.detection.repeats import Repeats
@@ -34,9 +35,8 @@ class PersonCutter:
         every: float = 1.0,
         progress: Callable[[str, float], None] | None = None,
     ) -> None:
-        if not every > 0:
-            raise ValueError(f'every is a number of seconds above 0, got {every}')
-        self._detector, self._folder, self._every = detector, folder, every
+        self._every = checked_positive('every (in seconds)', every)
+        self._detector, self._folder = detector, folder
         self._progress = progress or (lambda path, share: None)
         self.recipe = f'{detector.name}, every {every:g} s'
 

@@ -1,6 +1,5 @@
 """torchvision's detectors, with weights from a local file."""
 
-import hashlib
 import pickle
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection, get_model, list_models
 
+from sen_toolbox.io import file_sha256
 from sen_toolbox.search.detection.boxes import Detection, area, clip_box
 
 # The class "person" of COCO, in all of torchvision's weights.
@@ -49,7 +49,7 @@ class TorchvisionDetector:
         arch, self._model = _load(path)
         self._model.to(device).eval()
         self._device = device
-        self.name = f'{arch} {hashlib.sha256(path.read_bytes()).hexdigest()}'
+        self.name = f'{arch} {file_sha256(path)}'
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> list[Detection]:
