@@ -27,7 +27,7 @@ TOKENIZERS = _root('tokenizer', 'sen_toolbox.text.registration')
 # one. With `keep` (B, K) only these patches are encoded, if `spec.takes_some_patches`.
 IMAGE_ENCODERS = _root('image encoder', 'sen_toolbox.models.image_encoders')
 # text_encoder(tokens, reads) -> TextFeatures, likewise, of a batch of `Tokens`; `spec` is a
-# TextSpec. `mask` and `end` are those of the tokens. `word_embedding` is its table (V, W) of words.
+# TextSpec. `mask` and `end` are those of the tokens. `word_embedding` is its nn.Embedding.
 TEXT_ENCODERS = _root('text encoder', 'sen_toolbox.models.text_encoders')
 # backbone(images, tokens, reads, image_of=None) -> PairFeatures with the features named in `reads`
 # ('image.tokens', 'text.attention', ...); images or tokens may be None. Has `spec`, a PairSpec,

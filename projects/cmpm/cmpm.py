@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.features import PairFeatures, PairSpec
 from sen_toolbox.models.losses.similarity import kl_divergence, same_identity
 from sen_toolbox.registry import HEADS, LOSSES
 
@@ -29,18 +29,18 @@ class ProjectionMatchingLoss(nn.Module):
         super().__init__()
         self.epsilon = epsilon
 
-    def forward(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
+    def forward(self, image_embedding: Tensor, text_embedding: Tensor, labels: Tensor) -> Tensor:
         """Returns a scalar.
 
         Args:
-            image: Image embeddings (B, D), not normalised.
-            text: Text embeddings (B, D), not normalised.
-            pids: Identities (B,) of the pairs.
+            image_embedding: Image embeddings (B, D), not normalised.
+            text_embedding: Text embeddings (B, D), not normalised.
+            labels: Identity labels (B,) of the pairs.
         """
-        same = same_identity(pids).to(image.dtype)
+        same = same_identity(labels).to(image_embedding.dtype)
         log_true = torch.log(same / same.sum(dim=1, keepdim=True) + self.epsilon)
-        image_on_text = image @ F.normalize(text, dim=1).t()
-        text_on_image = text @ F.normalize(image, dim=1).t()
+        image_on_text = image_embedding @ F.normalize(text_embedding, dim=1).t()
+        text_on_image = text_embedding @ F.normalize(image_embedding, dim=1).t()
         return kl_divergence(image_on_text, log_true) + kl_divergence(text_on_image, log_true)
 
 
@@ -57,21 +57,22 @@ class CMPCHead(nn.Module):
         spec: Sizes of the backbone.
     """
 
-    def __init__(self, *, num_classes: int, spec: BackboneSpec) -> None:
+    def __init__(self, *, num_classes: int, spec: PairSpec) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.weight = nn.Parameter(torch.empty(num_classes, spec.embed_dim))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+    def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
         """Returns ``loss`` and the accuracies, in 0..1."""
-        pids, weight = batch['pids'], F.normalize(self.weight, dim=1)
-        image = F.linear(project(feats.image, feats.text), weight)
-        text = F.linear(project(feats.text, feats.image), weight)
+        labels, weight = pair.of_texts(batch['labels']), F.normalize(self.weight, dim=1)
+        image, text = pair.of_texts(pair.image.embedding), pair.text.embedding
+        image_logits = F.linear(project(image, text), weight)
+        text_logits = F.linear(project(text, image), weight)
         return dict(
-            loss=F.cross_entropy(image, pids) + F.cross_entropy(text, pids),
-            image_acc=(image.argmax(dim=1) == pids).float().mean(),
-            text_acc=(text.argmax(dim=1) == pids).float().mean(),
+            loss=F.cross_entropy(image_logits, labels) + F.cross_entropy(text_logits, labels),
+            image_acc=(image_logits.argmax(dim=1) == labels).float().mean(),
+            text_acc=(text_logits.argmax(dim=1) == labels).float().mean(),
         )
 
 

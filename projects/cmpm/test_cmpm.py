@@ -4,161 +4,130 @@ import math
 
 import pytest
 import torch
-from closeness import assert_same
 from mmengine.runner import Runner
-from torchvision.models.resnet import BasicBlock, ResNet
 from toy_data import NUM_CLASSES, ROOT, write_toy_data
 
-from projects.cmpm.backbone import ResNetLSTM
 from projects.cmpm.cmpm import CMPCHead, ProjectionMatchingLoss
 from sen_toolbox.config import load_config
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
-from sen_toolbox.registry import HEADS
+from sen_toolbox.models.features import (
+    ImageFeatures,
+    ImageSpec,
+    PairFeatures,
+    PairSpec,
+    TextFeatures,
+    TextSpec,
+)
+from sen_toolbox.registry import BACKBONES, HEADS
+from sen_toolbox.text.tokenizers import CLIPTokenizer
 
 TINY = ROOT / 'projects/cmpm/configs/cmpm_tiny_synthetic.py'
-TOKENS = torch.tensor([[49406, 320, 786, 49407, 0, 0], [49406, 530, 49407, 0, 0, 0]])
+SPEC = PairSpec(5, ImageSpec(5, (2, 2)), TextSpec(5, 10, 10))
 
 
-def pairs(pids):
+def pairs(labels):
     torch.manual_seed(0)
-    return torch.randn(len(pids), 5), torch.randn(len(pids), 5), torch.tensor(pids)
+    return torch.randn(len(labels), 5), torch.randn(len(labels), 5), torch.tensor(labels)
 
 
-def tiny_backbone(**kwargs):
-    torch.manual_seed(0)
-    sizes = dict(embed_dim=8, word_dim=8, hidden_dim=8, context_length=24, image_size=(64, 32))
-    return ResNetLSTM(**{'depth': 10, **sizes, **kwargs})
-
-
-def slow_cmpm(sources, targets, pids):
+def slow_cmpm(sources, targets, labels):
     """The paper's equations 1 to 4 in words: for one direction."""
     total = 0.0
     for i, source in enumerate(sources):
         projections = [float(source @ target / target.norm()) for target in targets]
         norm = sum(math.exp(value) for value in projections)
-        matches = sum(bool(pids[i] == pid) for pid in pids)
+        matches = sum(bool(labels[i] == label) for label in labels)
         for j, value in enumerate(projections):
             p = math.exp(value) / norm
-            q = (1 / matches) if pids[i] == pids[j] else 0.0
+            q = (1 / matches) if labels[i] == labels[j] else 0.0
             total += p * math.log(p / (q + 1e-8))
     return total / len(sources)
 
 
-@pytest.mark.parametrize('pids', [[0, 1, 2], [3, 3, 7, 3, 7], [4, 4, 4], [5]])
-def test_cmpm_equals_the_sum_over_all_pairs(pids):
-    image, text, pids = pairs(pids)
-    expected = slow_cmpm(image, text, pids) + slow_cmpm(text, image, pids)
-    assert ProjectionMatchingLoss()(image, text, pids).item() == pytest.approx(
+@pytest.mark.parametrize('labels', [[0, 1, 2], [3, 3, 7, 3, 7], [4, 4, 4], [5]])
+def test_cmpm_equals_the_sum_over_all_pairs(labels):
+    image, text, labels = pairs(labels)
+    expected = slow_cmpm(image, text, labels) + slow_cmpm(text, image, labels)
+    assert ProjectionMatchingLoss()(image, text, labels).item() == pytest.approx(
         expected, rel=1e-5, abs=1e-6
     )
 
 
 def test_cmpm_is_finite_where_a_probability_vanishes():
-    image, text, pids = pairs([0, 1, 2])
+    image, text, labels = pairs([0, 1, 2])
     image = (1000 * image).requires_grad_()
-    loss = ProjectionMatchingLoss()(image, text, pids)
+    loss = ProjectionMatchingLoss()(image, text, labels)
     loss.backward()
     assert loss.isfinite()
     assert image.grad.isfinite().all()
 
 
 def test_cmpc_equals_the_classification_of_one_projection_after_another():
-    image, text, pids = pairs([0, 2, 2])
-    head = CMPCHead(num_classes=4, spec=BackboneSpec(5, (2, 2), 0, (0, 0), 0, 10, 10))
+    image, text, labels = pairs([0, 2, 2])
+    head = CMPCHead(num_classes=4, spec=SPEC)
     expected = {'image': 0.0, 'text': 0.0}
     right = {'image': 0, 'text': 0}
-    for i, label in enumerate(pids.tolist()):
+    for i, label in enumerate(labels.tolist()):
         for name, x, z in (('image', image[i], text[i]), ('text', text[i], image[i])):
             projected = (x @ z) / (z @ z) * z
             logits = [float(w @ projected / w.norm()) for w in head.weight.detach()]
             expected[name] -= logits[label] - math.log(sum(math.exp(value) for value in logits))
             right[name] += logits[label] == max(logits)
-    logged = head(PairFeatures(image, text), dict(pids=pids), None)
+    pair = PairFeatures(ImageFeatures(image), TextFeatures(text))
+    logged = head(pair, dict(labels=labels), None)
     assert logged['loss'].item() == pytest.approx(sum(expected.values()) / 3, rel=1e-5)
     assert logged['image_acc'].item() == pytest.approx(right['image'] / 3)
     assert logged['text_acc'].item() == pytest.approx(right['text'] / 3)
 
 
-def test_padding_and_other_captions_do_not_change_an_embedding():
+def tiny_backbone(**settings):
+    """The encoders of the tiny config, and smaller."""
+    torch.manual_seed(0)
+    sizes = {'image_size': (64, 32), 'context_length': 24, 'model.backbone.embed_dim': 8}
+    sizes |= {f'model.backbone.text.{name}': 8 for name in ('word_dim', 'hidden_dim')}
+    starts = {f'model.backbone.{part}pretrained': None for part in ('', 'image.', 'text.')}
+    return BACKBONES.build(load_config(TINY, {**sizes, **starts, **settings}).model.backbone)
+
+
+def test_it_has_the_encoders_of_the_paper_and_gives_global_embeddings():
     backbone = tiny_backbone().eval()
-    together = backbone.embed_text(TOKENS)
-    assert_same(backbone.embed_text(TOKENS[1:, :3]), together[1:])
-    assert_same(backbone.embed_text(TOKENS[:1, :4]), together[:1])
+    tokens = CLIPTokenizer(24)(['a man', 'a woman in a red coat']).map(torch.from_numpy)
+    pair = backbone(torch.randn(2, 3, 64, 32), tokens)
+    assert pair.image.embedding.shape == pair.text.embedding.shape == (2, 8)
+    kinds = type(backbone.image).__name__, type(backbone.text).__name__
+    assert kinds == ('ResNet', 'RecurrentTextEncoder')
+    assert (backbone.text.pooling, backbone.text.rnn.bidirectional) == ('max', True)
 
 
-def test_both_directions_of_the_lstm_read_the_words():
-    backbone = tiny_backbone().eval()
-    with torch.no_grad():
-        # Only the first token is kept in the maximum: what follows reaches it backwards alone.
-        first = backbone.lstm(backbone.word_embedding(TOKENS))[0][:, 0]
-    assert not torch.equal(first[0], first[1])
-    assert_same(first[0, :8], first[1, :8])  # forward: the start token only
-
-
-@pytest.mark.parametrize('size', [(64, 32), (50, 30), (33, 97)])
-def test_images_of_any_shape_are_embedded(size):
-    assert tiny_backbone(image_size=size).embed_image(torch.randn(2, 3, *size)).shape == (2, 8)
-
-
-def test_a_modality_that_is_not_given_is_left_out():
-    backbone, images = tiny_backbone().eval(), torch.randn(2, 3, 64, 32)
-    assert backbone(images, None).text is None
-    assert backbone(None, TOKENS).image is None
-    assert_same(backbone(None, TOKENS).text, backbone(images, TOKENS).text)
-
-
-def test_what_the_encoders_do_not_give_is_refused():
-    backbone = tiny_backbone()
-    with pytest.raises(ValueError, match=r"has no \['image_tokens'\]"):
-        backbone(torch.zeros(2, 3, 64, 32), TOKENS, reads=frozenset({'image', 'image_tokens'}))
+def test_a_head_that_restores_patches_is_refused():
     restoration = dict(
         type='RestorationHead',
         neck=dict(type='TextGuidedDecoder', depth=1),
         loss=dict(type='MaskedPixelLoss'),
         mask_ratio=0.7,
-        spec=backbone.spec,
+        spec=tiny_backbone().spec,
     )
-    with pytest.raises(ValueError, match='on 0 patches'):
+    with pytest.raises(ValueError, match='needs an image encoder that encodes some patches alone'):
         HEADS.build(restoration)
-    with pytest.raises(ValueError, match=r'depth 34, choose from \[10, 50\]'):
-        tiny_backbone(depth=34)
 
 
-def test_imagenet_weights_are_loaded_but_for_the_classifier(tmp_path):
-    torch.manual_seed(1)
-    imagenet = ResNet(BasicBlock, [1, 1, 1, 1])
-    state = imagenet.state_dict()
-    # As in older files of torchvision.
-    state = {k: v for k, v in state.items() if not k.endswith('num_batches_tracked')}
-    torch.save(state, tmp_path / 'resnet.pth')
-    backbone = tiny_backbone(pretrained=str(tmp_path / 'resnet.pth'))
-    backbone.init_weights()
-    imagenet.fc = torch.nn.Identity()
-    images = torch.randn(2, 3, 64, 32)
-    assert_same(backbone.eval().trunk(images), imagenet.eval()(images))
-    del state['layer3.0.conv1.weight']
-    torch.save(state, tmp_path / 'resnet.pth')
-    with pytest.raises(ValueError, match=r'missing layer3\.0\.conv1\.weight'):
-        backbone.init_weights()
-    with pytest.raises(FileNotFoundError, match='no weights at nowhere.pth'):
-        tiny_backbone(pretrained='nowhere.pth').init_weights()
-
-
-def test_both_encoders_of_an_earlier_training_are_loaded(tmp_path):
+def test_encoders_and_projections_of_an_earlier_training_are_loaded(tmp_path):
     torch.manual_seed(1)
     trained = tiny_backbone()
-    trained.word_embedding.weight.data.add_(1)
+    for parameter in trained.parameters():
+        parameter.data.add_(1)
     state = {f'backbone.{key}': value for key, value in trained.state_dict().items()}
     content = dict(state_dict={**state, 'heads.cmpc.weight': torch.zeros(2, 8)}, meta={})
-    torch.save(content, tmp_path / 'epoch_1.pth')
-    backbone = tiny_backbone(pretrained=str(tmp_path / 'epoch_1.pth'))
-    backbone.init_weights()
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(content, path)
+    parts = ('', 'image.', 'text.')
+    backbone = tiny_backbone(**{f'model.backbone.{part}pretrained': str(path) for part in parts})
+    backbone.load_weights()
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, trained.state_dict()[key]), key
-    del content['state_dict']['backbone.lstm.bias_hh_l0']
-    torch.save(content, tmp_path / 'epoch_1.pth')
-    with pytest.raises(ValueError, match=r'missing lstm\.bias_hh_l0'):
-        backbone.init_weights()
+    del content['state_dict']['backbone.text_projection.bias']
+    torch.save(content, path)
+    with pytest.raises(ValueError, match='does not fit the model: missing bias'):
+        backbone.load_weights()
 
 
 @pytest.fixture
@@ -166,7 +135,8 @@ def runner(tmp_path):
     write_toy_data(tmp_path / 'data')
     options = dict(dataset_type='CUHKPEDES', data_root=str(tmp_path / 'data'), batch_size=8)
     sizes = dict(num_classes=NUM_CLASSES, num_workers=0, max_epochs=2, image_size=(64, 32))
-    config = load_config(TINY, {**options, **sizes, 'model.backbone.pretrained': None})
+    starts = {f'model.backbone.{part}pretrained': None for part in ('', 'image.', 'text.')}
+    config = load_config(TINY, {**options, **sizes, **starts})
     config.work_dir = str(tmp_path / 'work')
     config.experiment_name = f'cmpm_{tmp_path.name}'
     return Runner.from_cfg(config)

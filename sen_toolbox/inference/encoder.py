@@ -81,7 +81,7 @@ class Encoder:
     @cached_property
     def known_tokens(self) -> np.ndarray:
         """Whether each token of the vocabulary means anything to the model, (V,) bool."""
-        return self.model.backbone.word_embedding.detach().any(dim=1).cpu().numpy()
+        return self.model.backbone.word_embedding.weight.detach().any(dim=1).cpu().numpy()
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """The model's input (3, rows, columns) uint8 of an RGB image (H, W, 3) uint8."""

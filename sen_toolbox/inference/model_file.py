@@ -234,7 +234,7 @@ def _restore_words(state: dict[str, Tensor], model: nn.Module) -> None:
     ids = state.pop(WORD_IDS, None)
     if ids is None:
         return
-    key, table = _word_key(model), model.backbone.word_embedding
+    key, table = _word_key(model), model.backbone.word_embedding.weight
     rows = torch.zeros(len(table), table.shape[1])
     if (
         key not in state
@@ -248,5 +248,5 @@ def _restore_words(state: dict[str, Tensor], model: nn.Module) -> None:
 
 
 def _word_key(model: nn.Module) -> str:
-    table = model.backbone.word_embedding
+    table = model.backbone.word_embedding.weight
     return next(name for name, value in model.named_parameters() if value is table)

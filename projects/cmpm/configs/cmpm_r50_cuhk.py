@@ -3,7 +3,7 @@ _base_ = [
     '../../../configs/_base_/schedules/cosine_60e.py', '../../../configs/_base_/default_runtime.py'
 ]
 custom_imports = dict(
-    imports=['sen_toolbox.checkpoint', 'projects.cmpm.backbone', 'projects.cmpm.cmpm'])
+    imports=['sen_toolbox.checkpoint', 'projects.cmpm.cmpm'])
 image_size = (224, 224)
 batch_size = 16
 max_epochs = 50
@@ -13,11 +13,20 @@ model = dict(
         mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], erasing_prob=0.0),
     backbone=dict(
         _delete_=True,
-        type='ResNetLSTM',
-        depth=50,
-        image_size='$image_size',
-        context_length='$context_length',
-        pretrained='data/resnet50-0676ba61.pth'),  # torchvision's IMAGENET1K_V1
+        type='DualEncoder',
+        embed_dim=512,
+        image=dict(
+            type='ResNet',
+            depth=50,
+            image_size='$image_size',
+            pretrained='data/resnet50-0676ba61.pth'),  # torchvision's IMAGENET1K_V1
+        text=dict(
+            type='RecurrentTextEncoder',
+            vocab_size=49408,  # CLIP's byte pairs
+            context_length='$context_length',
+            word_init='xavier',
+            input_dropout=0.3,
+            output_dropout=0.3)),
     heads=dict(
         cmpm=dict(type='MatchingHead', loss=dict(type='ProjectionMatchingLoss')),
         cmpc=dict(type='CMPCHead', num_classes='$num_classes')),

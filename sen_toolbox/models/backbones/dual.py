@@ -10,6 +10,7 @@ from sen_toolbox.models.features import (
     TextFeatures,
     reads_of,
 )
+from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
 from sen_toolbox.registry import BACKBONES, IMAGE_ENCODERS, TEXT_ENCODERS
 from sen_toolbox.text.tokens import Tokens
 
@@ -24,13 +25,23 @@ class DualEncoder(nn.Module):
         embed_dim: Width D of the joint space, to which each embedding is projected linearly; None
             if both encoders have one width and their embeddings are compared as they are. Tokens
             are not projected.
+        pretrained: Checkpoint of this toolbox whose projections are loaded before training; the
+            encoders have weights of their own. None for random ones.
 
     Raises:
         ValueError: If there is no projection and the encoders differ in width.
     """
 
-    def __init__(self, *, image: dict, text: dict, embed_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        image: dict,
+        text: dict,
+        embed_dim: int | None = None,
+        pretrained: str | None = None,
+    ) -> None:
         super().__init__()
+        self.pretrained = pretrained
         self.image = IMAGE_ENCODERS.build(image)
         self.text = TEXT_ENCODERS.build(text)
         widths = self.image.spec.width, self.text.spec.width
@@ -52,14 +63,24 @@ class DualEncoder(nn.Module):
         }
 
     @property
-    def word_embedding(self) -> nn.Parameter:
-        """One row per token of the vocabulary, (V, W)."""
+    def word_embedding(self) -> nn.Embedding:
+        """The table of words."""
         return self.text.word_embedding
 
     def load_weights(self) -> None:
-        """Loads the pretrained weights of each encoder that has some."""
+        """Loads the pretrained weights of each encoder and of the projections, if they have some.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If keys or shapes do not match; names them.
+        """
         self.image.load_weights()
         self.text.load_weights()
+        if self.pretrained is not None:
+            for name in ('image_projection', 'text_projection'):
+                path = find_weights(self.pretrained, name, 'a checkpoint of this toolbox')
+                state, _ = read_weights(path, name)
+                load_weights(self.get_submodule(name), state, path)
 
     def forward(
         self,

@@ -1,5 +1,9 @@
 """Image encoders: normalised images in, embeddings, tokens and feature maps out."""
 
+from .clip_resnet import CLIPResNet
 from .clip_vit import CLIPVisionTransformer
+from .open_clip import OpenCLIPImageEncoder
+from .resnet import ResNet
+from .timm import TimmViT
 
-__all__ = ['CLIPVisionTransformer']
+__all__ = ['CLIPResNet', 'CLIPVisionTransformer', 'OpenCLIPImageEncoder', 'ResNet', 'TimmViT']

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sen_toolbox.models.blocks import attention_row, replace_blocks, run_block
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
 from sen_toolbox.models.open_clip_config import build_transformer, open_clip_config
+from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.models.weights import fit_grid, load_tower
 from sen_toolbox.registry import IMAGE_ENCODERS
 
@@ -118,8 +119,9 @@ class CLIPVisionTransformer(nn.Module):
                 in this order.
 
         Raises:
-            ValueError: If the images have another size.
+            ValueError: If the images have another size, or if it has no such features.
         """
+        check_image_request(self, images, reads, keep)
         *blocks, last = self.transformer.resblocks
         x = self._embed(images, keep)
         for block in blocks:
@@ -132,11 +134,6 @@ class CLIPVisionTransformer(nn.Module):
         return ImageFeatures(tokens[:, 0], tokens=tokens, attention=attention)
 
     def _embed(self, images: Tensor, keep: Tensor | None) -> Tensor:
-        if tuple(images.shape[2:]) != self.spec.image_size:
-            raise ValueError(
-                f'expected images of {self.spec.image_size} (rows, columns), '
-                f'got {tuple(images.shape[2:])}; resize them in the pipeline'
-            )
         if keep is None:
             x = self.conv1(images).flatten(2).transpose(1, 2)
         else:

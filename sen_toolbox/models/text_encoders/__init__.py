@@ -1,5 +1,7 @@
 """Text encoders: tokens in, embeddings out."""
 
+from .bert import BERT
 from .clip_text import CLIPTextTransformer
+from .lstm import RecurrentTextEncoder
 
-__all__ = ['CLIPTextTransformer']
+__all__ = ['BERT', 'CLIPTextTransformer', 'RecurrentTextEncoder']

@@ -10,6 +10,7 @@ from sen_toolbox.checks import checked_share
 from sen_toolbox.models.blocks import attention_row, replace_blocks, run_block
 from sen_toolbox.models.features import TextFeatures, TextSpec
 from sen_toolbox.models.open_clip_config import build_transformer, open_clip_config
+from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.models.weights import load_tower, resize_text_position_embedding
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.tokens import Tokens
@@ -87,9 +88,9 @@ class CLIPTextTransformer(nn.Module):
         )
 
     @property
-    def word_embedding(self) -> nn.Parameter:
-        """One row (V, W) per token of the vocabulary."""
-        return self.token_embedding.weight
+    def word_embedding(self) -> nn.Embedding:
+        """The table of words."""
+        return self.token_embedding
 
     def load_weights(self) -> None:
         """Loads ``pretrained``; the position embedding is resized to the context.
@@ -116,14 +117,11 @@ class CLIPTextTransformer(nn.Module):
             reads: Names of features.
 
         Raises:
-            ValueError: If the captions are longer.
+            ValueError: If the captions are longer, or if it has no such features.
         """
+        check_text_request(self, tokens, reads)
         *blocks, last = self.transformer.resblocks
         ids, length = tokens.ids, tokens.ids.shape[1]
-        if length > self.spec.context_length:
-            raise ValueError(
-                f'captions of {length} tokens exceed the context of {self.spec.context_length}'
-            )
         if not self.causal:
             ids = F.pad(ids, (0, self.spec.context_length - length))
         x = self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
