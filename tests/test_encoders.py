@@ -1,5 +1,7 @@
 """What holds for every image and text encoder: its spec, reads, gradients, precision, weights."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -20,7 +22,12 @@ BERT_SIZES = dict(
     vocab_size=40, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=20,
     max_position_embeddings=12,
 )  # fmt: skip
-RNN = dict(type='RecurrentTextEncoder', vocab_size=40, context_length=12, word_dim=6, hidden_dim=5)
+RNN = dict(
+    type='RecurrentTextEncoder',
+    tokenizer=SimpleNamespace(vocab_size=40, context_length=12),
+    word_dim=6,
+    hidden_dim=5,
+)
 IMAGE = {
     'ResNet': dict(type='ResNet', depth=10, image_size=SIZE),
     'ResNet at stride 1': dict(type='ResNet', depth=10, image_size=SIZE, last_stride=1),

@@ -58,7 +58,9 @@ def describe_model(config: Config, name: str) -> dict[str, Any]:
     # Steps of training alone.
     model['data_preprocessor'].pop('erasing_prob', None)
     _forget_pretrained(model)
-    steps = Processor.from_config(config).describe()
+    processor = Processor.from_config(config)
+    _describe_tokenizers(model, processor.tokenizer.describe())
+    steps = processor.describe()
     try:
         # A round trip turns tuples into lists and shows what JSON cannot hold.
         return json.loads(json.dumps(dict(format=FORMAT, name=name, model=model, steps=steps)))
@@ -72,6 +74,15 @@ def _forget_pretrained(value: Any) -> None:
             value['pretrained'] = None
         for item in value.values():
             _forget_pretrained(item)
+
+
+def _describe_tokenizers(value: Any, description: dict) -> None:
+    """Puts the whole description in the place of every config of the tokenizer."""
+    if isinstance(value, dict):
+        if 'tokenizer' in value:
+            value['tokenizer'] = description
+        for item in value.values():
+            _describe_tokenizers(item, description)
 
 
 def build_model(description: Mapping[str, Any]) -> tuple[nn.Module, Processor]:
