@@ -9,14 +9,14 @@ from mmengine.config import Config
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from sen_toolbox.search.model_file import build_towers, describe_model, load_towers, save_model
-from sen_toolbox.search.towers import TowerEncoder
 from tiny import NORMALISE, clip_config
 from toy_data import run_tool, write_toy_config, write_toy_data
 
 from sen_toolbox.config import load_config
+from sen_toolbox.inference.encoder import Encoder
+from sen_toolbox.inference.model_file import build_model, describe_model, load_model, save_model
 from sen_toolbox.registry import MODELS
-from sen_toolbox.search import PairEncoder, PersonSearch
+from sen_toolbox.search import PersonSearch
 
 CONFIG = """
 default_scope = 'sen_toolbox'
@@ -26,7 +26,7 @@ model = dict(
     data_preprocessor=dict(type='PairPreprocessor', **{normalise}))
 test_dataloader = dict(dataset=dict(pipeline=[
     dict(type='LoadImage'), dict(type='ResizeImage', size=(64, 48)),
-    dict(type='Tokenize', context_length=20), dict(type='PackPair')]))
+    dict(type='Tokenize', tokenizer=dict(type='CLIPTokenizer', context_length=20)), dict(type='PackPair')]))
 """
 SENTENCES = ['a woman in a red coat', 'he wears blue jeans and a hat']
 
