@@ -1,0 +1,5 @@
+"""Image encoders: normalised images in, embeddings, tokens and feature maps out."""
+
+from .resnet import ResNet
+
+__all__ = ['ResNet']

@@ -1,0 +1,142 @@
+"""torchvision's ResNet without its classifier."""
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
+
+from sen_toolbox.models.batch_norm import GlobalBatchNorm
+from sen_toolbox.models.features import ImageFeatures, ImageSpec
+from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
+from sen_toolbox.models.requests import check_image_request
+from sen_toolbox.registry import IMAGE_ENCODERS
+
+BLOCKS = {'basic': BasicBlock, 'bottleneck': Bottleneck}
+# Kind and number of the blocks of each stage; He et al., CVPR 2016, table 1. 10 trains on a CPU.
+DEPTHS = {
+    10: ('basic', (1, 1, 1, 1)),
+    18: ('basic', (2, 2, 2, 2)),
+    34: ('basic', (3, 4, 6, 3)),
+    50: ('bottleneck', (3, 4, 6, 3)),
+    101: ('bottleneck', (3, 4, 23, 3)),
+    152: ('bottleneck', (3, 8, 36, 3)),
+}
+WIDTHS = (64, 128, 256, 512)
+STAGES = ('layer1', 'layer2', 'layer3', 'layer4')
+COUNTER = 'num_batches_tracked'
+WANTED = "torchvision's ImageNet weights of this ResNet (such as resnet50-0676ba61.pth)"
+
+
+@IMAGE_ENCODERS.register_module()
+class ResNet(nn.Module):
+    """The embedding is the mean over the last feature map; names of parameters are torchvision's.
+
+    Batch norm has the statistics of the batch of all processes.
+
+    Args:
+        depth: Layers: 10, 18, 34, 50, 101 or 152. A dict describes another ResNet by ``block``
+            ('basic' or 'bottleneck'), ``blocks`` and ``widths``, four each, and ``stem``, the
+            channels before the first stage (64 if missing).
+        image_size: Input image as (rows, columns), in pixels.
+        last_stride: Step of the last stage, 1 or 2. Many methods of person retrieval take 1, for a
+            map of twice the rows and columns.
+        pretrained: Weights loaded before training: torchvision's file, or a checkpoint of this
+            toolbox with this encoder. None for random weights.
+
+    Raises:
+        ValueError: If there is no ResNet of this depth, or no such stride.
+    """
+
+    provides = frozenset(f'stages.{name}' for name in STAGES)
+
+    def __init__(
+        self,
+        *,
+        depth: int | dict,
+        image_size: tuple[int, int],
+        last_stride: int = 2,
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__()
+        block, blocks, widths, stem = _sizes(depth)
+        if last_stride not in (1, 2):
+            raise ValueError(f'last_stride is 1 or 2, got {last_stride}')
+        self.pretrained = pretrained
+        self.conv1 = nn.Conv2d(3, stem, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = GlobalBatchNorm(stem)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        # Every step of 2 rounds an odd side up.
+        shape = tuple(-(-side // 4) for side in image_size)
+        channels, shapes = stem, {}
+        strides = (1, 2, 2, last_stride)
+        for name, count, width, stride in zip(STAGES, blocks, widths, strides, strict=True):
+            self.add_module(name, _stage(block, channels, width, count, stride))
+            channels = width * block.expansion
+            shape = tuple(-(-side // stride) for side in shape)
+            shapes[name] = (channels, *shape)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+        self.spec = ImageSpec(width=channels, image_size=tuple(image_size), stages=shapes)
+
+    def load_weights(self) -> None:
+        """Loads ``pretrained``, of torchvision's file all but the classifier.
+
+        Raises:
+            FileNotFoundError: If there is no such file; says which to get.
+            ValueError: If keys or shapes do not match; names them.
+        """
+        if self.pretrained is None:
+            return
+        path = find_weights(self.pretrained, 'image', WANTED)
+        state, is_ours = read_weights(path, 'image')
+        if not is_ours:
+            # Older files of torchvision lack the counters of batch norm, which nothing reads.
+            own = self.state_dict().items()
+            state = {key: value for key, value in own if key.endswith(COUNTER)} | state
+        load_weights(self, state, path, unused=('fc.',))
+
+    def forward(
+        self, images: Tensor, reads: frozenset[str] = frozenset(), keep: Tensor | None = None
+    ) -> ImageFeatures:
+        """Encodes normalised images (B, 3, H, W) of ``spec.image_size``.
+
+        Args:
+            images: The images.
+            reads: Names of features.
+            keep: Must be None; it cannot encode some patches alone.
+
+        Raises:
+            ValueError: If the images have another size, or if it has no such features.
+        """
+        check_image_request(self, images, reads, keep)
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        stages = {}
+        for name in STAGES:
+            x = self.get_submodule(name)(x)
+            if f'stages.{name}' in reads:
+                stages[name] = x
+        return ImageFeatures(x.mean(dim=(2, 3)), stages=stages)
+
+
+def _sizes(depth: int | dict) -> tuple[type[nn.Module], tuple[int, ...], tuple[int, ...], int]:
+    """Kind of block, blocks and width of each stage, channels before them."""
+    if isinstance(depth, dict):
+        if depth['block'] not in BLOCKS:
+            raise ValueError(f'block is one of {list(BLOCKS)}, got {depth["block"]!r}')
+        return BLOCKS[depth['block']], depth['blocks'], depth['widths'], depth.get('stem', 64)
+    if depth not in DEPTHS:
+        raise ValueError(f'there is no ResNet of depth {depth}, choose from {list(DEPTHS)}')
+    block, blocks = DEPTHS[depth]
+    return BLOCKS[block], blocks, WIDTHS, 64
+
+
+def _stage(
+    block: type[BasicBlock | Bottleneck], channels: int, width: int, count: int, stride: int
+) -> nn.Sequential:
+    wide = width * block.expansion
+    downsample = None
+    if stride != 1 or channels != wide:
+        downsample = nn.Sequential(conv1x1(channels, wide, stride), GlobalBatchNorm(wide))
+    first = block(channels, width, stride, downsample, norm_layer=GlobalBatchNorm)
+    rest = [block(wide, width, norm_layer=GlobalBatchNorm) for _ in range(count - 1)]
+    return nn.Sequential(first, *rest)
