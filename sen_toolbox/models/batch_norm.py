@@ -36,3 +36,13 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 def _mean_over_ranks(tensor: Tensor) -> Tensor:
     return gather(tensor).mean(dim=0, keepdim=True)
+
+
+def use_global_batch_norm(module: nn.Module) -> None:
+    """Puts a :class:`GlobalBatchNorm` in the place of every batch norm of maps in a module."""
+    for name, child in module.named_children():
+        if type(child) is nn.BatchNorm2d:
+            module.add_module(name, GlobalBatchNorm(child.num_features, child.eps, child.momentum))
+            module.get_submodule(name).load_state_dict(child.state_dict())
+        else:
+            use_global_batch_norm(child)

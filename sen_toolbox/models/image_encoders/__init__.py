@@ -1,5 +1,6 @@
 """Image encoders: normalised images in, embeddings, tokens and feature maps out."""
 
+from .clip_resnet import CLIPResNet
 from .resnet import ResNet
 
-__all__ = ['ResNet']
+__all__ = ['CLIPResNet', 'ResNet']

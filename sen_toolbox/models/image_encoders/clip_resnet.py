@@ -1,0 +1,124 @@
+"""CLIP's ResNet with attention pooling on any grid."""
+
+import math
+
+import torch
+from open_clip.model import CLIPVisionCfg
+from open_clip.modified_resnet import ModifiedResNet
+from torch import Tensor, nn
+
+from sen_toolbox.models.batch_norm import use_global_batch_norm
+from sen_toolbox.models.features import ImageFeatures, ImageSpec
+from sen_toolbox.models.open_clip_config import open_clip_config
+from sen_toolbox.models.requests import check_image_request
+from sen_toolbox.models.weights import fit_grid, load_tower
+from sen_toolbox.registry import IMAGE_ENCODERS
+
+STAGES = ('layer1', 'layer2', 'layer3', 'layer4')
+POSITION_KEY = 'attnpool.positional_embedding'
+
+
+@IMAGE_ENCODERS.register_module()
+class CLIPResNet(ModifiedResNet):
+    """The embedding is the attention pool's, in the joint space; names are open_clip's.
+
+    Batch norm has the statistics of the batch of all processes.
+
+    Args:
+        arch: open_clip's name of a model with such a ResNet ('RN50', 'RN101', ...), or its config
+            as a dict (``embed_dim``, ``vision_cfg``).
+        image_size: Input image as (rows, columns), in pixels. A row or column of a map that has
+            no partner is not seen by the next stage.
+        last_stride: Step of the last stage, 1 or 2. CLIP's is 2.
+        pretrained: Weights loaded before training: 'openai', or a file: OpenAI's ``.pt``, an
+            open_clip checkpoint, safetensors, or a checkpoint of this toolbox, of which only the
+            image tower is taken. None for random weights.
+
+    Raises:
+        KeyError: If open_clip has no such model.
+        ValueError: If the model has another image tower, if there is no such stride, or if the
+            image is smaller than a cell of the last map.
+    """
+
+    provides = frozenset(f'stages.{name}' for name in STAGES)
+
+    def __init__(
+        self,
+        *,
+        arch: str | dict,
+        image_size: tuple[int, int],
+        last_stride: int = 2,
+        pretrained: str | None = None,
+    ) -> None:
+        config = open_clip_config(arch)
+        settings = CLIPVisionCfg(**config['vision_cfg'])
+        if settings.timm_model_name or isinstance(settings.layers, int):
+            raise ValueError(
+                f'CLIPResNet takes a ResNet of CLIP; {arch!r} has another image tower: use '
+                'CLIPVisionTransformer for a plain ViT, OpenCLIPImageEncoder for a tower of timm'
+            )
+        if last_stride not in (1, 2):
+            raise ValueError(f'last_stride is 1 or 2, got {last_stride}')
+        super().__init__(
+            layers=settings.layers,
+            output_dim=config['embed_dim'],
+            heads=settings.width * 32 // settings.head_width,
+            width=settings.width,
+        )
+        self.arch, self.pretrained = arch, pretrained
+        if last_stride == 1:
+            self.layer4[0].avgpool = nn.Identity()
+            self.layer4[0].downsample[0] = nn.Identity()
+        use_global_batch_norm(self)
+        # The first convolution rounds an odd side up, each pooling rounds it down.
+        shape = tuple((side + 1) // 2 // 2 for side in image_size)
+        shapes = {}
+        for number, (name, stride) in enumerate(zip(STAGES, (1, 2, 2, last_stride), strict=True)):
+            shape = tuple(side // stride for side in shape)
+            shapes[name] = (4 * settings.width * 2**number, *shape)
+        if 0 in shape:
+            raise ValueError(f'image_size {tuple(image_size)} is too small: layer4 is {shape}')
+        width = shapes['layer4'][0]
+        self.attnpool.positional_embedding = nn.Parameter(
+            torch.randn(1 + math.prod(shape), width) / width**0.5
+        )
+        self.spec = ImageSpec(
+            width=config['embed_dim'], image_size=tuple(image_size), stages=shapes
+        )
+
+    def load_weights(self) -> None:
+        """Loads ``pretrained``; the position embedding is resized to the last map.
+
+        Raises:
+            FileNotFoundError: If the weights are not to be had; names the file to put where.
+            ValueError: If keys or shapes do not match; names them.
+        """
+        if self.pretrained is not None:
+            load_tower(self, 'image', self.pretrained, self.arch, self._fit)
+
+    def _fit(self, state: dict[str, Tensor], is_ours: bool) -> str:
+        grid = self.spec.stages['layer4'][1:]
+        state[POSITION_KEY], phrase = fit_grid(state[POSITION_KEY], grid, square=not is_ours)
+        return f'position embedding {phrase}'
+
+    def forward(
+        self, images: Tensor, reads: frozenset[str] = frozenset(), keep: Tensor | None = None
+    ) -> ImageFeatures:
+        """Encodes normalised images (B, 3, H, W) of ``spec.image_size``.
+
+        Args:
+            images: The images.
+            reads: Names of features.
+            keep: Must be None; it cannot encode some patches alone.
+
+        Raises:
+            ValueError: If the images have another size, or if it has no such features.
+        """
+        check_image_request(self, images, reads, keep)
+        x = self.stem(images)
+        stages = {}
+        for name in STAGES:
+            x = self.get_submodule(name)(x)
+            if f'stages.{name}' in reads:
+                stages[name] = x
+        return ImageFeatures(self.attnpool(x), stages=stages)
