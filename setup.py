@@ -27,6 +27,7 @@ setup(
         'mmengine>=0.10.7',
         'mmcv-lite>=2.2',  # mmcv proper does not build against this torch
         'open_clip_torch>=3.3',
+        'timm>=1.0.21',  # the first that builds models without memory for their weights
         'nltk>=3.9',  # 3.9 reads the tagger from JSON; older ones unpickle it
         'prettytable>=3.0',
         'addict>=2.4',

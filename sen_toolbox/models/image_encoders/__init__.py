@@ -2,5 +2,6 @@
 
 from .clip_resnet import CLIPResNet
 from .resnet import ResNet
+from .timm import TimmViT
 
-__all__ = ['CLIPResNet', 'ResNet']
+__all__ = ['CLIPResNet', 'ResNet', 'TimmViT']
