@@ -28,6 +28,7 @@ setup(
         'mmcv-lite>=2.2',  # mmcv proper does not build against this torch
         'open_clip_torch>=3.3',
         'timm>=1.0.21',  # the first that builds models without memory for their weights
+        'transformers>=5.0',  # BERT; 5.0 and 5.24 tried, on Python 3.10 the newest is 5.20
         'nltk>=3.9',  # 3.9 reads the tagger from JSON; older ones unpickle it
         'prettytable>=3.0',
         'addict>=2.4',

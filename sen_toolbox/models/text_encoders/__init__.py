@@ -1,0 +1,5 @@
+"""Text encoders: tokens in, embeddings out."""
+
+from .bert import BERT
+
+__all__ = ['BERT']
