@@ -1,0 +1,183 @@
+"""Recurrent networks over words: LSTM and GRU, in one direction or both."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from sen_toolbox.models.features import TextFeatures, TextSpec
+from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
+from sen_toolbox.models.requests import check_text_request
+from sen_toolbox.registry import TEXT_ENCODERS
+from sen_toolbox.text.tokens import Tokens
+
+KINDS = {'lstm': nn.LSTM, 'gru': nn.GRU}
+POOLINGS = ('max', 'mean', 'last')
+WORD_INITS = {'normal': nn.init.normal_, 'xavier': nn.init.xavier_uniform_}
+WANTED = 'a checkpoint of this toolbox with this encoder'
+
+
+@TEXT_ENCODERS.register_module()
+class RecurrentTextEncoder(nn.Module):
+    """One recurrent layer over word embeddings; its states are the tokens, 0 behind a caption.
+
+    Padding is never read. A caption without a word is read as one padding token.
+
+    Args:
+        vocab_size: Number of token ids.
+        context_length: Longest caption, in tokens.
+        kind: 'lstm' or 'gru'.
+        word_dim: Width of a word embedding.
+        hidden_dim: Width of the layer in each direction.
+        bidirectional: Whether a second direction reads the words from the last to the first.
+        average_directions: Whether a state is the mean of both directions; else they stand side by
+            side.
+        bias: Whether the layer has biases.
+        input_dropout: Share of the numbers of word embeddings that training drops.
+        output_dropout: Share of the numbers of states that training drops.
+        pooling: The embedding: 'max' or 'mean' over the states of a caption, or 'last', the state
+            in which each direction ends.
+        word_init: First word embeddings: 'normal' with deviation 1, or 'xavier', uniform.
+        word_vectors: ``.npy`` or ``.npz`` file with one array (``vocab_size``, ``word_dim``), which
+            become the word embeddings and stay as they are. None for embeddings that are learnt.
+        pretrained: Weights loaded before training: a checkpoint of this toolbox with this encoder.
+            None for random weights.
+
+    Raises:
+        ValueError: If an option is none of its choices, or there is nothing to average.
+    """
+
+    provides = frozenset({'tokens'})
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        context_length: int,
+        kind: str = 'lstm',
+        word_dim: int = 512,
+        hidden_dim: int = 512,
+        bidirectional: bool = True,
+        average_directions: bool = False,
+        bias: bool = True,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        pooling: str = 'max',
+        word_init: str = 'normal',
+        word_vectors: str | None = None,
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, choices in (
+            ('kind', kind, KINDS),
+            ('pooling', pooling, POOLINGS),
+            ('word_init', word_init, WORD_INITS),
+        ):
+            if value not in choices:
+                raise ValueError(f'{name} is one of {list(choices)}, got {value!r}')
+        if average_directions and (not bidirectional or pooling == 'last'):
+            raise ValueError(
+                'average_directions is for the states of two directions at one word: set '
+                "bidirectional, and pooling to 'max' or 'mean'"
+            )
+        self.pooling, self.average_directions = pooling, average_directions
+        self.word_vectors, self.pretrained = word_vectors, pretrained
+        self.word_embedding = nn.Embedding(vocab_size, word_dim)
+        WORD_INITS[word_init](self.word_embedding.weight)
+        self.word_embedding.weight.requires_grad = word_vectors is None
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.rnn = KINDS[kind](
+            word_dim, hidden_dim, bias=bias, batch_first=True, bidirectional=bidirectional
+        )
+        self.output_dropout = nn.Dropout(output_dropout)
+        self.spec = TextSpec(
+            width=hidden_dim * (2 if bidirectional and not average_directions else 1),
+            vocab_size=vocab_size,
+            context_length=context_length,
+        )
+
+    def load_weights(self) -> None:
+        """Loads ``word_vectors``, or ``pretrained``, which holds such vectors, too.
+
+        Raises:
+            FileNotFoundError: If there is no such file; says which to get.
+            ValueError: If keys or shapes do not match; names them.
+        """
+        if self.pretrained is not None:
+            path = find_weights(self.pretrained, 'text', WANTED)
+            load_weights(self, read_weights(path, 'text')[0], path)
+        elif self.word_vectors is not None:
+            vectors = _read_word_vectors(self.word_vectors, tuple(self.word_embedding.weight.shape))
+            self.word_embedding.load_state_dict({'weight': vectors})
+
+    def forward(self, tokens: Tokens, reads: frozenset[str] = frozenset()) -> TextFeatures:
+        """Encodes captions of up to ``spec.context_length`` tokens.
+
+        Args:
+            tokens: The captions.
+            reads: Names of features.
+
+        Raises:
+            ValueError: If the captions are longer, or if it has no such features.
+        """
+        check_text_request(self, tokens, reads)
+        lengths = tokens.lengths.clamp(min=1)
+        words = self.input_dropout(self.word_embedding(tokens.ids))
+        # Torch wants the lengths on the CPU: on a GPU this waits for it, once a step.
+        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        packed, _ = self.rnn(packed)
+        states = packed.data
+        if self.average_directions:
+            states = states.unflatten(1, (2, -1)).mean(dim=1)
+        packed = packed._replace(data=self.output_dropout(states))
+        states, _ = pad_packed_sequence(packed, batch_first=True, total_length=words.shape[1])
+        return TextFeatures(
+            self._pool(states, lengths),
+            tokens=states if 'tokens' in reads else None,
+            mask=tokens.mask,
+            end=tokens.end,
+        )
+
+    def _pool(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Embeddings (T, W) of states (T, L, W), which are 0 behind the captions."""
+        if self.pooling == 'mean':
+            return states.sum(dim=1) / lengths[:, None]
+        if self.pooling == 'max':
+            columns = torch.arange(states.shape[1], device=states.device)
+            behind = columns >= lengths[:, None]
+            return states.masked_fill(behind[:, :, None], -torch.inf).max(dim=1).values
+        rows = torch.arange(len(states), device=states.device)
+        last = states[rows, lengths - 1]
+        if not self.rnn.bidirectional:
+            return last
+        # The second direction ends at the first word.
+        half = self.rnn.hidden_size
+        return torch.cat([last[:, :half], states[:, 0, half:]], dim=1)
+
+
+def _read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'there are no word vectors at {path}: put an array {shape} (vocab_size, word_dim) '
+            'there, or set model.backbone.text.word_vectors to its path, or to None for embeddings '
+            'that are learnt'
+        )
+    try:
+        content = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f'{path} is no readable .npy or .npz file: {error}') from error
+    if isinstance(content, np.lib.npyio.NpzFile):
+        if len(content.files) != 1:
+            raise ValueError(f'{path} is to hold one array, it holds {content.files}')
+        content = content[content.files[0]]
+    if content.shape != shape:
+        raise ValueError(
+            f'{path} has word vectors of shape {content.shape}, expected {shape} '
+            '(vocab_size, word_dim)'
+        )
+    print_log(f'{len(content)} word vectors from {path}, not trained', logger='current')
+    return torch.from_numpy(content).float()
