@@ -17,6 +17,7 @@ OUTSIDE = ('tools', 'projects', 'configs', 'tests')
 RULES = {
     'registry': (),
     'checkpoint': (),
+    'command_line': (),
     'config': (),
     'distributed': ('registry', 'models.chunking'),
     'seeding': (),

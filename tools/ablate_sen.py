@@ -6,6 +6,7 @@ Interrupted, it goes on where it stopped; seeds may run side by side.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -19,12 +20,12 @@ FULL = 'SEN'
 PARTS = (FULL, *HEADS, *TRANSFORMS)
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('pretrained', help='checkpoint of the pretrained towers')
     parser.add_argument('--config', default='configs/sen/sen_tiny_synthetic.py')
     add_arguments(parser, Path('work_dirs/ablate_sen'))
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def without(config: Config, part: str) -> Config:

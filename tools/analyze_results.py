@@ -6,12 +6,13 @@ attribute, that are of like length, or name as many colours, with counts and 95 
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from prettytable import PrettyTable
 
+from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.analysis import failure_report, first_right_ranks
 from sen_toolbox.registry import DATASETS
@@ -22,7 +23,7 @@ from sen_toolbox.visualization.share_chart import draw_shares
 MAX_WORDS = 12
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='its checkpoint')
@@ -33,14 +34,8 @@ def parse_args() -> argparse.Namespace:
         default=20,
         help='captions that must have something in common to list it',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override existing config values, for instance data_root=FOLDER',
-    )
-    return parser.parse_args()
+    add_cfg_options(parser)
+    return parser.parse_args(arguments)
 
 
 def panels(report: dict) -> dict[str, list[dict]]:

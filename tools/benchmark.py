@@ -13,12 +13,13 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from prettytable import PrettyTable
 
+from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 
 # Images that each query of the measured search is compared with.
@@ -36,7 +37,7 @@ COLUMNS = {
 }
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'configs', nargs='+', help='config files, for instance configs/sen/sen_vit*'
@@ -45,15 +46,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--repeats', type=int, default=3, help='of which the median counts')
     parser.add_argument('--no-training', action='store_true', help='leave out the training step')
     parser.add_argument('--out', type=Path, help='also write the figures as JSON')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='override existing config values, for instance model.chunks=2',
-    )
-    return parser.parse_args()
+    add_cfg_options(parser)
+    return parser.parse_args(arguments)
 
 
 def runner_config(path: str, root: Path, batch_size: int, options: dict) -> Config:

@@ -2,13 +2,14 @@
 
 import argparse
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import DictAction
 from PIL import Image
 
+from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.decoding import decode_pieces
 from sen_toolbox.datasets.transforms import PackPair
@@ -16,21 +17,15 @@ from sen_toolbox.registry import DATASETS, MODELS
 from sen_toolbox.visualization.sample_page import sample_page
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config with the data set')
     parser.add_argument('--split', default='train', choices=('train', 'val', 'test'))
     parser.add_argument('--num', type=int, default=12, help='samples to show')
     parser.add_argument('--seed', type=int, default=0, help='which samples and augmentations')
     parser.add_argument('--out', type=Path, default=Path('samples.html'), help='page to write')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override existing config values, for instance data_root=FOLDER',
-    )
-    return parser.parse_args()
+    add_cfg_options(parser)
+    return parser.parse_args(arguments)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ it goes on where it stopped; seeds may run side by side.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from repeat import add_arguments, compare, without_validation, write_config
@@ -13,12 +14,12 @@ from repeat import add_arguments, compare, without_validation, write_config
 from sen_toolbox.config import load_config
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='checkpoint of the pretrained CLIP towers')
     parser.add_argument('configs', nargs='+', help='config files, one for each method')
     add_arguments(parser, Path('work_dirs/compare_methods'))
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if len({Path(config).name for config in args.configs}) < len(args.configs):
         parser.error('two configs have the same file name, by which their runs are kept apart')
     return args

@@ -7,7 +7,7 @@ is executed: tensors, plain containers, numbers and settings are read, all else 
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.runner.checkpoint import save_checkpoint
@@ -36,7 +36,7 @@ METHODS = {
 MARKS = {'RestorationHead': 'SEN', 'TokenSelectionHead': 'RDE', 'ScaledMatchingHead': 'TBPS-CLIP'}
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('source', type=Path, help='checkpoint to read')
     parser.add_argument('target', type=Path, help='checkpoint to write')
     parser.add_argument('--to-official', action='store_true', help='convert ours to the official')
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def method_of(model: nn.Module) -> str:

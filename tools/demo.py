@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from sen_toolbox.evaluation import metrics_table
@@ -18,11 +19,11 @@ CLIP = 'configs/clip/clip_tiny_synthetic.py'
 SEN = 'configs/sen/sen_tiny_synthetic.py'
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
     parser.add_argument('--data-root', type=Path, default=Path('data/synthetic'))
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def run(title: str, script: str, *arguments: object) -> None:

@@ -23,7 +23,7 @@ import argparse
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -43,14 +43,14 @@ from sen_toolbox.registry import BACKBONES
 CLIP_LOGIT_SCALE = math.log(100)
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('out', type=Path, help='file to write, *.pt or *.safetensors')
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.out.suffix not in ('.pt', '.safetensors'):
         parser.error(f'the file must be called *.pt or *.safetensors, not {args.out}')
     return args

@@ -1,7 +1,7 @@
 """Makes docs/model_zoo.md from docs/published_results.yml and the metafile.yml of the configs."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -194,10 +194,14 @@ def make_page(root: Path = ROOT) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def main() -> None:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', type=Path, default=ROOT / 'docs/model_zoo.md')
-    args = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    args = parse_args()
     args.out.write_text(make_page(), encoding='utf-8')
     print(args.out)
 

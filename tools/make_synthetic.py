@@ -1,6 +1,7 @@
 """Draw a set of pedestrians with captions, in the layout of CUHK-PEDES."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -8,7 +9,7 @@ from tqdm import tqdm
 from sen_toolbox.datasets.synthetic import DRAWN_IDS, write_synthetic_pedes
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -37,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         default=None,
         help='processes to draw with; one for each processor, at most 8, if not given',
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ averaged_perceptron_tagger_eng. The table is part of the package; run this only 
 """
 
 import argparse
+from collections.abc import Sequence
 
 import nltk
 import numpy as np
@@ -25,12 +26,17 @@ def word_table() -> np.ndarray:
     return table
 
 
-def main() -> None:
-    """Writes the table or compares it with the one in the package."""
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Makes the noun and adjective table.')
     parser.add_argument('--check', action='store_true', help='compare, do not write')
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Writes the table or compares it with the one in the package."""
+    args = parse_args()
     table = word_table()
-    if parser.parse_args().check:
+    if args.check:
         with np.load(WORD_TABLE) as stored:
             differences = np.flatnonzero(stored['noun_or_adjective'] != table)
         if differences.size:

@@ -1,12 +1,13 @@
 """Draws the learning curves of one or several runs as one picture."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from sen_toolbox.visualization.curves import default_keys, draw_learning_curves, read_scalars
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('runs', nargs='+', type=Path, help='work dirs, or files scalars.json')
     parser.add_argument(
@@ -16,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--names', nargs='+', help='names of the runs; default: of their folders')
     parser.add_argument('--out', type=Path, default=Path('curves.png'), help='picture to write')
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     args.names = args.names or [path.name if path.is_dir() else str(path) for path in args.runs]
     if len(set(args.names)) != len(args.runs):
         parser.error(f'{len(args.runs)} runs need as many different names: --names A B ...')

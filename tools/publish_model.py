@@ -6,6 +6,7 @@ of a small model is them. Sentences of kept words are embedded exactly as before
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from sen_toolbox.registry import DATASETS
 from sen_toolbox.search.model_file import describe_model, save_model
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='its checkpoint')
@@ -26,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--trained-words', action='store_true', help='drop the words that no caption holds'
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def trained_words(config_path: str) -> torch.Tensor:

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
+from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.evaluation.results import write_results
 
 TOOLS = Path(__file__).parent
@@ -28,14 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser, work_dir: Path | None) -> Non
     """The options of all tools that repeat trainings; ``work_dir`` is the default folder."""
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--work-dir', type=Path, default=work_dir, help='runs and summary.json')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        default={},
-        help='override config values in every run, for instance max_epochs=3',
-    )
+    add_cfg_options(parser)
 
 
 def without_validation(config: Config) -> Config:

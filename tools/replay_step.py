@@ -4,6 +4,7 @@ Takes a file nonfinite_iter_N_rank_R.pth of a training's work dir. Prints the lo
 """
 
 import argparse
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -18,11 +19,11 @@ from sen_toolbox.registry import MODELS
 from sen_toolbox.seeding import seed_generators
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('dump', help='file that the failed training named')
     parser.add_argument('--device', help='where to compute; default a GPU if there is one')
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def tensors(value: Any) -> list[Tensor]:

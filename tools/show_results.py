@@ -9,13 +9,14 @@ Boards:
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import DictAction
 from PIL import Image
 
+from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.decoding import decode_pieces
 from sen_toolbox.evaluation.analysis import first_right_ranks
@@ -163,7 +164,7 @@ class Results:
         return draw_retrieval_board(rows, topk=topk, title=title)
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -181,14 +182,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--top-k', type=int, default=10, help='images a caption')
     parser.add_argument('--restored', type=int, default=4, help='images of the other boards')
     parser.add_argument('--seed', type=int, default=0, help='which captions, images and masks')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override existing config values, for instance data_root=FOLDER',
-    )
-    return parser.parse_args()
+    add_cfg_options(parser)
+    return parser.parse_args(arguments)
 
 
 def main() -> None:

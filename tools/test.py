@@ -5,9 +5,10 @@ checkpoint. Several checkpoints get a matrix of t2i/R1 too, by what they were tr
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -18,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.distributed import finish_launch, prepare_launch
 from sen_toolbox.evaluation.reranking import RERANKERS
@@ -39,7 +41,7 @@ DATASETS = {
 }
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -57,13 +59,7 @@ def parse_args() -> argparse.Namespace:
         metavar='NAME[=FOLDER]',
         help=f'evaluate on the test splits of these instead; names: {", ".join(DATASETS)}',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override existing config values, for instance test_dataloader.dataset.split=val',
-    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--rerank',
         nargs='+',
@@ -75,7 +71,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
     )
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     for text in args.datasets:
         if text.partition('=')[0] not in DATASETS:
             parser.error(f'unknown data set {text!r}, choose from {", ".join(DATASETS)}')

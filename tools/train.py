@@ -3,9 +3,10 @@
 import argparse
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -13,11 +14,12 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.finding import find_newest_checkpoint
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.distributed import finish_launch, prepare_launch
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, for instance configs/sen/sen_vitb_cuhk.py')
     parser.add_argument('--work-dir', help='logs and checkpoints; default work_dirs/<config name>')
@@ -35,18 +37,12 @@ def parse_args() -> argparse.Namespace:
         choices=['float16', 'bfloat16'],
         help='mixed precision; float16 if no type is given',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override existing config values, for instance batch_size=64',
-    )
+    add_cfg_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def prepare(args: argparse.Namespace) -> Config:

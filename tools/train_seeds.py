@@ -6,6 +6,7 @@ work_dirs/<config>_seeds), the table in WORK_DIR/summary.json.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from repeat import (
@@ -20,11 +21,11 @@ from repeat import (
 from sen_toolbox.config import load_config
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     add_arguments(parser, None)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     args.work_dir = args.work_dir or Path('work_dirs', f'{Path(args.config).stem}_seeds')
     return args
 

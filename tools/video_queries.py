@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -23,7 +23,7 @@ from sen_toolbox.visualization import draw_retrieval_board
 SAME = 0.5
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('model', help='model file; "shipped" for the one that is shipped')
     parser.add_argument('video', type=Path)
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--detect', default='hog', help='hog or weights of torchvision')
     parser.add_argument('--index', type=Path, help='index to keep; otherwise a temporary one')
     parser.add_argument('--topk', type=int, default=10)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def person_in(place: Mapping, frames: Mapping[str, list]) -> str | None:

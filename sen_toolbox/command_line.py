@@ -1,0 +1,96 @@
+"""What the command lines of the tools share; imports nothing heavy."""
+
+import argparse
+from typing import Any
+
+BRACKETS = {'[]': list, '()': tuple}
+WORDS = {'true': True, 'True': True, 'false': False, 'False': False, 'None': None}
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--cfg-options``, a dict of values by dotted key."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_ReadOptions,
+        default={},
+        metavar='KEY=VALUE',
+        help='override values of the config, for instance data_root=FOLDER batch_size=64',
+    )
+
+
+def parse_value(text: str) -> Any:
+    """The value that a text on the command line stands for.
+
+    Numbers, ``True``, ``False`` and ``None`` (and ``true``, ``false``) are what they are in Python;
+    ``[a, b]`` and ``a,b`` are lists, ``(a, b)`` a tuple, nested at will. All else is a string, and
+    so is what stands in quotation marks.
+
+    Raises:
+        ValueError: If brackets do not match.
+
+    >>> parse_value('1e-5'), parse_value('None'), parse_value('/my data/CUHK')
+    (1e-05, None, '/my data/CUHK')
+    >>> parse_value('[(1, 2), [a, b], "c,d"]'), parse_value('384,128')
+    ([(1, 2), ['a', 'b'], 'c,d'], [384, 128])
+    """
+    text = text.strip()
+    parts = _split(text)
+    if len(parts) > 1:
+        return [parse_value(part) for part in parts]
+    ends = text[:1] + text[-1:]
+    if ends in BRACKETS:
+        return BRACKETS[ends](map(parse_value, _split(text[1:-1])))
+    if ends in ('""', "''") and len(text) > 1:
+        return text[1:-1]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            pass
+    return WORDS.get(text, text)
+
+
+def _split(text: str) -> list[str]:
+    """Parts between the commas that stand in no brackets and no quotation marks."""
+    parts, open_brackets, quote = [''], [], ''
+    for character in text:
+        if quote:
+            quote = '' if character == quote else quote
+        elif character in '"\'':
+            quote = character
+        elif character in '[(':
+            open_brackets.append(character)
+        elif character in '])':
+            if not open_brackets or open_brackets.pop() + character not in BRACKETS:
+                raise ValueError(f'brackets do not match in {text!r}')
+        if character == ',' and not open_brackets and not quote:
+            parts.append('')
+        else:
+            parts[-1] += character
+    if open_brackets:
+        raise ValueError(f'brackets do not match in {text!r}')
+    # As in Python, a comma may follow the last part.
+    return parts if parts[-1].strip() else parts[:-1]
+
+
+class _ReadOptions(argparse.Action):
+    """Adds to those of an earlier ``--cfg-options``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: list[str],
+        option_string: str | None = None,
+    ) -> None:
+        options = dict(getattr(namespace, self.dest))
+        for text in values:
+            key, equals, value = text.partition('=')
+            if not equals:
+                parser.error(f'{option_string} takes KEY=VALUE, got {text!r}')
+            try:
+                options[key] = parse_value(value)
+            except ValueError as error:
+                parser.error(f'{option_string} {key}: {error}')
+        setattr(namespace, self.dest, options)
