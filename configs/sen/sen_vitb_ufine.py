@@ -7,8 +7,6 @@ model = dict(backbone=dict(context_length='$context_length'))
 val_dataloader = dict(dataset=dict(split='test'))  # UFine6926 has no val split that is known
 optim_wrapper = dict(
     paramwise_cfg=dict(rules=[
-        dict(pattern=r'\.neck\.(cross_attention|transformer)\.', lr_mult=5),
-        dict(pattern=r'bias$', lr_mult=2, decay_mult=0),
-        dict(pattern=r'\.classifier\.', lr_mult=5),
-        dict(pattern=r'^backbone\.positional_embedding$', lr_mult=5),  # ICL: 5e-5
+        *_base_.optim_wrapper.paramwise_cfg.rules,
+        dict(pattern=r'^backbone\.(text\.)?positional_embedding$', lr_mult=5),  # ICL: 5e-5
     ]))

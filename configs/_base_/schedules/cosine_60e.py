@@ -12,8 +12,8 @@ optim_wrapper = dict(
     optimizer=dict(
         type='Adam', lr=1e-5, betas=(0.9, 0.999), eps=1e-3, weight_decay=4e-5, fused=True),
     constructor='RuleOptimWrapperConstructor',
-    paramwise_cfg=dict(rules=[
-        dict(pattern=r'\.neck\.(cross_attention|transformer)\.', lr_mult=5),
+    paramwise_cfg=dict(rules=[  # a method without the part shares them
+        dict(pattern=r'\.neck\.(cross_attention|transformer)\.', lr_mult=5, optional=True),
         dict(pattern=r'bias$', lr_mult=2, decay_mult=0),
-        dict(pattern=r'\.classifier\.', lr_mult=5),
+        dict(pattern=r'\.classifier\.', lr_mult=5, optional=True),
     ]))

@@ -11,5 +11,5 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.02),
     paramwise_cfg=dict(rules=[
         dict(pattern=r'(bias|\.ln_\w+\.weight|class_embedding|logit_scale)$', decay_mult=0),
-        dict(pattern=r'\.visual\.conv1\.', lr_mult=0),
+        dict(pattern=r'\.conv1\.', lr_mult=0),
     ]))
