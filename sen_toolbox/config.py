@@ -1,52 +1,48 @@
 """Loads a config, applies overrides and refuses what nothing reads; MMEngine invents such keys."""
 
 import inspect
+import re
 import sys
-from difflib import get_close_matches
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-# Top-level names that configs share by '$name'.
-SHARED_VALUES = {
-    'batch_size',
-    'context_length',
-    'crop_padding',
-    'data_root',
-    'dataset_type',
-    'image_cache',
-    'image_size',
-    'max_epochs',
-    'noun_masking',
-    'num_classes',
-    'num_workers',
-    'pin_memory',
+from sen_toolbox.overrides import apply_overrides, describe_unknown
+
+# Read by MMEngine's Runner, by MMEngine when it reads a file, and to convert official checkpoints.
+READ_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
+    'custom_imports',
+    'official',
 }
-KNOWN_KEYS = (
-    SHARED_VALUES
-    | set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
-    | {'custom_imports'}
-)
+# A resolved config lists here what its '$name' strings stood for: files that MMEngine writes of it
+# have the values at their top and nothing that refers to them.
+RESOLVED = '_resolved'
 
 
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Config:
     """Reads a config file and applies dotted overrides.
 
-    A string ``'$name'`` stands for the top-level value ``name`` and is resolved after the
-    overrides, so that one ``data_root=...`` reaches every split (MMEngine copies values while it
-    reads the file). ``custom_imports`` may name modules of the current folder.
+    A string ``'$name'`` stands for the top-level value ``name``, of any kind, and is resolved after
+    the overrides, so that one ``data_root=...`` reaches every split (MMEngine copies values while
+    it reads the file). Every use gets a copy of its own. ``custom_imports`` may name modules of the
+    current folder.
+
+    A top-level key must be read by MMEngine's Runner, be referred to by a ``'$name'`` of the file
+    or its bases, be ``custom_imports`` or ``official`` (a project's converter of checkpoints), or
+    begin with an underscore.
 
     Args:
         path: The config file.
-        overrides: Values by dotted key, as ``mmengine.config.DictAction`` parses them. Numbers
-            index lists.
+        overrides: Values by dotted key, as in :func:`sen_toolbox.overrides.apply_overrides`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        KeyError: If the file has a top-level key, or an override names a key, that does not exist;
-            lists those alike.
+        KeyError: If nothing reads a top-level key or an override, or if a ``'$name'`` stands for
+            nothing; tells the choices and what is alike.
+        ValueError: If values refer to each other in a circle.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path}')
@@ -54,15 +50,30 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
         # A script's path starts at its own folder; custom_imports name modules seen from here.
         sys.path.insert(0, '')
     config = Config.fromfile(path, lazy_import=False)
+    # The text holds that of the bases too: a value may be referred to in a base alone, in what the
+    # file replaces.
+    shared = set(re.findall(r'\$(\w+)', config.text))
+    known = READ_KEYS | shared
     for key in config:
         # Names with an underscore are a config's own variables.
-        if key not in KNOWN_KEYS and not key.startswith('_'):
-            raise KeyError(f'{path}: {_unknown(key, KNOWN_KEYS)} (own variables start with _)')
-    for key, value in (overrides or {}).items():
-        _override(config, key, value)
-    shared = {key: config[key] for key in SHARED_VALUES if key in config}
-    for key in config:
-        config[key] = _resolve(config[key], shared, key)
+        if key not in known and key not in config.get(RESOLVED, ()) and not key.startswith('_'):
+            raise KeyError(
+                f"{path}: {describe_unknown(key, known)} (own values are referred to by '$name' "
+                'or start with _)'
+            )
+    for dotted in overrides or {}:
+        first = dotted.split('.')[0]
+        if first in config.get(RESOLVED, ()) and first not in known:
+            raise KeyError(
+                f'override {dotted!r}: {path} was written with its values filled in, and nothing '
+                'refers to this one any more; override the places themselves, or the config that '
+                'it was made from'
+            )
+    apply_overrides(config, overrides or {}, known)
+    values = dict(config)
+    for key in values:
+        config[key] = _resolve(values[key], values, key, (key,))
+    config[RESOLVED] = sorted({*config.get(RESOLVED, ()), *shared} & set(config))
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         # torch refuses to keep workers where there are none; a debugger wants num_workers=0.
         if config.get(key) and config[key].get('num_workers') == 0:
@@ -70,41 +81,22 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     return config
 
 
-def _override(config: Config, dotted: str, value: Any) -> None:
-    *parents, last = dotted.split('.')
-    node = config
-    for part in parents:
-        node = node[_existing_key(node, part, dotted)]
-    node[_existing_key(node, last, dotted)] = value
-
-
-def _existing_key(node: Any, part: str, dotted: str) -> str | int:
-    if isinstance(node, list | tuple):
-        if part.isdigit() and int(part) < len(node):
-            return int(part)
-        choices = [str(index) for index in range(len(node))]
-    else:
-        choices = list(node) if isinstance(node, dict | Config) else []
-        if part in choices:
-            return part
-    raise KeyError(f'override {dotted!r}: {_unknown(part, choices)}')
-
-
-def _unknown(key: str, choices: Any) -> str:
-    alike = get_close_matches(key, choices, n=3)
-    hint = f'did you mean {" or ".join(alike)}?' if alike else f'known are {sorted(choices)}'
-    return f'unknown key {key!r}; {hint}'
-
-
-def _resolve(value: Any, shared: dict[str, Any], where: str) -> Any:
+def _resolve(value: Any, values: dict[str, Any], where: str, within: tuple[str, ...]) -> Any:
+    """A copy of ``value`` without references; ``within`` are those that it is resolved for."""
     if isinstance(value, dict):
+        resolved = copy(value)
         for key in value:
-            value[key] = _resolve(value[key], shared, f'{where}.{key}')
-        return value
+            resolved[key] = _resolve(value[key], values, f'{where}.{key}', within)
+        return resolved
     if isinstance(value, list | tuple):
-        return type(value)(_resolve(v, shared, f'{where}.{i}') for i, v in enumerate(value))
-    if isinstance(value, str) and value.startswith('$'):
-        if value[1:] not in shared:
-            raise KeyError(f'{where}: {_unknown(value[1:], shared)}')
-        return shared[value[1:]]
-    return value
+        items = enumerate(value)
+        return type(value)(_resolve(v, values, f'{where}.{i}', within) for i, v in items)
+    if not isinstance(value, str) or not value.startswith('$'):
+        return value
+    name = value[1:]
+    if name not in values:
+        raise KeyError(f'{where}: {describe_unknown(name, values)}')
+    if name in within:
+        circle = ' to '.join(repr(f'${n}') for n in (*within[within.index(name) :], name))
+        raise ValueError(f'{where}: values refer to each other in a circle, {circle}')
+    return _resolve(values[name], values, where, (*within, name))

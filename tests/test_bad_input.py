@@ -1,7 +1,9 @@
 """What a user gets wrong: each error says what, where and how to repair it, in its last line."""
 
 import json
+import logging
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from toy_data import (
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.transforms.text import END_ID
+from sen_toolbox.hooks import DatasetReportHook
 from sen_toolbox.registry import DATASETS, MODELS
 
 EMOJI = 'A woman 👩‍🦰 in a red 🔴 coat — très chic'
@@ -182,6 +185,28 @@ def test_a_wrong_number_of_classes_is_refused_with_the_right_one(toy):
         rf'5: set num_classes={NUM_CLASSES} \(--cfg-options num_classes={NUM_CLASSES}\)',
     ):
         train(toy, 'num_classes=5')
+
+
+def test_a_wrong_number_of_classes_is_refused_where_no_head_has_it_too(toy):
+    with pytest.raises(
+        ValueError, match=rf'has {NUM_CLASSES} identities, but the config says 5: set num_classes='
+    ):
+        train(toy, 'num_classes=5', f'model.heads.identity.num_classes={NUM_CLASSES}')
+
+
+def test_classes_that_an_encoder_brings_along_are_not_compared(monkeypatch):
+    monkeypatch.setattr('sen_toolbox.hooks.dataset_report.dataset_table', lambda datasets: '')
+    model = torch.nn.Module()
+    model.backbone, model.heads = torch.nn.Linear(1, 1), torch.nn.ModuleDict()
+    model.backbone.num_classes = 1000  # as timm's models have it
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(num_classes=7)))
+    runner = SimpleNamespace(
+        train_dataloader=loader, val_loop=None, model=model, logger=logging.getLogger()
+    )
+    DatasetReportHook(num_classes=7).before_train(runner)
+    model.heads['classifier'] = model.backbone
+    with pytest.raises(ValueError, match='heads.classifier classifies 1000'):
+        DatasetReportHook(num_classes=7).before_train(runner)
 
 
 @pytest.mark.parametrize('way', ['test', 'resume', 'load_from'])

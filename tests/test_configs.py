@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from tiny import build_optimizer
@@ -147,11 +148,12 @@ def test_without_worker_processes_none_are_kept():
     assert not load(SEN, {'num_workers': 0}).train_dataloader.persistent_workers
 
 
-def test_an_override_may_index_a_list():
+def test_an_override_may_index_a_list_or_a_tuple():
     config = load(SEN, {'train_dataloader.dataset.pipeline.2.prob': 0.25})
     assert config.train_dataloader.dataset.pipeline[2].prob == 0.25
     assert config.train_dataloader.dataset.pipeline[2].type == 'RandomFlip'
     assert load(SEN, {'param_scheduler.0.end': 3}).param_scheduler[0].end == 3
+    assert load(SEN, {'image_size.0': 192}).model.backbone.image_size == (192, 128)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,76 @@ def test_a_misspelt_name_of_a_shared_value_is_refused_with_its_place(tmp_path):
         KeyError, match=r"model.heads.identity.num_classes: unknown key 'num_clases'.*num_classes"
     ):
         load_config(child(tmp_path, text))
+
+
+def test_a_config_may_share_values_of_its_own(tmp_path):
+    text = "margin = 0.1\nmodel = dict(heads=dict(triplet=dict(loss=dict(margin='$margin'))))"
+    assert load_config(child(tmp_path, text)).model.heads.triplet.loss.margin == 0.1
+    config = load_config(child(tmp_path, text), {'margin': 0.2})
+    assert config.model.heads.triplet.loss.margin == config.margin == 0.2
+
+
+def test_a_shared_dict_is_resolved_and_copied_for_each_use(tmp_path):
+    text = """
+tokenizer = dict(type='Words', context_length='$context_length', pieces=['$image_size'])
+model = dict(heads=dict(a=dict(tokenizer='$tokenizer'), b=['$tokenizer', '$tokenizer']))
+"""
+    config = load_config(child(tmp_path, text), {'context_length': 40})
+    heads = config.model.heads
+    uses = [heads.a.tokenizer, *heads.b, config.tokenizer]
+    for use in uses:
+        assert use == dict(type='Words', context_length=40, pieces=[(384, 128)])
+    uses[0].pieces.append(1)
+    assert [len(use.pieces) for use in uses] == [2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ("one = '$one'", r"one: values refer to each other in a circle, '\$one' to '\$one'"),
+        (
+            "one = dict(x=['$two'])\ntwo = '$three'\nthree = dict(y='$one')",
+            r"one.x.0.y: .* in a circle, '\$one' to '\$two' to '\$three' to '\$one'",
+        ),
+        ("model = dict(heads='$model')", r"in a circle, '\$model' to '\$model'"),
+    ],
+)
+def test_values_that_refer_to_each_other_in_a_circle_are_named(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(child(tmp_path, text))
+
+
+def test_a_base_may_refer_to_a_value_in_what_the_config_replaces(tmp_path):
+    text = 'crop_padding = 3\ntrain_dataloader = dict(dataset=dict(pipeline=[]))'
+    assert load_config(child(tmp_path, text)).crop_padding == 3
+
+
+def test_official_is_a_plain_value_that_any_config_may_have(tmp_path):
+    assert load_config(child(tmp_path, "official = 'projects.mine'")).official == 'projects.mine'
+
+
+def test_a_config_that_mmengine_wrote_loads_again_and_says_what_it_no_longer_shares(tmp_path):
+    config = load(SEN)
+    config.dump(tmp_path / 'dumped.py')
+    again = load_config(tmp_path / 'dumped.py')
+    assert again.to_dict() == config.to_dict()
+    changed = load_config(tmp_path / 'dumped.py', {'train_dataloader.batch_size': 4})
+    assert changed.train_dataloader.batch_size == 4
+    for key in ('batch_size', 'image_size.0'):
+        message = f"override '{key}': .*dumped.py was written with its values filled in"
+        with pytest.raises(KeyError, match=message):
+            load_config(tmp_path / 'dumped.py', {key: 4})
+
+
+def depth(path):
+    """How many files a config is from its farthest base."""
+    bases = Config._get_base_files(str(path))
+    return max((1 + depth(path.parent / base) for base in bases), default=0)
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_no_base_is_more_than_three_files_away(path):
+    assert 1 <= depth(ROOT / path) <= 3
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ default_hooks = dict(
     finite_loss=dict(type='FiniteLossHook'),
     provenance=dict(type='ProvenanceHook'),
 )
-custom_hooks = [dict(type='StrictLoadHook'), dict(type='DatasetReportHook')]
+custom_hooks = [
+    dict(type='StrictLoadHook'),
+    dict(type='DatasetReportHook', num_classes='$num_classes'),
+]
 env_cfg = dict(cudnn_benchmark=True, dist_cfg=dict(backend='nccl'))
 visualizer = dict(
     type='Visualizer',

@@ -1,6 +1,7 @@
-"""Tells at the start what is trained on, and that the classifier fits it."""
+"""Tells at the start what is trained on, and that config and classifiers fit it."""
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from sen_toolbox.datasets.statistics import dataset_table
@@ -9,24 +10,36 @@ from sen_toolbox.registry import HOOKS
 
 @HOOKS.register_module()
 class DatasetReportHook(Hook):
-    """Logs the statistics of each split and compares identities with the classifiers."""
+    """Logs the statistics of each split and compares the number of identities with the config's.
+
+    Args:
+        num_classes: Identities of the training split, as the config has them.
+    """
+
+    def __init__(self, *, num_classes: int) -> None:
+        self.num_classes = num_classes
 
     def before_train(self, runner: Runner) -> None:
         """Logs the table.
 
         Raises:
-            ValueError: If a head classifies another number of identities than the training split
-                has.
+            ValueError: If the training split has another number of identities than the config says
+                or than a head with ``num_classes`` classifies.
         """
         datasets = {'train': runner.train_dataloader.dataset}
         if runner.val_loop is not None:
             datasets['val'] = runner.val_dataloader.dataset
         runner.logger.info(f'Data\n{dataset_table(datasets)}')
         found = datasets['train'].metainfo['num_classes']
-        for name, module in runner.model.named_modules():
-            expected = getattr(module, 'num_classes', found)
-            if expected != found:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        expected = {
+            f'heads.{name} classifies': head.num_classes
+            for name, head in model.heads.items()
+            if hasattr(head, 'num_classes')
+        }
+        for what, number in {**expected, 'the config says': self.num_classes}.items():
+            if number != found:
                 raise ValueError(
-                    f'the training split has {found} identities, but {name} classifies '
-                    f'{expected}: set num_classes={found} (--cfg-options num_classes={found})'
+                    f'the training split has {found} identities, but {what} {number}: '
+                    f'set num_classes={found} (--cfg-options num_classes={found})'
                 )
