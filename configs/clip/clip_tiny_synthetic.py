@@ -2,17 +2,14 @@
 # than the methods train and are tested on: seed 1, where SyntheticPedes has 0.
 _base_ = [
     '../_base_/models/clip.py', '../_base_/datasets/pedes.py',
-    '../_base_/schedules/cosine_60e.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/cosine_60e.py', '../_base_/default_runtime.py',
+    '../_base_/datasets/drawn.py'
 ]
-dataset_type = 'SyntheticPedes'
+_base_.update(_base_.pop('drawn'))
 data_root = 'data/synthetic_pretraining'
-num_classes = 1500
-num_workers = 1
-pin_memory = False  # made for a CPU
+batch_size = 128
 crop_padding = 4
 max_epochs = 10
-image_size = (128, 64)
-context_length = 56
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
     backbone=dict(arch='tiny', pretrained=None),

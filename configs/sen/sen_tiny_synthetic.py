@@ -1,34 +1,13 @@
 # Small and short: the corruptions are milder than the release's, which wants 60 epochs.
-_base_ = './sen_vitb_cuhk.py'
-dataset_type = 'SyntheticPedes'
-data_root = 'data/synthetic'
-num_classes = 1500
-batch_size = 64
-num_workers = 1
-pin_memory = False  # made for a CPU
-crop_padding = 0
+_base_ = [
+    './sen_vitb_cuhk.py', '../_base_/datasets/drawn.py', '../_base_/schedules/drawn_7e.py',
+    '../_base_/schedules/drawn_adam.py'
+]
+_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_7e'))
 noun_masking = 0.15
-max_epochs = 7
-image_size = (128, 64)
-context_length = 56
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
     backbone=dict(arch='tiny', pretrained='work_dirs/demo/clip/epoch_10.pth'),  # of make demo
-    heads=dict(restoration=dict(neck=dict(depth=2))),
-)
+    heads=dict(restoration=dict(neck=dict(depth=2))))
 train_dataloader = dict(dataset=dict(tagger=dict(type='RuleTagger')))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.04, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', begin=1, end='$max_epochs', convert_to_iter_based=True),
-]
-# The release's epsilon of 1e-3 is too large for 940 steps. Without it Adam turns the release's
-# coupled decay into full steps for every word that a batch lacks.
-optim_wrapper = dict(
-    optimizer=dict(lr=3e-4, eps=1e-8, weight_decay=0),
-    paramwise_cfg=dict(
-        rules=[
-            dict(pattern=r'bias$', lr_mult=2),
-            dict(pattern=r'^heads\.', lr_mult=3),
-        ]
-    ),
-)
+optim_wrapper = _base_.pop('drawn_adam')

@@ -1,13 +1,5 @@
-_base_ = './tbps_clip_vitb_cuhk.py'
-dataset_type = 'SyntheticPedes'
-data_root = 'data/synthetic'
-num_classes = 1500
-batch_size = 64
-num_workers = 1
-pin_memory = False  # made for a CPU
-max_epochs = 5
-image_size = (128, 64)
-context_length = 56
+_base_ = ['./tbps_clip_vitb_cuhk.py', '../_base_/datasets/drawn.py']
+_base_.update(_base_.pop('drawn'))
 model = dict(
     # The mean and the scale of clip_tiny_synthetic, whose weights these are.
     data_preprocessor=dict(
