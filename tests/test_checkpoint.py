@@ -141,6 +141,7 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_leaves_no_part(tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == ['x.pth']
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_keeps_the_old_checkpoint(tmp_path):
     code = """
 import os, sys

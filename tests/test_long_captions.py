@@ -17,6 +17,8 @@ from sen_toolbox.models.backbones.weights import (
 )
 from sen_toolbox.registry import BACKBONES, DATASETS, OPTIM_WRAPPER_CONSTRUCTORS
 
+pytestmark = pytest.mark.numeric
+
 UFINE = ROOT / 'configs/sen/sen_vitb_ufine.py'
 
 

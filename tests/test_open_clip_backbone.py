@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 from sen_toolbox.models.features import GLOBAL_FEATURES
 from sen_toolbox.registry import BACKBONES
 
+pytestmark = pytest.mark.numeric
+
 TOKENS = torch.tensor([[49406, 320, 786, 49407, 0, 0], [49406, 530, 49407, 0, 0, 0]])
 TEXT = dict(layers=1, width=64, heads=1, context_length=12)
 # timm's and open_clip's own smallest towers of each kind.

@@ -15,6 +15,8 @@ from sen_toolbox.config import load_config
 from sen_toolbox.models.features import BackboneSpec, PairFeatures
 from sen_toolbox.registry import HEADS
 
+pytestmark = pytest.mark.numeric
+
 TINY = ROOT / 'projects/cmpm/configs/cmpm_tiny_synthetic.py'
 TOKENS = torch.tensor([[49406, 320, 786, 49407, 0, 0], [49406, 530, 49407, 0, 0, 0]])
 
@@ -172,6 +174,7 @@ def runner(tmp_path):
     return Runner.from_cfg(config)
 
 
+@pytest.mark.slow
 def test_every_parameter_gets_a_gradient(runner):
     model = runner.model
     batch = model.data_preprocessor(next(iter(runner.train_dataloader)), training=True)
@@ -182,6 +185,7 @@ def test_every_parameter_gets_a_gradient(runner):
     assert without == []
 
 
+@pytest.mark.slow
 def test_it_trains_and_is_evaluated(runner):
     before = {name: value.clone() for name, value in runner.model.state_dict().items()}
     runner.train()
