@@ -136,7 +136,7 @@ def test_one_data_root_reaches_all_splits(path):
 def test_vit_l_sees_27_x_9_patches_and_images_of_378_x_126(path):
     config = load(path)
     spec = build_model(config).backbone.spec
-    assert (spec.grid_size, spec.patch_size, spec.embed_dim) == ((27, 9), 14, 768)
+    assert (spec.image.grid, spec.image.patch_size, spec.embed_dim) == ((27, 9), 14, 768)
     for name in DATALOADERS:
         [resize] = [t for t in config[name].dataset.pipeline if t['type'] == 'ResizeImage']
         assert tuple(resize['size']) == (378, 126)
@@ -144,7 +144,7 @@ def test_vit_l_sees_27_x_9_patches_and_images_of_378_x_126(path):
 
 def test_vit_b_sees_24_x_8_patches():
     spec = build_model(load(SEN)).backbone.spec
-    assert (spec.grid_size, spec.patch_size, spec.embed_dim) == ((24, 8), 16, 512)
+    assert (spec.image.grid, spec.image.patch_size, spec.embed_dim) == ((24, 8), 16, 512)
 
 
 def test_without_worker_processes_none_are_kept():
@@ -157,7 +157,7 @@ def test_an_override_may_index_a_list_or_a_tuple():
     assert config.train_dataloader.dataset.pipeline[2].prob == 0.25
     assert config.train_dataloader.dataset.pipeline[2].type == 'RandomFlip'
     assert load(SEN, {'param_scheduler.0.end': 3}).param_scheduler[0].end == 3
-    assert load(SEN, {'image_size.0': 192}).model.backbone.image_size == (192, 128)
+    assert load(SEN, {'image_size.0': 192}).model.backbone.image.image_size == (192, 128)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tiny import DATA, build_optimizer, layout, sen_config
+from tiny import DATA, build_optimizer, clip_arch, layout, sen_config
 from torch import nn
 
 from sen_toolbox.checkpoint.renaming import new_names
@@ -25,7 +25,7 @@ def release_optimizer(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def test_every_parameter_has_the_official_rate_and_decay():
-    model = MODELS.build(sen_config(layers=12))
+    model = MODELS.build(sen_config(clip_arch=clip_arch(layers=12)))
     optimizer = release_optimizer(model)
     ours = {
         id(p): (group['lr'], group['weight_decay'])
