@@ -30,7 +30,7 @@ setup(
         'numpy',
         'tokenizers>=0.15',  # the oldest tried
         'ftfy>=6',
-        'timm>=1.0.17',  # as open_clip asks for; the image encoders use it by themselves
+        'timm>=1.0.21',  # the first that builds models without memory for their weights
         'transformers>=5.0',  # BERT; 5.0 and 5.24 tried, on Python 3.10 the newest is 5.20
         'nltk>=3.9',  # 3.9 reads the tagger from JSON; older ones unpickle it
         'prettytable>=3.0',
@@ -54,6 +54,7 @@ setup(
         'onnx': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.3'],
         'dev': [
             'pytest>=8',
+            'pytest-xdist>=3.6',
             'ruff>=0.8',
             'pymilvus>=2.6',
             'milvus-lite>=3',

@@ -14,6 +14,8 @@ from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope='module')
 def expected():
