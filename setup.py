@@ -54,6 +54,7 @@ setup(
         'onnx': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.3'],
         'dev': [
             'pytest>=8',
+            'pytest-xdist>=3.6',
             'ruff>=0.8',
             'pymilvus>=2.6',
             'milvus-lite>=3',

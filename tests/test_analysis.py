@@ -20,6 +20,8 @@ from sen_toolbox.evaluation.analysis import (
 from sen_toolbox.registry import MODELS
 from sen_toolbox.visualization.share_chart import draw_shares
 
+pytestmark = pytest.mark.numeric
+
 
 def slow_ranks(queries, gallery, query_pids, gallery_pids):
     ranks = []
@@ -133,6 +135,7 @@ def toy(tmp_path_factory):
     return write_toy_config(folder / 'toy.py', folder / 'data')
 
 
+@pytest.mark.slow
 def test_the_tool_writes_figures_and_a_picture(toy):
     torch.manual_seed(0)
     model = MODELS.build(load_config(toy).model)
@@ -150,6 +153,7 @@ class Answer(list):
     put = list.append
 
 
+@pytest.mark.slow
 def test_the_benchmark_counts_parameters_and_operations_and_runs_a_step(toy):
     spec = importlib.util.spec_from_file_location('benchmark', ROOT / 'tools/benchmark.py')
     benchmark = importlib.util.module_from_spec(spec)

@@ -19,6 +19,8 @@ from tiny import DATA, clip_config
 from sen_toolbox.models.necks.restoration import sincos_position
 from sen_toolbox.registry import BACKBONES
 
+pytestmark = pytest.mark.numeric
+
 TOKENS = torch.tensor([[49406, 320, 786, 49407, 0, 0], [49406, 530, 49407, 0, 0, 0]])
 
 
@@ -237,6 +239,7 @@ def test_code_in_a_file_is_never_executed(tmp_path, monkeypatch):
     assert not (tmp_path / 'harmed').exists()
 
 
+@pytest.mark.slow
 def test_missing_openai_weights_name_the_file_and_its_place(tmp_path, monkeypatch):
     def no_network(config):
         raise OSError('no network')

@@ -78,6 +78,7 @@ def test_a_missing_annotation_file_is_named(toy, data):
         train(toy)
 
 
+@pytest.mark.slow
 def test_a_missing_image_is_named_before_training(toy, data):
     (data / 'imgs/train/0003_1.jpg').unlink()
     with pytest.raises(
@@ -86,6 +87,7 @@ def test_a_missing_image_is_named_before_training(toy, data):
         train(toy)
 
 
+@pytest.mark.slow
 def test_a_missing_image_of_the_validation_split_is_named_before_training(toy, data):
     (data / 'imgs/val/1000_0.jpg').unlink()
     with pytest.raises(FileNotFoundError, match=r"images of split 'val' .*val/1000_0.jpg"):
@@ -106,6 +108,7 @@ def test_annotations_that_are_no_list_are_refused(toy, data):
         train(toy)
 
 
+@pytest.mark.slow
 def test_a_corrupt_image_ends_training_by_name_and_keeps_the_checkpoints(toy, data):
     work_dir = train(toy)
     before = (work_dir / 'epoch_1.pth').read_bytes()
@@ -132,6 +135,7 @@ def odd(tmp_path):
     return write_toy_data(tmp_path / 'odd', records=records)
 
 
+@pytest.mark.slow
 def test_odd_but_valid_data_train_and_evaluate(odd, tmp_path, capfd):
     toy = write_toy_config(tmp_path / 'odd_data.py', odd)
     work_dir = train(toy)
@@ -165,6 +169,7 @@ def test_a_long_caption_is_cut_and_ends_with_the_end_token(odd, tmp_path):
     assert (ids == end).sum(dim=1).tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_batch_larger_than_the_data_allow_says_how_large_it_may_be(toy):
     with pytest.raises(
         ValueError, match=r'12 identities are too few .* use a batch_size of at most 24'
@@ -172,12 +177,14 @@ def test_a_batch_larger_than_the_data_allow_says_how_large_it_may_be(toy):
         train(toy, 'batch_size=64')
 
 
+@pytest.mark.slow
 def test_a_misspelt_key_is_the_last_line_that_a_user_sees(toy):
     line = last_line(toy, '--cfg-options', 'max_epoch=1')
     assert line.startswith('KeyError')
     assert "unknown key 'max_epoch'; did you mean max_epochs" in line
 
 
+@pytest.mark.slow
 def test_a_wrong_number_of_classes_is_refused_with_the_right_one(toy):
     with pytest.raises(
         ValueError,
@@ -209,6 +216,7 @@ def test_classes_that_an_encoder_brings_along_are_not_compared(monkeypatch):
         DatasetReportHook(num_classes=7).before_train(runner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('way', ['test', 'resume', 'load_from'])
 def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys(toy, way):
     overrides = {'model.backbone.arch.vision_cfg.layers': 2}
@@ -233,6 +241,7 @@ def test_a_checkpoint_that_is_none_is_refused_by_name(toy):
         run_tool('test', toy, 'absent.pth', '--work-dir', toy.parent / 'tested')
 
 
+@pytest.mark.slow
 def test_a_missing_weight_file_is_named_before_training(toy):
     with pytest.raises(
         FileNotFoundError, match=r'no CLIP weights at towers.pt; put the file there'
@@ -240,6 +249,7 @@ def test_a_missing_weight_file_is_named_before_training(toy):
         train(toy, 'model.backbone.pretrained=towers.pt')
 
 
+@pytest.mark.slow
 def test_without_network_the_weights_to_download_are_named_with_their_place(
     toy, data, tmp_path, monkeypatch
 ):

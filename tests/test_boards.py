@@ -33,6 +33,8 @@ from sen_toolbox.visualization.word_maps import (
     words_of,
 )
 
+pytestmark = pytest.mark.numeric
+
 HOOKS = """
 default_hooks = dict(
     retrieval_board=dict(type='RetrievalBoardHook', interval=2, num_queries=2, topk=3),
@@ -52,6 +54,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_training_with_boards_ends_with_the_same_bits(folder):
     plain, boards = (
         load_checkpoint_file(str(folder / 'work_dirs' / name / 'epoch_2.pth'))['state_dict']
@@ -61,6 +64,7 @@ def test_a_training_with_boards_ends_with_the_same_bits(folder):
     assert all(torch.equal(plain[name], boards[name]) for name in plain)
 
 
+@pytest.mark.slow
 def test_boards_are_written_at_their_epochs_and_shown_by_tensorboard(folder):
     [images] = (folder / 'work_dirs/boards').glob('*/vis_data/vis_image')
     names = {path.name for path in images.iterdir()}
@@ -328,6 +332,7 @@ def test_curves_of_unknown_keys_name_the_logged_ones():
         draw_learning_curves({}, keys=['loss'])
 
 
+@pytest.mark.slow
 def test_the_tools_draw_what_a_training_left(folder):
     work_dir = folder / 'work_dirs/boards'
     run_tool('plot_logs', work_dir, folder / 'work_dirs/plain', '--out', folder / 'curves.png')

@@ -16,6 +16,8 @@ from torch import nn
 from sen_toolbox.models.blocks import Block
 from sen_toolbox.models.gather import GatheredChunks, gather, gather_wide
 
+pytestmark = pytest.mark.numeric
+
 WITH_BATCH_NORM = {'rde', 'cmpm'}
 METHODS = sorted(set(CONFIGS) - WITH_BATCH_NORM)
 SIZE = 10

@@ -9,6 +9,8 @@ from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 
+pytestmark = pytest.mark.numeric
+
 CONFIG = 'configs/irra/irra_vitb_cuhk.py'
 LAYOUT = layout('irra')
 

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from sen_toolbox.registry import LOSSES
 
+pytestmark = pytest.mark.numeric
+
 PIDS = torch.tensor([3, 1, 3, 2, 1])
 
 

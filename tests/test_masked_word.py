@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from mmcv.transforms import Compose
+from ranks import run_ranks
 from tiny import irra_config
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -14,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from sen_toolbox.config import load_config
 from sen_toolbox.models.gather import global_sum
 from sen_toolbox.registry import FUNCTIONS, MODELS, TRANSFORMS
+
+pytestmark = pytest.mark.numeric
 
 # A small vocabulary; the end token has the highest id, as in CLIP's.
 MASK, START, END, VOCABULARY = 97, 98, 99, 100
@@ -161,8 +163,9 @@ def train_on_half(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_with_unequal_numbers_of_words_give_the_mean_over_all_words(tmp_path):
-    mp.spawn(train_on_half, args=(str(tmp_path),), nprocs=2)
+    run_ranks(train_on_half, str(tmp_path), ranks=2)
     ranks = [torch.load(tmp_path / f'rank{rank}.pt') for rank in (0, 1)]
     for index, masked in enumerate(UNEQUAL):
         module = Objective()

@@ -18,6 +18,8 @@ from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.cli import main
 from sen_toolbox.search.person_search import SHIPPED_MODEL
 
+pytestmark = pytest.mark.numeric
+
 SENTENCES = [
     'a woman in a red coat',
     'he',
@@ -42,6 +44,7 @@ def encoder(exported):
     return OnnxEncoder(exported)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('count', [1, 2, 7])
 def test_image_embeddings_agree(towers, encoder, count):
     images = np.random.default_rng(count).integers(0, 256, (count, 3, 64, 48), dtype=np.uint8)
@@ -50,6 +53,7 @@ def test_image_embeddings_agree(towers, encoder, count):
     assert ours.dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('count', [1, 3, 4])
 def test_text_embeddings_agree_at_any_length(towers, encoder, count):
     ours = encoder.embed_text(SENTENCES[-count:])
@@ -58,6 +62,7 @@ def test_text_embeddings_agree_at_any_length(towers, encoder, count):
     np.testing.assert_allclose(ours, one_by_one, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_padding_of_token_ids_changes_nothing(towers, encoder):
     tokens = tokenize(SENTENCES[:3], towers.context_length)
     ours = encoder.embed_tokens(tokens)
@@ -65,11 +70,13 @@ def test_the_padding_of_token_ids_changes_nothing(towers, encoder):
     np.testing.assert_allclose(ours[:2], encoder.embed_tokens(tokens[:2, :8]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_images_are_prepared_alike(towers, encoder):
     image = np.random.default_rng(0).integers(0, 256, (91, 37, 3), dtype=np.uint8)
     assert np.array_equal(encoder.prepare(image), towers.prepare(image))
 
 
+@pytest.mark.slow
 def test_an_index_serves_a_model_and_its_export(made, exported, tmp_path):
     search = PersonSearch(made / 'm.safetensors', index=tmp_path / 'index')
     search.index(made / 'crops')
@@ -81,6 +88,7 @@ def test_an_index_serves_a_model_and_its_export(made, exported, tmp_path):
     assert other.index(made / 'crops').unchanged == 5
 
 
+@pytest.mark.slow
 def test_the_exported_model_runs_without_torch(made, exported, tmp_path):
     code = (
         'import sys\n'
@@ -125,6 +133,7 @@ def test_tokens_of_random_text_are_those_of_training():
     assert encode('red') == encode('  RED ')
 
 
+@pytest.mark.slow
 def test_unknown_words_are_the_same(exported, tmp_path):
     shipped = TowerEncoder(SHIPPED_MODEL)
     exported = described_as(shipped, exported, tmp_path)
@@ -145,6 +154,7 @@ def rewritten(exported, tmp_path, description):
     return tmp_path / 'changed.onnx'
 
 
+@pytest.mark.slow
 def test_eight_bits_are_smaller_close_and_another_model(made, exported, towers):
     code = main(
         ['export', str(made / 'small.onnx'), '--int8', '--model', str(made / 'm.safetensors')]
@@ -159,6 +169,7 @@ def test_eight_bits_are_smaller_close_and_another_model(made, exported, towers):
     assert str(small.model_id).startswith("'m (int8)'")
 
 
+@pytest.mark.slow
 def test_files_that_are_no_exported_models_are_refused(exported, tmp_path):
     with pytest.raises(FileNotFoundError, match='there is no model file nowhere.onnx'):
         PersonSearch('nowhere.onnx')
@@ -181,6 +192,7 @@ def test_a_file_of_another_kind_is_not_written(towers, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_image_query_is_read_without_torch_too(exported, tmp_path):
     Image.new('L', (30, 70), 90).save(tmp_path / 'grey.png')
     search = PersonSearch(exported, index=tmp_path / 'index')

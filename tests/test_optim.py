@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch
-from sen_toolbox.checkpoint.official import SEN_TABLE
-from tiny import DATA, build_optimizer, sen_config
+from tiny import DATA, build_optimizer, clip_arch, layout, sen_config
 from torch import nn
 
 from sen_toolbox.checkpoint.renaming import new_names
@@ -26,7 +25,7 @@ def release_optimizer(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def test_every_parameter_has_the_official_rate_and_decay():
-    model = MODELS.build(sen_config(layers=12))
+    model = MODELS.build(sen_config(clip_arch=clip_arch(layers=12)))
     optimizer = release_optimizer(model)
     ours = {
         id(p): (group['lr'], group['weight_decay'])
@@ -35,8 +34,8 @@ def test_every_parameter_has_the_official_rate_and_decay():
     }
     parameters = dict(model.named_parameters())
     official = {name: (lr, decay) for name, lr, decay in OFFICIAL['params']}
-    known = [name for name in official if name.startswith(tuple(o for o, _ in SEN_TABLE))]
-    names = new_names(known, SEN_TABLE)
+    known = [name for name in official if name.startswith(tuple(o for o, _ in layout('sen').TABLE))]
+    names = new_names(known, layout('sen').TABLE)
     assert set(names.values()) == set(parameters)
     for official_name, name in names.items():
         assert ours[id(parameters[name])] == pytest.approx(official[official_name]), name

@@ -151,8 +151,9 @@ def test_the_signature_of_a_registered_part_is_looked_up_by_its_type(tmp_path, k
 
 
 def test_modules_of_custom_imports_are_registered_before_the_look_up():
-    config = load('projects/cmpm/configs/cmpm_r50_cuhk.py', {'model.backbone.dropout': 0.5})
-    assert config.model.backbone.dropout == 0.5
+    epsilon = 'model.heads.cmpm.loss.epsilon'
+    config = load('projects/cmpm/configs/cmpm_r50_cuhk.py', {epsilon: 0.5})
+    assert config.model.heads.cmpm.loss.epsilon == 0.5
 
 
 def test_only_existing_keys_of_an_unknown_type_can_be_overridden(tmp_path):

@@ -18,6 +18,8 @@ from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 from sen_toolbox.search import PairEncoder, PersonSearch
 
+pytestmark = pytest.mark.numeric
+
 CONFIG = """
 default_scope = 'sen_toolbox'
 model = dict(
@@ -209,6 +211,7 @@ def test_kept_words_are_exact_and_others_are_zeros(made, tmp_path):
     ).stat().st_size / 3
 
 
+@pytest.mark.slow
 def test_words_of_the_training_captions_are_kept(tmp_path):
     config = write_toy_config(tmp_path / 'toy.py', write_toy_data(tmp_path / 'data'))
     torch.manual_seed(0)

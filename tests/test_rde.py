@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from closeness import assert_same
 from mmengine.logging import MessageHub, MMLogger
+from ranks import run_ranks
 from tiny_rde import golden_batch, rde_config
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -27,6 +27,8 @@ from sen_toolbox.hooks.consensus_division import (
 )
 from sen_toolbox.models.features import BackboneSpec
 from sen_toolbox.registry import LOSSES, MODELS, NECKS
+
+pytestmark = pytest.mark.numeric
 
 FIT = dict(max_iterations=10, tolerance=1e-2, variance_floor=5e-4)
 SPEC = BackboneSpec(
@@ -254,10 +256,11 @@ def train_on_half(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_losses_gradients_and_statistics_of_one(tmp_path):
     expected = state_after_a_step(Objective(), double_batch())
     assert expected['bge.loss'] > 0 < expected['tse.loss']
-    mp.spawn(train_on_half, args=(str(tmp_path),), nprocs=2)
+    run_ranks(train_on_half, str(tmp_path), ranks=2)
     for rank in range(2):
         found = torch.load(tmp_path / f'rank{rank}.pt')
         assert set(found) == set(expected)
@@ -410,6 +413,7 @@ def data_root(tmp_path_factory):
     return write_toy_data(tmp_path_factory.mktemp('rde') / 'data')
 
 
+@pytest.mark.slow
 def test_the_data_set_swaps_captions_for_training_and_says_how_many(data_root):
     clean, noisy = (
         CUHKPEDES(data_root=data_root, split='train', noise_rate=rate) for rate in (0.0, 0.5)
@@ -479,6 +483,7 @@ class Killed(BaseException):
     """Ends a run as a signal does."""
 
 
+@pytest.mark.slow
 def test_a_run_killed_within_an_epoch_ends_with_the_division_and_weights_of_a_whole_one(
     tmp_path, data_root, capfd
 ):

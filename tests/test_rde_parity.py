@@ -12,6 +12,8 @@ from sen_toolbox.datasets.noise import swap_captions
 from sen_toolbox.hooks.consensus_division import clean_pairs, likely
 from sen_toolbox.registry import LOSSES
 
+pytestmark = pytest.mark.numeric
+
 LAYOUT = layout('rde')
 LAYERS = dict(visul_emb_layer='image_neck', texual_emb_layer='text_neck')
 # What get_loss of processor/processor.py passes to GaussianMixture, up to and above 40 % of noise.

@@ -145,6 +145,7 @@ def read_results(work_dir):
     return json.loads((work_dir / 'results.json').read_text())
 
 
+@pytest.mark.slow
 def test_one_command_tests_on_several_data_sets(toy, capfd):
     folder, config, checkpoint = toy
     datasets = (f'cuhk={folder / "data"}', f'rstp={folder / "rstp"}')
@@ -180,6 +181,7 @@ def test_an_unknown_data_set_is_refused_with_the_choices(toy, capsys):
     assert "unknown data set 'market', choose from cuhk, icfg, rstp" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_checkpoints_make_a_matrix_whatever_they_were_trained_on(toy, capfd):
     folder, config, first = toy
     second = folder / 'x.pth'
@@ -212,6 +214,7 @@ def test_several_checkpoints_make_a_matrix_whatever_they_were_trained_on(toy, ca
     assert all(metrics.count(one) == 1 for one in metrics)
 
 
+@pytest.mark.slow
 def test_other_rows_are_refused_where_retrieval_reads_them(toy):
     folder = toy[0]
     path = folder / 'rde_toy.py'
@@ -227,6 +230,7 @@ def test_other_rows_are_refused_where_retrieval_reads_them(toy):
             run_tool('test', path, folder / 'rde.pth', '--work-dir', folder / 'rde')
 
 
+@pytest.mark.slow
 def test_other_columns_and_keys_are_refused_where_nothing_reads_them(toy):
     folder, config, checkpoint = toy
     state = torch.load(checkpoint, weights_only=False)['state_dict']
@@ -250,6 +254,7 @@ def test_an_equals_sign_in_a_folder_is_no_name(toy):
         run_tool('test', toy[1], 'runs/lr=1/x.pth')
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_the_pretrained_weights_are_tested(toy):
     folder, config, checkpoint = toy
     work_dir = folder / 'start'

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from closeness import assert_same
 from PIL import Image
+from ranks import run_ranks
 from tiny import NORMALISE, sen_config
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from sen_toolbox.registry import MODELS
+
+pytestmark = pytest.mark.numeric
 
 
 def small_sen(**kwargs) -> nn.Module:
@@ -190,13 +192,14 @@ def train_on_half(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_and_gradients_of_one_with_the_whole_batch(tmp_path):
     batch, noise = global_batch()
     module = Objective(noise)
     losses = module(batch)
     sum(losses.values()).backward()
 
-    mp.spawn(train_on_half, args=(str(tmp_path),), nprocs=2)
+    run_ranks(train_on_half, str(tmp_path), ranks=2)
     first, second = (torch.load(tmp_path / f'rank{rank}.pt') for rank in (0, 1))
     for key in ('sdm.loss', 'triplet.loss'):  # of the whole batch on each process
         torch.testing.assert_close(first['losses'][key], losses[key].detach(), rtol=0, atol=1e-9)

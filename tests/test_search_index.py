@@ -162,6 +162,7 @@ def test_a_missing_index_says_how_to_make_one(index):
         index.search(np.eye(96, dtype=np.float32)[:1], 1)
 
 
+@pytest.mark.slow
 def test_approximate_search_must_be_prepared_and_finds_later_entries(index):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((1500, 96)).astype(np.float32)
@@ -212,6 +213,7 @@ def test_what_a_crash_left_behind_the_count_is_overwritten(tmp_path, gallery):
     assert not (tmp_path / 'index' / 'vectors.1').exists()
 
 
+@pytest.mark.slow
 def test_a_killed_indexing_keeps_what_it_committed_and_finishes_as_if_undisturbed():
     command = [sys.executable, ROOT / 'benchmarks/kill_indexing.py', '--kills', '3']
     result = subprocess.run(

@@ -14,6 +14,8 @@ from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import MODELS
 
+pytestmark = pytest.mark.numeric
+
 CASE = 'sen_mlm_tiny'
 LAYOUT = layout('sen')
 MATCHING = dict(

@@ -21,6 +21,8 @@ from sen_toolbox.config import load_config
 from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import MODELS
 
+pytestmark = pytest.mark.numeric
+
 LAYOUT = layout('sen')
 
 

@@ -8,6 +8,8 @@ from tiny import sen_config
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS, NECKS
 
+pytestmark = pytest.mark.numeric
+
 
 def restoration_of(name: str) -> dict | None:
     return load_config(f'configs/sen/{name}.py').model.heads.get('restoration')

@@ -13,6 +13,8 @@ from tiny import clip_config, irra_config, sen_config
 from sen_toolbox.models.blocks import Block, QuickGELU, QuickGELULinear, attend
 from sen_toolbox.registry import BACKBONES, MODELS, NECKS
 
+pytestmark = pytest.mark.numeric
+
 TOKENS = torch.tensor([[49406, 320, 786, 49407, 0, 0], [49406, 530, 49407, 0, 0, 0]])
 
 
@@ -170,6 +172,7 @@ def test_what_is_logged_holds_no_graph(config):
     assert [name for name, value in logged.items() if value.requires_grad] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile needs a C++ compiler')
 def test_compiled_blocks_give_the_same_and_once_for_all_lengths():
     torch.manual_seed(0)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from closeness import assert_same
 from PIL import Image
+from ranks import run_ranks
 from tiny import NORMALISE, build_optimizer, clip_config
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -30,6 +30,8 @@ from sen_toolbox.datasets.transforms import (
 )
 from sen_toolbox.registry import DATASETS, HOOKS, LOSSES, MODELS
 from sen_toolbox.text.tokenizers import CLIPTokenizer
+
+pytestmark = pytest.mark.numeric
 
 TINY = 'configs/tbps_clip/tbps_clip_tiny_synthetic.py'
 PIDS = [[3, 1, 3, 2, 1], [0] * 5, list(range(5))]
@@ -273,11 +275,12 @@ def train_on_half(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_loss_and_gradients_of_one_with_the_whole_batch(tmp_path):
     module = Objective()
     loss = module(global_batch())
     loss.backward()
-    mp.spawn(train_on_half, args=(str(tmp_path),), nprocs=2)
+    run_ranks(train_on_half, str(tmp_path), ranks=2)
     for rank in (0, 1):
         saved = torch.load(tmp_path / f'rank{rank}.pt')
         torch.testing.assert_close(saved['loss'], loss.detach(), rtol=0, atol=1e-9)
@@ -491,6 +494,7 @@ def test_a_file_of_back_translations_is_set_on_the_command_line(translations):
 # Training
 
 
+@pytest.mark.slow
 def test_a_training_step_on_drawn_people_reaches_every_parameter_but_moves_no_frozen_one(tmp_path):
     config = load_config(TINY, {'data_root': str(tmp_path), 'image_size': (64, 32)})
     few = dict(num_ids=dict(train=3, val=1, test=1), images_per_id=2, image_size=(64, 32))

@@ -24,6 +24,8 @@ from sen_toolbox.models.features import BackboneSpec, PairFeatures
 from sen_toolbox.registry import HEADS, LOSSES, MODELS, PARAM_SCHEDULERS
 from sen_toolbox.text.tokenizers import CLIPTokenizer
 
+pytestmark = pytest.mark.numeric
+
 CONFIG = 'configs/tbps_clip/tbps_clip_vitb_cuhk.py'
 EPOCH_LENGTH = 7
 

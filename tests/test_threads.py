@@ -11,6 +11,8 @@ from tiny_methods import (
     tiny_config,
 )
 
+pytestmark = [pytest.mark.numeric, pytest.mark.slow]
+
 # Fewer, and the threads hardly meet.
 PAIRS = 512
 

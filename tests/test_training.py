@@ -10,6 +10,8 @@ from toy_data import NUM_CLASSES, ROOT, run_tool, start, write_toy_config, write
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 
+pytestmark = pytest.mark.slow
+
 METRICS = [f'{way}/{name}' for way in ('t2i', 'i2t') for name in ('R1', 'R5', 'R10', 'mAP', 'mINP')]
 
 
