@@ -251,7 +251,10 @@ def rewritten(made, tmp_path, change):
         (lambda d: d['model']['backbone'].update(type='os.system'), "unknown part 'os.system'"),
         (lambda d: d['steps'][0].update(type='os.system'), "unknown part 'os.system'"),
         (lambda d: d['steps'][2]['tokenizer'].update(type='os.system'), "unknown part 'os.system'"),
-        (lambda d: d['model'].update(_scope_='mmengine'), "names no scope, this one has 'mmengine'"),
+        (
+            lambda d: d['model'].update(_scope_='mmengine'),
+            "names no scope, this one has 'mmengine'",
+        ),
         (
             lambda d: d['model']['backbone']['text'].update(pretrained='/etc/passwd'),
             "reads no other file, this one '/etc/passwd'",
@@ -298,7 +301,9 @@ def test_a_config_with_a_step_that_a_query_cannot_take_is_refused(made):
     config = Config.fromfile(made / 'config.py', lazy_import=False)
     steps = config.test_dataloader.dataset.pipeline
     steps.insert(1, dict(type='MaskWords', tokenizer=steps[2].tokenizer))
-    with pytest.raises(ValueError, match=r"MaskWords .* says in `changes` \['tokens', 'word_labels'"):
+    with pytest.raises(
+        ValueError, match=r"MaskWords .* says in `changes` \['tokens', 'word_labels'"
+    ):
         describe_model(config, 'm')
 
 

@@ -54,8 +54,8 @@ class DualEncoder(nn.Module):
                 )
             if pretrained is not None:
                 raise ValueError(
-                    f'pretrained={pretrained!r} of a DualEncoder is for its projections, and without '
-                    'embed_dim it has none; the encoders have a pretrained of their own each'
+                    f'pretrained={pretrained!r} of a DualEncoder is for its projections, and '
+                    'without embed_dim it has none; each encoder has a pretrained of its own'
                 )
             self.image_projection, self.text_projection = nn.Identity(), nn.Identity()
         else:
