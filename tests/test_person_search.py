@@ -16,7 +16,7 @@ from sen_toolbox.config import load_config
 from sen_toolbox.inference.encoder import Encoder
 from sen_toolbox.inference.loading import load_encoder
 from sen_toolbox.inference.model_file import describe_model, load_model, save_model
-from sen_toolbox.registry import MODELS
+from sen_toolbox.registry import HEADS, MODELS
 from sen_toolbox.search import PersonSearch
 
 pytestmark = pytest.mark.numeric
@@ -300,6 +300,21 @@ def test_a_config_with_a_step_that_a_query_cannot_take_is_refused(made):
     steps = config.test_dataloader.dataset.pipeline
     steps.insert(1, dict(type='MaskWords', tokenizer=steps[2].tokenizer))
     with pytest.raises(ValueError, match=r"MaskWords .* \['tokens', 'word_labels'\]"):
+        describe_model(config, 'm')
+
+
+def test_a_head_whose_score_is_not_of_embeddings_is_named(made, monkeypatch):
+    class Pairwise:
+        def score(self, texts, images):
+            raise NotImplementedError
+
+    monkeypatch.setitem(HEADS.module_dict, 'Pairwise', Pairwise)
+    config = Config.fromfile(made / 'config.py', lazy_import=False)
+    config.model.heads.pairs = dict(type='Pairwise')
+    with pytest.raises(ValueError, match=r"the heads \['pairs'\] score pairs of image and text"):
+        describe_model(config, 'm')
+    config.model.heads.pairs = dict(type='Pairwize')
+    with pytest.raises(ValueError, match=r"registered the types of the heads \['pairs'\]"):
         describe_model(config, 'm')
 
 

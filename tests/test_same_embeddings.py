@@ -148,10 +148,7 @@ def test_the_data_would_show_a_picture_that_is_not_turned(data):
 
 
 def test_the_captions_would_show_a_step_that_is_left_out():
-    processors = [Processor.from_config(shrunk(path)) for path in CONFIGS]
-    rewriting = [processor for processor in processors if not processor.tokenizes_alone]
-    assert rewriting
+    processor = Processor.from_config(shrunk('configs/tbps_clip/tbps_clip_vitb_cuhk.py'))
     captions = [text for texts in CAPTIONS for text in texts]
-    for processor in rewriting:
-        ids = processor.prepare_texts(captions).ids
-        assert not np.array_equal(ids, processor.tokenizer(captions).ids)
+    ids = processor.prepare_texts(captions).ids
+    assert not np.array_equal(ids, processor.tokenizer(captions).ids)

@@ -6,7 +6,7 @@ executed, and every part that it names must be one of the registered.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +39,36 @@ def describe_model(config: Config, name: str) -> dict[str, Any]:
         name: What the model is called in messages.
 
     Raises:
-        ValueError: If JSON cannot hold the model or its processor.
+        ValueError: If JSON cannot hold the model or its processor, or if a head scores pairs or is not
+            registered.
     """
     model = plain(config.model)
     for option in TRAINING_OPTIONS:
         model.pop(option, None)
-    HEADS.import_from_location()
-    kept = {
-        head: settings
-        for head, settings in model['heads'].items()
-        if hasattr(HEADS.get(settings['type']), 'embed_image')
-    }
+    kinds = {head: HEADS.get(settings['type']) for head, settings in model['heads'].items()}
+    if unknown := [head for head, kind in kinds.items() if kind is None]:
+        raise ValueError(
+            f'{name}: nobody has registered the types of the heads {unknown}; a project names its '
+            'modules in custom_imports'
+        )
+    if scorers := [head for head, kind in kinds.items() if hasattr(kind, 'score')]:
+        raise ValueError(
+            f'{name} cannot be searched as it is evaluated: the heads {scorers} score pairs of '
+            'image and text, and a search compares embeddings; leave them out of model.heads and '
+            'model.loss_weights to search without them'
+        )
+    kept = {h: model['heads'][h] for h, kind in kinds.items() if hasattr(kind, 'embed_image')}
     model['heads'] = kept
     model['loss_weights'] = {head: model['loss_weights'][head] for head in kept}
     # Steps of training alone.
     model['data_preprocessor'].pop('erasing_prob', None)
-    _forget_pretrained(model)
     processor = Processor.from_config(config)
-    _describe_tokenizers(model, processor.tokenizer.describe())
+    for part in _dicts(model):
+        if 'pretrained' in part:
+            part['pretrained'] = None
+        if 'tokenizer' in part:
+            # Its config may name a file; this has all words in it.
+            part['tokenizer'] = processor.tokenizer.describe()
     steps = processor.describe()
     try:
         # A round trip turns tuples into lists and shows what JSON cannot hold.
@@ -65,21 +77,14 @@ def describe_model(config: Config, name: str) -> dict[str, Any]:
         raise ValueError(f'{name} cannot be described: {error}') from error
 
 
-def _forget_pretrained(value: Any) -> None:
+def _dicts(value: Any) -> Iterator[dict]:
+    """Every dict in a config, the outer ones first."""
     if isinstance(value, dict):
-        if 'pretrained' in value:
-            value['pretrained'] = None
-        for item in value.values():
-            _forget_pretrained(item)
-
-
-def _describe_tokenizers(value: Any, description: dict) -> None:
-    """Puts the whole description in the place of every config of the tokenizer."""
-    if isinstance(value, dict):
-        if 'tokenizer' in value:
-            value['tokenizer'] = description
-        for item in value.values():
-            _describe_tokenizers(item, description)
+        yield value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _dicts(item)
 
 
 def build_model(description: Mapping[str, Any]) -> tuple[nn.Module, Processor]:
