@@ -223,7 +223,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys(toy, way)
     file = toy.parent / 'deeper.pth'
     save_model(load_config(toy, overrides), file)
     with pytest.raises(
-        ValueError, match=r'does not fit the model: unexpected backbone.visual.*resblocks\.1\.'
+        ValueError, match=r'does not fit the model: unexpected backbone.image.*resblocks\.1\.'
     ):
         if way == 'test':
             run_tool('test', toy, file, '--work-dir', toy.parent / 'tested')
