@@ -29,7 +29,8 @@ model = dict(
     data_preprocessor=dict(type='PairPreprocessor', **{normalise}))
 test_dataloader = dict(dataset=dict(pipeline=[
     dict(type='LoadImage'), dict(type='ResizeImage', size=(64, 48)),
-    dict(type='Tokenize', tokenizer=dict(type='CLIPTokenizer', context_length=20)), dict(type='PackPair')]))
+    dict(type='Tokenize', tokenizer=dict(type='CLIPTokenizer', context_length=20)),
+    dict(type='PackPair')]))
 """
 SENTENCES = ['a woman in a red coat', 'he wears blue jeans and a hat']
 
@@ -251,10 +252,7 @@ def rewritten(made, tmp_path, change):
         (lambda d: d['model']['backbone'].update(type='os.system'), "unknown part 'os.system'"),
         (lambda d: d['steps'][0].update(type='os.system'), "unknown part 'os.system'"),
         (lambda d: d['steps'][2]['tokenizer'].update(type='os.system'), "unknown part 'os.system'"),
-        (
-            lambda d: d['model'].update(_scope_='mmengine'),
-            "names no scope, this one has 'mmengine'",
-        ),
+        (lambda d: d['model'].update(_scope_='mmengine'), "names no scope, .* 'mmengine'"),
         (
             lambda d: d['model']['backbone']['text'].update(pretrained='/etc/passwd'),
             "reads no other file, this one '/etc/passwd'",
@@ -301,9 +299,7 @@ def test_a_config_with_a_step_that_a_query_cannot_take_is_refused(made):
     config = Config.fromfile(made / 'config.py', lazy_import=False)
     steps = config.test_dataloader.dataset.pipeline
     steps.insert(1, dict(type='MaskWords', tokenizer=steps[2].tokenizer))
-    with pytest.raises(
-        ValueError, match=r"MaskWords .* says in `changes` \['tokens', 'word_labels'"
-    ):
+    with pytest.raises(ValueError, match=r"MaskWords .* \['tokens', 'word_labels'\]"):
         describe_model(config, 'm')
 
 

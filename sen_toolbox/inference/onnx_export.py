@@ -2,6 +2,7 @@
 
 import base64
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,11 +181,14 @@ def _program(
 def _converted(
     module: nn.Module, example: tuple, sizes: tuple, inputs: list[str], outputs: list[str]
 ) -> torch.onnx.ONNXProgram:
-    # Traced here and not by the exporter: that one falls back to sizes that are not free.
-    traced = torch.export.export(module.eval(), example, dynamic_shapes=sizes, strict=False)
-    return torch.onnx.export(
-        traced, dynamo=True, verbose=False, input_names=inputs, output_names=outputs
-    )
+    with warnings.catch_warnings():
+        # They are remarks on torch's own parts, for its developers.
+        warnings.simplefilter('ignore')
+        # Traced here and not by the exporter: that one falls back to sizes that are not free.
+        traced = torch.export.export(module.eval(), example, dynamic_shapes=sizes, strict=False)
+        return torch.onnx.export(
+            traced, dynamo=True, verbose=False, input_names=inputs, output_names=outputs
+        )
 
 
 def _parts_of(model: nn.Module, side: str) -> str:
