@@ -16,8 +16,9 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['sen_toolbox', 'sen_toolbox.*']),
     package_data={
-        'sen_toolbox.models.backbones': ['architectures/*.json'],
-        'sen_toolbox.search': ['models/*.safetensors', 'web/static/*'],
+        'sen_toolbox.inference': ['models/*.safetensors'],
+        'sen_toolbox.models': ['architectures/*.json'],
+        'sen_toolbox.search': ['web/static/*'],
         'sen_toolbox.text': ['*.npz'],
     },
     install_requires=[

@@ -221,7 +221,7 @@ def test_classes_that_an_encoder_brings_along_are_not_compared(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize('way', ['test', 'resume', 'load_from'])
 def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys(toy, way):
-    overrides = {'model.backbone.arch.vision_cfg.layers': 2}
+    overrides = {'clip_arch.vision_cfg.layers': 2}
     file = toy.parent / 'deeper.pth'
     save_model(load_config(toy, overrides), file)
     with pytest.raises(
@@ -248,7 +248,7 @@ def test_a_missing_weight_file_is_named_before_training(toy):
     with pytest.raises(
         FileNotFoundError, match=r'no CLIP weights at towers.pt; put the file there'
     ):
-        train(toy, 'model.backbone.pretrained=towers.pt')
+        train(toy, 'pretrained=towers.pt')
 
 
 @pytest.mark.slow
@@ -258,7 +258,7 @@ def test_without_network_the_weights_to_download_are_named_with_their_place(
     def no_network(config):
         raise OSError('no network')
 
-    monkeypatch.setattr('sen_toolbox.models.backbones.weights.download_pretrained', no_network)
+    monkeypatch.setattr('sen_toolbox.models.weights.download_pretrained', no_network)
     monkeypatch.setenv('HOME', str(tmp_path))
     options = (
         *(f'data_root={data}', f'num_classes={NUM_CLASSES}', 'batch_size=8', 'num_workers=0'),

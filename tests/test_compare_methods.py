@@ -87,7 +87,7 @@ def test_methods_start_from_the_same_towers_and_stand_in_one_table(folder, tower
     configs = []
     for name in ('first', 'second'):
         configs.append(write_toy_config(folder / f'{name}.py', folder / 'data'))
-    configs[1].write_text(configs[1].read_text() + "model['loss_weights'] = dict(triplet=0.0)\n")
+    configs[1].write_text(configs[1].read_text() + 'model = dict(loss_weights=dict(triplet=0.0))\n')
     work_dir = folder / 'methods'
     options = ('--work-dir', work_dir, '--seeds', 0, *ONE_EPOCH)
     run_tool('compare_methods', towers, *configs, *options)
@@ -100,7 +100,7 @@ def test_methods_start_from_the_same_towers_and_stand_in_one_table(folder, tower
     assert shas[0] != shas[1]
     for name in ('first', 'second'):
         config = Config.fromfile(work_dir / f'{name}.py')
-        assert config.model.backbone.pretrained == str(towers)
+        assert config.model.backbone.image.pretrained == str(towers)
         assert config.val_dataloader is None
     table = capfd.readouterr().out
     assert '| no fine-tuning | 1 | ' in table

@@ -223,7 +223,7 @@ def test_other_rows_are_refused_where_retrieval_reads_them(toy):
     path.write_text(TOY_CONFIG.format(base=base, data_root=folder / 'data', **kwargs))
     state = MODELS.build(load_config(path).model).state_dict()
     key = next(name for name in state if name.startswith('heads.tse.image_neck.'))
-    for name in ('backbone.token_embedding.weight', key):
+    for name in ('backbone.text.token_embedding.weight', key):
         changed = {**state, name: torch.cat([state[name], state[name]])}
         torch.save(dict(state_dict=changed), folder / 'rde.pth')
         with pytest.raises(ValueError, match=f'does not fit the model: {re.escape(name)} has sha'):
@@ -258,7 +258,7 @@ def test_an_equals_sign_in_a_folder_is_no_name(toy):
 def test_without_a_checkpoint_the_pretrained_weights_are_tested(toy):
     folder, config, checkpoint = toy
     work_dir = folder / 'start'
-    options = (f'model.backbone.pretrained={checkpoint}',)
+    options = (f'pretrained={checkpoint}',)
     run_tool('test', config, '--work-dir', work_dir, '--cfg-options', *options)
     run_tool('test', config, checkpoint, '--work-dir', folder / 'given')
     start, given = read_results(work_dir), read_results(folder / 'given')
@@ -267,5 +267,5 @@ def test_without_a_checkpoint_the_pretrained_weights_are_tested(toy):
 
 
 def test_neither_a_checkpoint_nor_pretrained_weights_is_an_error(toy):
-    with pytest.raises(ValueError, match='neither a checkpoint nor model.backbone.pretrained'):
+    with pytest.raises(ValueError, match='neither a checkpoint nor a pretrained encoder'):
         run_tool('test', toy[1])

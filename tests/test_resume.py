@@ -285,7 +285,7 @@ def test_averaged_weights_are_evaluated_and_saved_and_the_test_tool_takes_them(t
     work_dir = folder / 'averaged'
     run_tool('train', averaged, '--work-dir', work_dir)
     saved = load_checkpoint_file(str(work_dir / 'epoch_1.pth'))
-    key = 'backbone.visual.conv1.weight'
+    key = 'backbone.image.conv1.weight'
     # MMEngine puts the averaged ones in the place that everybody reads.
     trained = saved['ema_state_dict'][f'module.{key}']
     assert not torch.equal(saved['state_dict'][key], trained)

@@ -104,10 +104,11 @@ class OnnxEncoder:
 
     def _run(self, output: str, **given: np.ndarray) -> np.ndarray:
         # Both encoders are one graph; the other one gets a batch of none.
+        length = self._tokenizer.context_length
         inputs = dict(
             images=np.zeros((0, 3, *self._size), np.uint8),
-            ids=np.zeros((0, 3), np.int64),
-            mask=np.zeros((0, 3), bool),
+            ids=np.zeros((0, length), np.int64),
+            mask=np.zeros((0, length), bool),
             end=np.zeros(0, np.int64),
         )
         inputs |= given

@@ -15,8 +15,8 @@ from itertools import pairwise
 import faiss
 import numpy as np
 
-# Bytes of a block: about the second-level cache of one core.
-BLOCK = 2**20
+# Bytes of a block: little enough for a cache, so much that the calls of Python do not count.
+BLOCK = 2**22
 # Rows that are copied sooner than faiss is called for them alone.
 SHORT = 32
 _CODES = {'float32': 'Flat', 'float16': 'SQfp16'}

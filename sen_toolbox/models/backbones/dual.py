@@ -30,7 +30,8 @@ class DualEncoder(nn.Module):
             encoders have weights of their own. None for random ones.
 
     Raises:
-        ValueError: If there is no projection and the encoders differ in width.
+        ValueError: If there is no projection and the encoders differ in width, or weights of
+            projections are given.
     """
 
     def __init__(
@@ -51,6 +52,11 @@ class DualEncoder(nn.Module):
                 raise ValueError(
                     f'embeddings of images have {widths[0]} numbers, of captions {widths[1]}: set '
                     'embed_dim, to which both are projected'
+                )
+            if pretrained is not None:
+                raise ValueError(
+                    f'pretrained={pretrained!r} of a DualEncoder is for its projections, and '
+                    'without embed_dim it has none; each encoder has a pretrained of its own'
                 )
             self.image_projection, self.text_projection = nn.Identity(), nn.Identity()
         else:

@@ -150,7 +150,7 @@ class RecurrentTextEncoder(nn.Module):
             columns = torch.arange(states.shape[1], device=states.device)
             behind = columns >= lengths[:, None]
             return states.masked_fill(behind[:, :, None], -torch.inf).max(dim=1).values
-        rows = torch.arange(len(states), device=states.device)
+        rows = torch.arange(states.shape[0], device=states.device)
         last = states[rows, lengths - 1]
         if not self.rnn.bidirectional:
             return last
