@@ -20,6 +20,7 @@ from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config, pretrained_weights
+from sen_toolbox.datasets.check import known_datasets
 from sen_toolbox.distributed import finish_launch, prepare_launch
 from sen_toolbox.evaluation.reranking import RERANKERS
 from sen_toolbox.evaluation.results import (
@@ -31,14 +32,15 @@ from sen_toolbox.evaluation.results import (
 )
 from sen_toolbox.models.wrapping import unwrapped
 
-# Type and default folder of each data set by its short name. Drawn people are read as what they
-# are laid out as, so that a folder drawn with any seed and size will do.
-DATASETS = {
-    'cuhk': ('CUHKPEDES', 'data/CUHK-PEDES'),
-    'icfg': ('ICFGPEDES', 'data/ICFG-PEDES'),
-    'rstp': ('RSTPReid', 'data/RSTPReid'),
-    'synthetic': ('CUHKPEDES', 'data/synthetic'),
-}
+
+def named_datasets() -> dict[str, tuple[str, str]]:
+    """Type and default folder of each data set that has a short name, by it."""
+    layouts = {name: cls.LAYOUT for name, cls in known_datasets().items()}
+    return {
+        layout.short_name: (layout.read_as or name, layout.root)
+        for name, layout in layouts.items()
+        if layout.short_name
+    }
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,7 +59,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='NAME[=FOLDER]',
-        help=f'evaluate on the test splits of these instead; names: {", ".join(DATASETS)}',
+        help=f'evaluate on the test splits of these instead; names: {", ".join(named_datasets())}',
     )
     add_cfg_options(parser)
     parser.add_argument(
@@ -73,8 +75,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(arguments)
     for text in args.datasets:
-        if text.partition('=')[0] not in DATASETS:
-            parser.error(f'unknown data set {text!r}, choose from {", ".join(DATASETS)}')
+        if text.partition('=')[0] not in (known := named_datasets()):
+            parser.error(f'unknown data set {text!r}, choose from {", ".join(known)}')
     for given in ([name for name, _ in args.checkpoints], args.datasets):
         if len(set(given)) < len(given):
             parser.error(f'one of these is there twice: {", ".join(given)}')
@@ -185,7 +187,7 @@ def main() -> None:
         evaluations = []
         for text in args.datasets:
             name, _, folder = text.partition('=')
-            kind, root = DATASETS[name]
+            kind, root = named_datasets()[name]
             config.test_dataloader.dataset = dict(
                 type=kind,
                 data_root=folder or root,
