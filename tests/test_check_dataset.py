@@ -444,7 +444,8 @@ def test_the_tool_ends_with_1_for_faults_and_writes_them_all(published, tmp_path
 
 def test_the_tool_ends_with_2_where_nothing_is_recognised(tmp_path, capsys):
     assert status(tmp_path) == 2
-    assert 'reid_raw.json, ICFG-PEDES.json' in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert all(name in message for name in ('reid_raw.json', 'ICFG-PEDES.json', 'annotations.csv'))
 
 
 def test_the_tool_names_the_folder_inside(cuhk, capsys):
