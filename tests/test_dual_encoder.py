@@ -63,7 +63,7 @@ def test_it_provides_what_each_encoder_provides_under_its_modality():
     expected = {f'image.{name}' for name in backbone.image.provides}
     expected |= {f'text.{name}' for name in backbone.text.provides}
     assert 'image.stages.layer3' in expected
-    assert backbone.provides == expected | EMBEDDINGS
+    assert backbone.provides == expected | EMBEDDINGS | {'text.mask', 'text.end'}
 
 
 @torch.no_grad()
