@@ -32,6 +32,11 @@ def test_encoders_of_two_widths_are_refused_without_a_joint_space():
         build(embed_dim=None)
 
 
+def test_weights_for_projections_that_it_does_not_have_are_refused():
+    with pytest.raises(ValueError, match="pretrained='x.pth' .* without embed_dim it has none"):
+        BACKBONES.build(clip_config((64, 32)) | dict(pretrained='x.pth'))
+
+
 @torch.no_grad()
 def test_embeddings_are_projected_and_tokens_are_not():
     backbone, inputs = build().eval(), images()
