@@ -21,7 +21,9 @@ pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / 'docs/adding.md').read_text(encoding='utf-8')
 # `path`: and the code block below it.
-FILES = dict(re.findall(r'^`(projects/\S+)`:\n```python\n(.*?)^```$', PAGE, re.DOTALL | re.MULTILINE))
+FILES = dict(
+    re.findall(r'^`(projects/\S+)`:\n```python\n(.*?)^```$', PAGE, re.DOTALL | re.MULTILINE)
+)
 CONFIG, MODEL = 'projects/mine/configs/small.py', 'mine.safetensors'
 SMALL = f"""
 _base_ = './mine.py'
@@ -272,8 +274,7 @@ def test_its_checkpoints_are_converted_there_and_back(project, checkpoint):
     run(project, convert, CONFIG, checkpoint, 'theirs.pth', '--to-official')
     run(project, convert, CONFIG, 'theirs.pth', 'ours.pth')
     theirs, ours, before = (
-        load_checkpoint_file(str(project / path))
-        for path in ('theirs.pth', 'ours.pth', checkpoint)
+        load_checkpoint_file(str(project / path)) for path in ('theirs.pth', 'ours.pth', checkpoint)
     )
     assert {'cnn.early.weight', 'stripes.of_text.bias'} < set(theirs['model'])
     assert ours['state_dict'].keys() == before['state_dict'].keys()

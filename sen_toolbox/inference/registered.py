@@ -30,7 +30,7 @@ def require_registered(value: Any) -> None:
     if 'type' in value and value['type'] not in (known := _registered()):
         raise ValueError(
             f'unknown part {value["type"]!r}, known are {sorted(known)}; the parts of a project '
-            'must be imported before'
+            'are imported before, by sen-search --import MODULE or in Python'
         )
     if value.get('pretrained') is not None:
         raise ValueError(f'a model file reads no other file, this one {value["pretrained"]!r}')
