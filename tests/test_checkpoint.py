@@ -14,9 +14,8 @@ from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
 from safetensors.torch import save_file
-from sen_toolbox.checkpoint.official import SEN_UNUSED, sen_from_official
-from tiny import golden_state, sen_config
-from toy_data import run_tool
+from tiny import golden_state, layout, sen_config
+from toy_data import ROOT, run_tool
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
