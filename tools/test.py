@@ -31,16 +31,16 @@ from sen_toolbox.evaluation.results import (
     write_results,
 )
 from sen_toolbox.models.wrapping import unwrapped
+from sen_toolbox.registry import DATASETS
 
-
-def named_datasets() -> dict[str, tuple[str, str]]:
-    """Type and default folder of each data set that has a short name, by it."""
-    layouts = {name: cls.LAYOUT for name, cls in known_datasets().items()}
-    return {
-        layout.short_name: (layout.read_as or name, layout.root)
-        for name, layout in layouts.items()
-        if layout.short_name
-    }
+# Type and default folder of each data set by its short name. Drawn people are read as what they
+# are laid out as, so that a folder drawn with any seed and size will do.
+PUBLISHED = {
+    'cuhk': ('CUHKPEDES', 'data/CUHK-PEDES'),
+    'icfg': ('ICFGPEDES', 'data/ICFG-PEDES'),
+    'rstp': ('RSTPReid', 'data/RSTPReid'),
+    'synthetic': ('CUHKPEDES', 'data/synthetic'),
+}
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -59,7 +59,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='NAME[=FOLDER]',
-        help=f'evaluate on the test splits of these instead; names: {", ".join(named_datasets())}',
+        help=f'evaluate on the test splits of these instead; names: {", ".join(PUBLISHED)}, or any '
+        'registered data set as TYPE=FOLDER',
     )
     add_cfg_options(parser)
     parser.add_argument(
@@ -74,9 +75,6 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
     )
     args = parser.parse_args(arguments)
-    for text in args.datasets:
-        if text.partition('=')[0] not in (known := named_datasets()):
-            parser.error(f'unknown data set {text!r}, choose from {", ".join(known)}')
     for given in ([name for name, _ in args.checkpoints], args.datasets):
         if len(set(given)) < len(given):
             parser.error(f'one of these is there twice: {", ".join(given)}')
@@ -95,6 +93,9 @@ def prepare(args: argparse.Namespace) -> Config:
     config.work_dir = args.work_dir or config.work_dir or f'work_dirs/{Path(args.config).stem}'
     config.launcher = args.launcher
     config.resume = False
+    # The config has imported what a project registers.
+    for text in args.datasets:
+        test_set(text)
     if args.rerank:
         config.test_evaluator.rerank = args.rerank
     if not args.checkpoints and not pretrained_weights(config.model.backbone):
@@ -103,6 +104,24 @@ def prepare(args: argparse.Namespace) -> Config:
             'checkpoint or --cfg-options pretrained=FILE'
         )
     return config
+
+
+def test_set(text: str) -> tuple[str, str]:
+    """Type and folder of a data set given as NAME, NAME=FOLDER or TYPE=FOLDER.
+
+    Raises:
+        ValueError: If there is none of that name; tells the choices.
+    """
+    name, _, folder = text.partition('=')
+    if name in PUBLISHED:
+        kind, default = PUBLISHED[name]
+        return kind, folder or default
+    if folder and DATASETS.get(name) is not None:
+        return name, folder
+    raise ValueError(
+        f'unknown data set {text!r}, choose from {", ".join(PUBLISHED)}, or give the type of a '
+        'registered data set and its folder: TYPE=FOLDER'
+    )
 
 
 class OtherIdentitiesHook(Hook):
@@ -186,11 +205,10 @@ def main() -> None:
         config.load_from = path
         evaluations = []
         for text in args.datasets:
-            name, _, folder = text.partition('=')
-            kind, root = named_datasets()[name]
+            kind, root = test_set(text)
             config.test_dataloader.dataset = dict(
                 type=kind,
-                data_root=folder or root,
+                data_root=root,
                 split='test',
                 pipeline=config.test_dataloader.dataset.pipeline,
             )
