@@ -133,9 +133,11 @@ def test_a_data_set_of_someone_else_is_recognised_and_can_be_tested_on_by_its_sh
         (write(tmp_path, 'CUHKPEDES') / 'reid_raw.json').rename(tmp_path / 'theirs.json')
         assert recognise(tmp_path) is Theirs
         assert 'Theirs' in known_datasets()
-        options = ('sen.py', 'a.pth', '--datasets', 'theirs', 'cuhk=elsewhere')
-        assert tool('test').parse_args(options).datasets == ['theirs', 'cuhk=elsewhere']
-        assert tool('test').named_datasets()['theirs'] == ('Theirs', 'data/theirs')
+        test_set = tool('test').test_set
+        assert test_set('theirs') == ('Theirs', 'data/theirs')
+        assert test_set('synthetic=drawn') == ('CUHKPEDES', 'drawn')
+        with pytest.raises(ValueError, match="unknown data set 'other', choose from .*theirs"):
+            test_set('other')
     finally:
         del DATASETS.module_dict['Theirs']
 
