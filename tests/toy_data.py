@@ -31,14 +31,13 @@ max_epochs = 2
 param_scheduler = [dict(type='CosineAnnealingLR', end='$max_epochs')]
 image_size = (64, 32)
 context_length = 24
-model = dict(backbone=dict(
-    pretrained=None,
-    arch=dict(
-        _delete_=True,
-        embed_dim=64,
-        quick_gelu=True,
-        vision_cfg=dict(layers=1, width=64, patch_size=16),
-        text_cfg=dict(layers=1, width=64, heads=1, context_length=24, vocab_size=49408))))
+pretrained = None
+clip_arch = dict(
+    _delete_=True,
+    embed_dim=64,
+    quick_gelu=True,
+    vision_cfg=dict(layers=1, width=64, patch_size=16),
+    text_cfg=dict(layers=1, width=64, heads=1, context_length=24, vocab_size=49408))
 train_dataloader = dict(dataset=dict(tagger=dict(type='RuleTagger')))
 val_dataloader = dict(dataset=dict(split='{val_split}'))
 """

@@ -62,7 +62,7 @@ def seen_sample(dataset, index: int, preprocessor, *, training: bool) -> dict:
     return {
         'image': Image.fromarray(seen.permute(1, 2, 0).numpy()),
         'name': record['img_path'],
-        'pid': record['pid'],
+        'person_id': record['person_id'],
         'captions': [
             (original, seen_pieces(tokenizer, ids, chosen))
             for original, ids, chosen in zip(originals, record['tokens'].ids, labels, strict=True)
