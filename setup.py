@@ -16,8 +16,9 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['sen_toolbox', 'sen_toolbox.*']),
     package_data={
-        'sen_toolbox.models.backbones': ['architectures/*.json'],
-        'sen_toolbox.search': ['models/*.safetensors', 'web/static/*'],
+        'sen_toolbox.inference': ['models/*.safetensors'],
+        'sen_toolbox.models': ['architectures/*.json'],
+        'sen_toolbox.search': ['web/static/*'],
         'sen_toolbox.text': ['*.npz'],
     },
     install_requires=[
@@ -30,7 +31,7 @@ setup(
         'numpy',
         'tokenizers>=0.15',  # the oldest tried
         'ftfy>=6',
-        'timm>=1.0.17',  # as open_clip asks for; the image encoders use it by themselves
+        'timm>=1.0.21',  # the first that builds models without memory for their weights
         'transformers>=5.0',  # BERT; 5.0 and 5.24 tried, on Python 3.10 the newest is 5.20
         'nltk>=3.9',  # 3.9 reads the tagger from JSON; older ones unpickle it
         'prettytable>=3.0',
@@ -38,7 +39,7 @@ setup(
         'matplotlib',
         'opencv-python>=4,<5',  # 5.0 dropped the people detector; mmengine pulls in the newest
         'safetensors>=0.4',
-        'faiss-cpu>=1.11',  # the first that searches memory it does not own
+        'faiss-cpu>=1.9',  # the first that loads beside numpy 2
         'filelock>=3.12',
         'rich>=13',
         'tensorboard>=2.14',
@@ -54,6 +55,7 @@ setup(
         'onnx': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.3'],
         'dev': [
             'pytest>=8',
+            'pytest-xdist>=3.6',
             'ruff>=0.8',
             'pymilvus>=2.6',
             'milvus-lite>=3',

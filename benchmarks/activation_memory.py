@@ -39,7 +39,9 @@ class LiveStorages(TorchDispatchMode):
 
 def kept(loss_of: Callable, model: nn.Module, batch: dict, *args: torch.Tensor) -> tuple:
     """MiB a sample that one forward pass keeps, and its loss."""
-    given = [*model.parameters(), *model.buffers(), *batch.values(), *args]
+    tokens = vars(batch['tokens']).values()
+    rest = [value for key, value in batch.items() if key != 'tokens']
+    given = [*model.parameters(), *model.buffers(), *tokens, *rest, *args]
     with LiveStorages(given) as live:
         loss = loss_of(model, batch, *args)
         return live.mebibytes() / len(batch['images']), loss.item()
@@ -55,7 +57,7 @@ def main() -> None:
     report = Report(f'activations, float32, batch of {args.batch_size}')
     for method, goal in GOALS.items():
         model, batch = build(method), draw_batch(args.batch_size)
-        noise = torch.rand(args.batch_size, model.backbone.spec.num_patches)
+        noise = torch.rand(args.batch_size, model.backbone.spec.image.num_patches)
         reference, expected = kept(step_loss, model, batch, noise)
         for name, checkpointed, wanted in (
             (method, False, goal),

@@ -17,7 +17,8 @@ def main() -> None:
     tokens = draw_tokens(args.captions)
 
     def plain() -> torch.Tensor:
-        parts = [text_embedding(model.backbone, part) for part in tokens.split(512)]
+        starts = range(0, len(tokens), 512)
+        parts = [text_embedding(model.backbone, tokens[s : s + 512]) for s in starts]
         return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 
     report = Report(f'features of {args.captions} captions, CPU, float32')

@@ -89,7 +89,7 @@ class PlainSamples:
             caption = self.tagger.prune(caption) or caption
         tokens = self.tokenise(caption)
         self.mask(tokens.numpy())
-        return dict(images=image, tokens=tokens, pids=record['pid'])
+        return dict(images=image, tokens=tokens, person_ids=record['person_id'])
 
     def tokenise(self, caption: str) -> torch.Tensor:
         """A row of ids (L,)."""

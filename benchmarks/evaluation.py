@@ -26,15 +26,15 @@ def draw(num_queries: int, num_gallery: int, num_ids: int) -> list[torch.Tensor]
     """Unit features around the directions of their identities, and the identities."""
     torch.manual_seed(0)
     centres = torch.nn.functional.normalize(torch.randn(num_ids, DIM), dim=1)
-    pids = [torch.arange(n) % num_ids for n in (num_queries, num_gallery)]
+    identities = [torch.arange(n) % num_ids for n in (num_queries, num_gallery)]
     features = [
         torch.nn.functional.normalize(
             SHARE**0.5 * centres[p] + (1 - SHARE) ** 0.5 * torch.randn(len(p), DIM) / DIM**0.5,
             dim=1,
         )
-        for p in pids
+        for p in identities
     ]
-    return [*features, *pids]
+    return [*features, *identities]
 
 
 def peak_above(action) -> float | None:
@@ -69,10 +69,10 @@ def main() -> None:
     args = arguments(__doc__, repeats=3)
     report = Report('ranking, text-to-image, CPU')
     for name, size in SIZES.items():
-        queries, gallery, query_pids, gallery_pids = draw(*size)
+        queries, gallery, query_ids, gallery_ids = draw(*size)
         whole = is_free(BYTES_PER_SCORE * len(queries) * len(gallery))
         part = len(queries) if whole else len(queries) // 10
-        few = (queries[:part], gallery, query_pids[:part], gallery_pids)
+        few = (queries[:part], gallery, query_ids[:part], gallery_ids)
         theirs = {}
         started = time.process_time()
         peak_plain = peak_above(lambda few=few, theirs=theirs: theirs.update(ranking(*few)))
@@ -82,7 +82,7 @@ def main() -> None:
         difference = max(abs(ours[key] - theirs[key]) for key in theirs)
         report.check(f'{name}: all measures, percent (R1 {ours["R1"]:.1f})', difference, 1e-3)
 
-        def count(chosen=(queries, gallery, query_pids, gallery_pids)) -> None:
+        def count(chosen=(queries, gallery, query_ids, gallery_ids)) -> None:
             retrieval_metrics(*chosen)
 
         def product(chosen=(queries, gallery)) -> None:

@@ -61,7 +61,7 @@ def measure(case: list[str], batch_size: int, steps: int) -> dict[str, float]:
         type='AutocastOptimWrapper', dtype='float16' if precision == 'fp16' else 'bfloat16'
     )
     optim = OPTIM_WRAPPER_CONSTRUCTORS.build(dict(constructor, optim_wrapper_cfg=wrapper))(model)
-    rows, columns = model.backbone.spec.image_size
+    rows, columns = model.backbone.spec.image.image_size
     batch = draw_batch(batch_size)
     batch['images'] = torch.randint(0, 256, (batch_size, 3, rows, columns), dtype=torch.uint8)
     host = {key: value.pin_memory() for key, value in batch.items()}

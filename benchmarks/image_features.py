@@ -15,7 +15,7 @@ def main() -> None:
         towers = random_towers(folder)
         exported, small = (in_onnx(towers, folder, int8=int8) for int8 in (False, True))
     model, half = towers.model, in_bfloat16(towers.model)
-    size = (args.batch_size, 3, *towers.image_size)
+    size = (args.batch_size, 3, *towers.processor.image_size)
     pixels = torch.randint(0, 256, size, dtype=torch.uint8)
     # The exported graph does this itself.
     images = model.data_preprocessor(dict(images=pixels))['images']

@@ -57,7 +57,7 @@ def main() -> None:
                 'num_classes': 40,
                 'batch_size': args.batch,
                 'image_size': (64, 32),
-                'model.backbone.pretrained': None,
+                'pretrained': None,
                 'max_epochs': 10**6,
             },
         )

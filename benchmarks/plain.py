@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.models.heads.restoration import to_grey
 from sen_toolbox.optim import RuleOptimWrapperConstructor
+from sen_toolbox.text.tokens import Tokens
 
 
 def attention(module: nn.MultiheadAttention, queries: Tensor, keys: Tensor, mask=None) -> Tensor:
@@ -54,7 +55,7 @@ def blocks(tower: nn.Module, x: Tensor, mask: Tensor | None = None) -> Tensor:
 
 def image_tokens(backbone: nn.Module, images: Tensor, keep: Tensor | None = None) -> Tensor:
     """Projected tokens (B, 1 + N, D); those not in ``keep`` are dropped after their embedding."""
-    visual = backbone.visual
+    visual = backbone.image
     x = visual.conv1(images).flatten(2).transpose(1, 2)
     x = x + visual.positional_embedding[1:]
     if keep is not None:
@@ -65,34 +66,35 @@ def image_tokens(backbone: nn.Module, images: Tensor, keep: Tensor | None = None
     return visual.ln_post(x) @ visual.proj
 
 
-def text_tokens(backbone: nn.Module, tokens: Tensor) -> Tensor:
+def text_tokens(backbone: nn.Module, tokens: Tokens) -> Tensor:
     """Projected tokens (B, 77, D), padding included."""
-    length = tokens.shape[1]
-    mask = torch.full((length, length), -torch.inf, device=tokens.device).triu(1)
-    x = backbone.token_embedding(tokens) + backbone.positional_embedding
-    x = blocks(backbone.transformer, x.transpose(0, 1), mask.to(x.dtype)).transpose(0, 1)
-    return backbone.ln_final(x) @ backbone.text_projection
+    text, ids = backbone.text, tokens.ids
+    length = ids.shape[1]
+    mask = torch.full((length, length), -torch.inf, device=ids.device).triu(1)
+    x = text.token_embedding(ids) + text.positional_embedding
+    x = blocks(text.transformer, x.transpose(0, 1), mask.to(x.dtype)).transpose(0, 1)
+    return text.ln_final(x) @ text.text_projection
 
 
-def text_embedding(backbone: nn.Module, tokens: Tensor) -> Tensor:
+def text_embedding(backbone: nn.Module, tokens: Tokens) -> Tensor:
     """Embeddings (B, D) at the end tokens of full passes."""
     feats = text_tokens(backbone, tokens)
-    return feats[torch.arange(len(tokens)), tokens.argmax(dim=1)]
+    return feats[torch.arange(len(tokens)), tokens.end]
 
 
 def step_loss(model: nn.Module, batch: dict, noise: Tensor | None = None) -> Tensor:
     """The objective of SEN or IRRA, whichever the model is; SEN needs noise (B, N)."""
-    backbone, heads, pids = model.backbone, model.heads, batch['pids']
+    backbone, heads, labels = model.backbone, model.heads, batch['labels']
     all_patches = image_tokens(backbone, batch['images'])
     image, text = all_patches[:, 0], text_embedding(backbone, batch['tokens'])
     with torch.autocast(image.device.type, enabled=False):
         losses = {
-            name: heads[name].loss(image.float(), text.float(), pids)
+            name: heads[name].loss(image.float(), text.float(), labels)
             for name in ('sdm', 'triplet')
             if name in heads
         }
     classifier = heads['identity'].classifier
-    losses['identity'] = sum(F.cross_entropy(classifier(x), pids) for x in (image, text)) / 2
+    losses['identity'] = sum(F.cross_entropy(classifier(x), labels) for x in (image, text)) / 2
     again = text_tokens(backbone, batch['tokens'])
     if 'restoration' in heads:
         losses['restoration'] = restoration_loss(
@@ -153,7 +155,7 @@ def optimizer(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups, **options)
 
 
-def ranking(queries: Tensor, gallery: Tensor, query_pids: Tensor, gallery_pids: Tensor) -> dict:
+def ranking(queries: Tensor, gallery: Tensor, query_ids: Tensor, gallery_ids: Tensor) -> dict:
     """R1, R5, R10, mAP and mINP in percent, at the cost of the releases' evaluation.
 
     The scores of all queries are one matrix, sorted in full; the identities in that order and the
@@ -163,8 +165,8 @@ def ranking(queries: Tensor, gallery: Tensor, query_pids: Tensor, gallery_pids: 
     """
     scores = queries @ gallery.t()
     order = scores.argsort(dim=1, descending=True)
-    ranked = gallery_pids[order]
-    right = ranked == query_pids[:, None]
+    ranked = gallery_ids[order]
+    right = ranked == query_ids[:, None]
     recalls = right[:, :10].cumsum(dim=1).clamp(max=1).float().mean(dim=0)
     measures = {f'R{k}': recalls[k - 1] for k in (1, 5, 10)}
     count, found = right.sum(dim=1), right.cumsum(dim=1)

@@ -9,12 +9,11 @@ from common import arguments
 from PIL import Image
 from prettytable import PrettyTable
 from reduced import in_bfloat16, in_onnx, on_one_core
-from sen_toolbox.search.towers import TowerEncoder
 
 from sen_toolbox.datasets import SyntheticPedes
 from sen_toolbox.evaluation.ranking import retrieval_metrics
+from sen_toolbox.inference.loading import load_encoder
 from sen_toolbox.search.indexing import Encoder
-from sen_toolbox.search.person_search import SHIPPED_MODEL
 
 MEASURES = ('R1', 'R5', 'R10', 'mAP', 'mINP')
 IMAGES_AT_ONCE = 64
@@ -27,13 +26,13 @@ def score(encoder: Encoder, people: list[dict]) -> dict[str, float]:
         encoder.embed_prepared(np.stack(pixels[start : start + IMAGES_AT_ONCE]))
         for start in range(0, len(pixels), IMAGES_AT_ONCE)
     ]
-    captions = [(text, person['pid']) for person in people for text in person['captions']]
-    sentences, query_pids = zip(*captions, strict=True)
+    captions = [(text, person['person_id']) for person in people for text in person['captions']]
+    sentences, query_ids = zip(*captions, strict=True)
     return retrieval_metrics(
         torch.from_numpy(encoder.embed_text(sentences)),
         torch.from_numpy(np.concatenate(parts)),
-        torch.tensor(query_pids),
-        torch.tensor([person['pid'] for person in people]),
+        torch.tensor(query_ids),
+        torch.tensor([person['person_id'] for person in people]),
     )
 
 
@@ -43,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         drawn = SyntheticPedes(data_root=args.data_root or f'{folder}/people', split='test')
         people = [drawn.get_data_info(place) for place in range(len(drawn))]
-        towers, half = TowerEncoder(SHIPPED_MODEL), TowerEncoder(SHIPPED_MODEL)
+        towers, half = load_encoder(), load_encoder()
         half.model = in_bfloat16(half.model)
         encoders = {
             'float32, torch': towers,

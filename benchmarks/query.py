@@ -11,16 +11,23 @@ from plain import text_embedding
 from reduced import add_rows, in_bfloat16, in_onnx, on_one_core, random_towers
 from workload import draw_tokens
 
+from sen_toolbox.inference.onnx_encoder import OnnxEncoder
+from sen_toolbox.text.tokens import Tokens
 
-def latencies(queries: torch.Tensor, *actions: Callable[[torch.Tensor], object]) -> list[float]:
+
+def latencies(queries: list[Tokens], *actions: Callable[[Tokens], object]) -> list[float]:
     """Median CPU milliseconds of each action over the queries, taken in turn."""
     times = [[] for _ in actions]
-    for query in queries.split(1):
+    for query in queries:
         for action, taken in zip(actions, times, strict=True):
             started = time.process_time()
             action(query)
             taken.append(1000 * (time.process_time() - started))
     return [statistics.median(taken) for taken in times]
+
+
+def _by(exported: OnnxEncoder, query: Tokens) -> torch.Tensor:
+    return torch.from_numpy(exported.embed_tokens(query.map(torch.Tensor.numpy)))
 
 
 def main() -> None:
@@ -30,25 +37,23 @@ def main() -> None:
         towers = random_towers(folder)
         exported, small = (in_onnx(towers, folder, int8=int8) for int8 in (False, True))
     model, half = towers.model, in_bfloat16(towers.model)
-    queries = draw_tokens(args.queries)
+    drawn = draw_tokens(args.queries)
+    queries = [drawn[number : number + 1] for number in range(args.queries)]
 
-    def plain(query: torch.Tensor) -> torch.Tensor:
+    def plain(query: Tokens) -> torch.Tensor:
         return torch.nn.functional.normalize(text_embedding(model.backbone, query), dim=1)
 
     ways = {
         'torch, exact': model.embed_text,
         'torch, bfloat16': half.embed_text,
-        'onnxruntime, exact': lambda query: torch.from_numpy(exported.embed_tokens(query.numpy())),
-        'onnxruntime, int8': lambda query: torch.from_numpy(small.embed_tokens(query.numpy())),
+        'onnxruntime, exact': lambda query: _by(exported, query),
+        'onnxruntime, int8': lambda query: _by(small, query),
     }
     goals = {'onnxruntime, exact': '3.5x', 'onnxruntime, int8': '9x'}
     report = Report('one query, batch of 1, median, CPU')
     with torch.inference_mode():
-        expected = torch.cat([plain(query) for query in queries.split(1)])
-        found = {
-            name: torch.cat([way(query) for query in queries.split(1)])
-            for name, way in ways.items()
-        }
+        expected = torch.cat([plain(query) for query in queries])
+        found = {name: torch.cat([way(query) for query in queries]) for name, way in ways.items()}
         times = latencies(queries, plain, *ways.values())
     add_rows(report, found, expected, times, goals)
     report.finish(args.json)

@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 from common import Report, distance
 from safetensors.torch import save_file
-from sen_toolbox.search.model_file import build_towers, describe_model
-from sen_toolbox.search.onnx_encoder import OnnxEncoder
-from sen_toolbox.search.onnx_export import export_onnx
-from sen_toolbox.search.towers import TowerEncoder
 from torch import Tensor, nn
 from workload import CONFIGS
 
 from sen_toolbox.config import load_config
+from sen_toolbox.inference.encoder import Encoder
+from sen_toolbox.inference.loading import load_encoder
+from sen_toolbox.inference.model_file import build_model, describe_model
+from sen_toolbox.inference.onnx_encoder import OnnxEncoder
+from sen_toolbox.inference.onnx_export import export_onnx
 
 
 def on_one_core() -> None:
@@ -24,15 +25,15 @@ def on_one_core() -> None:
     os.environ['OMP_NUM_THREADS'] = '1'
 
 
-def random_towers(folder: str | Path) -> TowerEncoder:
+def random_towers(folder: str | Path) -> Encoder:
     """ViT-B/16's towers with random weights, by way of a model file in the folder."""
     description = describe_model(load_config(CONFIGS['sen']), 'random')
     torch.manual_seed(0)
-    state = build_towers(description).backbone.state_dict()
-    tensors = {key: value.contiguous() for key, value in state.items()}
+    model, _ = build_model(description)
+    tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
     path = Path(folder) / 'random.safetensors'
     save_file(tensors, path, {'sen_toolbox': json.dumps(description)})
-    return TowerEncoder(path)
+    return load_encoder(path)
 
 
 def in_bfloat16(model: nn.Module) -> nn.Module:
@@ -40,7 +41,7 @@ def in_bfloat16(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).bfloat16()
 
 
-def in_onnx(towers: TowerEncoder, folder: str | Path, *, int8: bool = False) -> OnnxEncoder:
+def in_onnx(towers: Encoder, folder: str | Path, *, int8: bool = False) -> OnnxEncoder:
     """What ``sen-search export`` makes of the towers, read back; the file stays in the folder."""
     path = Path(folder) / ('int8.onnx' if int8 else 'float32.onnx')
     export_onnx(towers, path, int8=int8)

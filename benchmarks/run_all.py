@@ -47,7 +47,7 @@ reference / ours. Each script checks in the same run that both compute the same 
 
 In 16 bits: where a GPU has bfloat16 (from Ampere on), train with `--amp bfloat16`. It
 has float32's range, so no loss is scaled and no step skipped. Elsewhere take `--amp float16`, which
-scales the loss. Weights stay in float32 in both. `model.backbone.compile_blocks=True` compiles the
+scales the loss. Weights stay in float32 in both. `model.compile_blocks=True` compiles the
 towers' blocks, once for all lengths of captions and sizes of batches; on a CPU it gains nothing.
 """
 

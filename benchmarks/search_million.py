@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--vectors', type=int, default=1_000_000)
     parser.add_argument('--dim', type=int, default=512)
-    parser.add_argument('--queries', type=int, default=100, help='for the recall')
+    parser.add_argument('--queries', type=int, default=100, help='for the batch and the recall')
     parser.add_argument('--repeats', type=int, default=9)
     parser.add_argument('--folder', type=Path, help='where to keep the indexes (default: deleted)')
     return parser.parse_args()
@@ -91,11 +91,16 @@ def report(args: argparse.Namespace, root: Path, *, half: bool) -> None:
     started = time.perf_counter()
     index.search(queries[:1], 10)
     print(f'reopened and first answer: {time.perf_counter() - started:.2f} s; {memory()}')
-    array = index._vectors.array
+    array = index._vectors[1]
     passing, exact = medians(args.repeats, one_pass(array), lambda: index.search(queries[:1], 10))
     print(
         f'one pass {passing:.1f} ms, exact top-10 of one query {exact:.1f} ms: '
         f'{exact / passing:.2f} times the pass'
+    )
+    one, many = medians(1, lambda: index.search(queries[:1], 10), lambda: index.search(queries, 10))
+    print(
+        f'exact top-10 of {len(queries)} queries at once {many:.0f} ms: '
+        f'{many / one / len(queries):.2f} times as long per query as one alone'
     )
     started = time.perf_counter()
     with index.writing():

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from sen_toolbox.config import load_config
 config = load_config({config!r}, dict(dataset_type='CUHKPEDES', data_root={root!r},
     num_classes=4, num_workers=0, batch_size=4, log_level='ERROR',
-    **{{'model.backbone.pretrained': None, 'train_dataloader.persistent_workers': False}}))
+    **{{'pretrained': None, 'train_dataloader.persistent_workers': False}}))
 config.load_from = None
 config.work_dir = {root!r} + '/work_dir'
 runner = Runner.from_cfg(config)

@@ -23,7 +23,7 @@ def steps(method: str, size: int) -> tuple:
     """The model, our step, the reference's step and one of ours in bfloat16."""
     model = build(method)
     batch = draw_batch(size)
-    noise = torch.rand(size, model.backbone.spec.num_patches)
+    noise = torch.rand(size, model.backbone.spec.image.num_patches)
     if method == 'sen':
         model.heads['restoration'].draw_noise = lambda *_: noise
     own, plain = own_optimizer(model), optimizer(model)

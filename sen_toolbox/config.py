@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from sen_toolbox.overrides import apply_overrides, describe_unknown
 
-# Read by MMEngine's Runner, by MMEngine when it reads a file, and by tools/convert_checkpoint.py.
+# Read by MMEngine's Runner, by MMEngine when it reads a file, and to convert official checkpoints.
 READ_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
     'custom_imports',
     'official',
@@ -62,7 +62,8 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
                 'or start with _)'
             )
     for dotted in overrides or {}:
-        if dotted in config.get(RESOLVED, ()) and dotted not in known:
+        first = dotted.split('.')[0]
+        if first in config.get(RESOLVED, ()) and first not in known:
             raise KeyError(
                 f'override {dotted!r}: {path} was written with its values filled in, and nothing '
                 'refers to this one any more; override the places themselves, or the config that '
@@ -71,7 +72,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     apply_overrides(config, overrides or {}, known)
     values = dict(config)
     for key in values:
-        config[key] = _resolve(values[key], values, key, ())
+        config[key] = _resolve(values[key], values, key, (key,))
     config[RESOLVED] = sorted({*config.get(RESOLVED, ()), *shared} & set(config))
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         # torch refuses to keep workers where there are none; a debugger wants num_workers=0.

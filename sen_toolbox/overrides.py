@@ -96,6 +96,16 @@ def parameter_names(call: Callable) -> set[str]:
     return names - {'self'}
 
 
+def parameters_at(place: str, kind: Any) -> set[str]:
+    """Names that a dict may have beside ``type``, by its place in the config and by its type."""
+    names = set(TAKEN_OUT.get(place, ()))
+    for call in CALLED_WITH.get(place, ()):
+        names |= parameter_names(call)
+    for registry, call in _registered(kind):
+        names |= parameter_names(call) | TAKEN_OUT_BY.get(registry.name, set())
+    return names
+
+
 def _with(node: Any, dotted: str, depth: int, value: Any, config: Config) -> Any:
     """``node``, at ``depth`` of the path, with the value at its end; lists are made anew."""
     path = dotted.split('.')
@@ -116,7 +126,7 @@ def _with(node: Any, dotted: str, depth: int, value: Any, config: Config) -> Any
         choices = set(node) if isinstance(node, dict) else set()
     if part not in choices:
         if isinstance(node, dict):
-            choices |= _parameters_at('.'.join(path[:depth]), _referred(node.get('type'), config))
+            choices |= parameters_at('.'.join(path[:depth]), _referred(node.get('type'), config))
         if part not in choices:
             raise _unknown(dotted, part, choices)
     node[part] = _with(node.get(part), dotted, depth + 1, value, config)
@@ -136,22 +146,14 @@ def _referred(value: Any, config: Config) -> Any:
     return value
 
 
-def _parameters_at(place: str, kind: Any) -> set[str]:
-    names = set(TAKEN_OUT.get(place, ()))
-    for call in CALLED_WITH.get(place, ()):
-        names |= parameter_names(call)
-    for registry, call in _registered(kind):
-        names |= parameter_names(call) | TAKEN_OUT_BY.get(registry.name, set())
-    return names
-
-
 def _registered(kind: Any) -> Iterator[tuple[Registry, Callable]]:
     """All that is registered under a name, with or without scope, and where."""
     if not isinstance(kind, str):
         return
     scope, name = Registry.split_scope_key(kind)
     for module in (sen_toolbox.registry, mmengine.registry):
-        for registry in vars(module).values():
+        # A list, because an import may add to the module.
+        for registry in list(vars(module).values()):
             if isinstance(registry, Registry) and scope in (None, registry.scope):
                 registry.import_from_location()
                 if name in registry.module_dict:

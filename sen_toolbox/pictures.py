@@ -5,7 +5,7 @@ from math import inf
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Pillow knows more, some of which run other programs.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')
@@ -15,11 +15,12 @@ EXIF = b'Exif\0\0'
 DAMAGE = (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError)
 
 
-def decode_image(data: bytes) -> np.ndarray:
+def decode_image(data: bytes, max_pixels: float = inf) -> np.ndarray:
     """Pixels (H, W, 3) uint8 RGB, turned upright by the EXIF tag where there is one.
 
     Args:
         data: Content of a JPEG, PNG, WebP, BMP, TIFF or GIF file; of several frames the first.
+        max_pixels: Larger images are refused before they are decoded.
 
     Raises:
         OSError, SyntaxError, EOFError, ValueError, PIL.Image.DecompressionBombError: If it cannot
@@ -30,12 +31,21 @@ def decode_image(data: bytes) -> np.ndarray:
     try:
         rows, columns, space, _ = simplejpeg.decode_jpeg_header(data)
         # Pillow converts CMYK by a formula of its own, and warns of huge images.
-        fits = rows * columns <= (Image.MAX_IMAGE_PIXELS or inf)
+        fits = rows * columns <= min(Image.MAX_IMAGE_PIXELS or inf, max_pixels)
         if space in ('YCbCr', 'RGB', 'Gray') and fits and EXIF not in data[:65536]:
             return simplejpeg.decode_jpeg(data, 'RGB')
     except ValueError:
         pass
-    with Image.open(BytesIO(data), formats=FORMATS) as opened:
+    try:
+        opened = Image.open(BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        # Its message names a buffer by its address.
+        raise ValueError(f'not one of {", ".join(FORMATS)}') from error
+    with opened:
+        if opened.width * opened.height > max_pixels:
+            raise ValueError(
+                f'{opened.width} x {opened.height} pixels, which is more than {max_pixels}'
+            )
         image = ImageOps.exif_transpose(opened)
         # Converting would copy an image that is RGB already.
         return np.array(image if image.mode == 'RGB' else image.convert('RGB'))

@@ -30,6 +30,7 @@ from toy_data import run_tool, write_toy_config, write_toy_data
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.io import PARTIAL
+from sen_toolbox.text.tokens import Tokens
 
 # Epochs that differ in length, averaged weights, checkpoints within epochs, a line of the log for
 # every step that averages over the steps before, a worker that lives on. The text tower is small
@@ -39,7 +40,7 @@ _base_ = './toy.py'
 max_epochs = {epochs}
 batch_size = {batch_size}
 num_workers = 1
-model = dict(backbone=dict(arch=dict(text_cfg=dict(width=16))))
+clip_arch = dict(text_cfg=dict(width=16))
 randomness = dict(deterministic=True)
 default_hooks = dict(
     logger=dict(interval=1),
@@ -171,6 +172,8 @@ def differences(a: object, b: object, where: str = '') -> list[str]:
     """Places at which two nested values differ in any bit."""
     if isinstance(a, HistoryBuffer) and isinstance(b, HistoryBuffer):
         return differences(list(a.data), list(b.data), where)
+    if isinstance(a, Tokens) and isinstance(b, Tokens):
+        return differences(vars(a), vars(b), where)
     if isinstance(a, dict) and isinstance(b, dict):
         found = [f'{where}/{key} on one side only' for key in set(a) ^ set(b)]
         for key in set(a) & set(b):

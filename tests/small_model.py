@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from sen_toolbox.search.model_file import save_model
 from test_person_search import CONFIG
 from tiny import NORMALISE, clip_config
 
+from sen_toolbox.inference.model_file import save_model
 from sen_toolbox.registry import MODELS
 
 

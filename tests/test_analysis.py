@@ -20,14 +20,16 @@ from sen_toolbox.evaluation.analysis import (
 from sen_toolbox.registry import MODELS
 from sen_toolbox.visualization.share_chart import draw_shares
 
+pytestmark = pytest.mark.numeric
 
-def slow_ranks(queries, gallery, query_pids, gallery_pids):
+
+def slow_ranks(queries, gallery, query_ids, gallery_ids):
     ranks = []
-    for query, pid in zip(queries, query_pids.tolist(), strict=True):
+    for query, number in zip(queries, query_ids.tolist(), strict=True):
         scores = (gallery @ query).tolist()
-        best = max(s for s, p in zip(scores, gallery_pids.tolist(), strict=True) if p == pid)
-        pairs = zip(scores, gallery_pids.tolist(), strict=True)
-        ranks.append(1 + sum(s >= best - 1e-6 and p != pid for s, p in pairs))
+        best = max(s for s, p in zip(scores, gallery_ids.tolist(), strict=True) if p == number)
+        pairs = zip(scores, gallery_ids.tolist(), strict=True)
+        ranks.append(1 + sum(s >= best - 1e-6 and p != number for s, p in pairs))
     return ranks
 
 
@@ -37,11 +39,11 @@ def test_ranks_are_those_of_a_loop_over_queries_in_chunks_of_any_size(chunk, mon
     torch.manual_seed(0)
     # Few different values, so that there are ties.
     queries, gallery = torch.randint(-1, 2, (17, 3)).float(), torch.randint(-1, 2, (13, 3)).float()
-    gallery_pids = torch.tensor([0, 0, 1, 1, 1, 2, 3, 3, 4, 4, 4, 4, 5])
-    query_pids = torch.arange(17) % 6
-    found = first_right_ranks(queries, gallery, query_pids, gallery_pids)
-    assert found.tolist() == slow_ranks(queries, gallery, query_pids, gallery_pids)
-    metrics = retrieval_metrics(queries, gallery, query_pids, gallery_pids, topk=(1, 5))
+    gallery_ids = torch.tensor([0, 0, 1, 1, 1, 2, 3, 3, 4, 4, 4, 4, 5])
+    query_ids = torch.arange(17) % 6
+    found = first_right_ranks(queries, gallery, query_ids, gallery_ids)
+    assert found.tolist() == slow_ranks(queries, gallery, query_ids, gallery_ids)
+    metrics = retrieval_metrics(queries, gallery, query_ids, gallery_ids, topk=(1, 5))
     assert 100 * float((found == 1).double().mean()) == pytest.approx(metrics['R1'])
     assert 100 * float((found <= 5).double().mean()) == pytest.approx(metrics['R5'])
 
@@ -133,6 +135,7 @@ def toy(tmp_path_factory):
     return write_toy_config(folder / 'toy.py', folder / 'data')
 
 
+@pytest.mark.slow
 def test_the_tool_writes_figures_and_a_picture(toy):
     torch.manual_seed(0)
     model = MODELS.build(load_config(toy).model)
@@ -150,6 +153,7 @@ class Answer(list):
     put = list.append
 
 
+@pytest.mark.slow
 def test_the_benchmark_counts_parameters_and_operations_and_runs_a_step(toy):
     spec = importlib.util.spec_from_file_location('benchmark', ROOT / 'tools/benchmark.py')
     benchmark = importlib.util.module_from_spec(spec)

@@ -1,7 +1,9 @@
 """What a user gets wrong: each error says what, where and how to repair it, in its last line."""
 
 import json
+import logging
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from toy_data import (
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
+from sen_toolbox.hooks import DatasetReportHook
 from sen_toolbox.registry import DATASETS, MODELS
 from sen_toolbox.text.tokenizers import CLIPTokenizer
 
@@ -75,6 +78,7 @@ def test_a_missing_annotation_file_is_named(toy, data):
         train(toy)
 
 
+@pytest.mark.slow
 def test_a_missing_image_is_named_before_training(toy, data):
     (data / 'imgs/train/0003_1.jpg').unlink()
     with pytest.raises(
@@ -83,6 +87,7 @@ def test_a_missing_image_is_named_before_training(toy, data):
         train(toy)
 
 
+@pytest.mark.slow
 def test_a_missing_image_of_the_validation_split_is_named_before_training(toy, data):
     (data / 'imgs/val/1000_0.jpg').unlink()
     with pytest.raises(FileNotFoundError, match=r"images of split 'val' .*val/1000_0.jpg"):
@@ -103,6 +108,7 @@ def test_annotations_that_are_no_list_are_refused(toy, data):
         train(toy)
 
 
+@pytest.mark.slow
 def test_a_corrupt_image_ends_training_by_name_and_keeps_the_checkpoints(toy, data):
     work_dir = train(toy)
     before = (work_dir / 'epoch_1.pth').read_bytes()
@@ -129,6 +135,7 @@ def odd(tmp_path):
     return write_toy_data(tmp_path / 'odd', records=records)
 
 
+@pytest.mark.slow
 def test_odd_but_valid_data_train_and_evaluate(odd, tmp_path, capfd):
     toy = write_toy_config(tmp_path / 'odd_data.py', odd)
     work_dir = train(toy)
@@ -162,6 +169,7 @@ def test_a_long_caption_is_cut_and_ends_with_the_end_token(odd, tmp_path):
     assert (ids == end).sum(dim=1).tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_batch_larger_than_the_data_allow_says_how_large_it_may_be(toy):
     with pytest.raises(
         ValueError, match=r'12 identities are too few .* use a batch_size of at most 24'
@@ -169,12 +177,14 @@ def test_a_batch_larger_than_the_data_allow_says_how_large_it_may_be(toy):
         train(toy, 'batch_size=64')
 
 
+@pytest.mark.slow
 def test_a_misspelt_key_is_the_last_line_that_a_user_sees(toy):
     line = last_line(toy, '--cfg-options', 'max_epoch=1')
     assert line.startswith('KeyError')
     assert "unknown key 'max_epoch'; did you mean max_epochs" in line
 
 
+@pytest.mark.slow
 def test_a_wrong_number_of_classes_is_refused_with_the_right_one(toy):
     with pytest.raises(
         ValueError,
@@ -184,13 +194,38 @@ def test_a_wrong_number_of_classes_is_refused_with_the_right_one(toy):
         train(toy, 'num_classes=5')
 
 
+def test_a_wrong_number_of_classes_is_refused_where_no_head_has_it_too(toy):
+    with pytest.raises(
+        ValueError, match=rf'has {NUM_CLASSES} identities, but the config says 5: set num_classes='
+    ):
+        train(toy, 'num_classes=5', f'model.heads.identity.num_classes={NUM_CLASSES}')
+
+
+def test_classes_that_an_encoder_brings_along_are_not_compared(monkeypatch):
+    monkeypatch.setattr('sen_toolbox.hooks.dataset_report.dataset_table', lambda datasets: '')
+    model = torch.nn.Module()
+    model.backbone, model.heads = torch.nn.Linear(1, 1), torch.nn.ModuleDict()
+    model.backbone.num_classes = 1000  # as timm's models have it
+    pipeline = SimpleNamespace(transforms=[])
+    dataset = SimpleNamespace(metainfo=dict(num_classes=7), pipeline=pipeline)
+    loader = SimpleNamespace(dataset=dataset)
+    runner = SimpleNamespace(
+        train_dataloader=loader, val_loop=None, model=model, logger=logging.getLogger()
+    )
+    DatasetReportHook(num_classes=7).before_train(runner)
+    model.heads['classifier'] = model.backbone
+    with pytest.raises(ValueError, match='heads.classifier classifies 1000'):
+        DatasetReportHook(num_classes=7).before_train(runner)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('way', ['test', 'resume', 'load_from'])
 def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys(toy, way):
-    overrides = {'model.backbone.arch.vision_cfg.layers': 2}
+    overrides = {'clip_arch.vision_cfg.layers': 2}
     file = toy.parent / 'deeper.pth'
     save_model(load_config(toy, overrides), file)
     with pytest.raises(
-        ValueError, match=r'does not fit the model: unexpected backbone.visual.*resblocks\.1\.'
+        ValueError, match=r'does not fit the model: unexpected backbone.image.*resblocks\.1\.'
     ):
         if way == 'test':
             run_tool('test', toy, file, '--work-dir', toy.parent / 'tested')
@@ -208,20 +243,22 @@ def test_a_checkpoint_that_is_none_is_refused_by_name(toy):
         run_tool('test', toy, 'absent.pth', '--work-dir', toy.parent / 'tested')
 
 
+@pytest.mark.slow
 def test_a_missing_weight_file_is_named_before_training(toy):
     with pytest.raises(
         FileNotFoundError, match=r'no CLIP weights at towers.pt; put the file there'
     ):
-        train(toy, 'model.backbone.pretrained=towers.pt')
+        train(toy, 'pretrained=towers.pt')
 
 
+@pytest.mark.slow
 def test_without_network_the_weights_to_download_are_named_with_their_place(
     toy, data, tmp_path, monkeypatch
 ):
     def no_network(config):
         raise OSError('no network')
 
-    monkeypatch.setattr('sen_toolbox.models.backbones.weights.download_pretrained', no_network)
+    monkeypatch.setattr('sen_toolbox.models.weights.download_pretrained', no_network)
     monkeypatch.setenv('HOME', str(tmp_path))
     options = (
         *(f'data_root={data}', f'num_classes={NUM_CLASSES}', 'batch_size=8', 'num_workers=0'),

@@ -12,31 +12,29 @@ from tiny import irra_config, sen_config
 from toy_data import run_tool, write_toy_config, write_toy_data
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.hooks import RestorationBoardHook, RetrievalBoardHook
+from sen_toolbox.hooks import IllustrationBoardHook, RetrievalBoardHook
 from sen_toolbox.registry import MODELS
-from sen_toolbox.text.decoding import seen_pieces
 from sen_toolbox.text.tokenizers import CLIPTokenizer
+from sen_toolbox.text.tokens import Tokens
+from sen_toolbox.text.words import caption_words
 from sen_toolbox.visualization.curves import default_keys, draw_learning_curves, read_scalars
 from sen_toolbox.visualization.embedding_map import draw_embedding_map, principal_plane
 from sen_toolbox.visualization.page import board_page
 from sen_toolbox.visualization.results import (
+    illustrated_rows,
     other_person,
     ranked_queries,
-    restored_images,
     spread,
 )
 from sen_toolbox.visualization.word_board import draw_word_board
-from sen_toolbox.visualization.word_maps import (
-    attention_maps,
-    cross_attention_head,
-    effect_maps,
-    words_of,
-)
+from sen_toolbox.visualization.word_maps import attention_maps, effect_maps
+
+pytestmark = pytest.mark.numeric
 
 HOOKS = """
 default_hooks = dict(
     retrieval_board=dict(type='RetrievalBoardHook', interval=2, num_queries=2, topk=3),
-    restoration_board=dict(type='RestorationBoardHook', num_images=2))
+    illustration_board=dict(type='IllustrationBoardHook', num_images=2))
 """
 
 
@@ -52,6 +50,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_training_with_boards_ends_with_the_same_bits(folder):
     plain, boards = (
         load_checkpoint_file(str(folder / 'work_dirs' / name / 'epoch_2.pth'))['state_dict']
@@ -61,25 +60,26 @@ def test_a_training_with_boards_ends_with_the_same_bits(folder):
     assert all(torch.equal(plain[name], boards[name]) for name in plain)
 
 
+@pytest.mark.slow
 def test_boards_are_written_at_their_epochs_and_shown_by_tensorboard(folder):
     [images] = (folder / 'work_dirs/boards').glob('*/vis_data/vis_image')
     names = {path.name for path in images.iterdir()}
-    assert names == {'retrieval_2.png', 'restoration_1.png', 'restoration_2.png'}
+    assert names == {'retrieval_2.png', 'illustration_1.png', 'illustration_2.png'}
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(images.parent))
     events.Reload()
-    assert {'retrieval', 'restoration'} <= set(events.Tags()['images'])
+    assert {'retrieval', 'illustration'} <= set(events.Tags()['images'])
 
 
-@pytest.mark.parametrize('hook', [RetrievalBoardHook, RestorationBoardHook])
+@pytest.mark.parametrize('hook', [RetrievalBoardHook, IllustrationBoardHook])
 def test_an_interval_of_no_epochs_is_refused(hook):
     with pytest.raises(ValueError, match='interval must be at least 1, got 0'):
         hook(interval=0)
 
 
 def test_a_sought_image_has_its_rank_and_a_tie_counts_against_it():
-    gallery = [dict(img_path=str(i), pid=pid) for i, pid in enumerate([5, 6, 5, 7])]
+    gallery = [dict(img_path=str(i), person_id=number) for i, number in enumerate([5, 6, 5, 7])]
     scores = torch.tensor([[0.1, 0.9, 0.5, 0.5]])
     (row,) = ranked_queries(['a man'], [5], scores, gallery, topk=2, show_sought=True)
     assert (row['sought'], row['sought_rank']) == ('2', 3)
@@ -95,8 +95,8 @@ def test_shown_indices_are_spread_and_never_twice_the_same():
 
 
 def test_a_wrong_caption_is_of_another_person():
-    pids = [1, 1, 2, 2, 2]
-    assert all(pids[other_person(pids, i)] != pids[i] for i in range(5))
+    person_ids = [1, 1, 2, 2, 2]
+    assert all(person_ids[other_person(person_ids, i)] != person_ids[i] for i in range(5))
     with pytest.raises(ValueError, match='all 2 records are of identity 4'):
         other_person([4, 4], 0)
 
@@ -116,28 +116,43 @@ def test_restorations_touch_no_generator_and_differ_by_caption_on_hidden_patches
     wrong = tokens_of('blue jeans and a yellow hat', 'green shoes')
     before = torch.get_rng_state()
     first, again, other = (
-        restored_images(model, batch, ['a', 'b'], wrong=(wrong, ['c', 'd']), seed=seed)
+        illustrated_rows(model, batch, ['a', 'b'], wrong=(wrong, ['c', 'd']), seed=seed)
         for seed in (0, 0, 1)
     )
     assert torch.equal(before, torch.get_rng_state())
     for row, same, different in zip(first, again, other, strict=True):
-        assert all(np.array_equal(row[name], same[name]) for name in row)
-        assert not np.array_equal(row['masked'], different['masked'])
-        shown = (row['restored'] == row['original']).all(axis=2)
-        guided = (row['restored'] != row['misguided']).any(axis=2)
+        shown = [row['columns'], row['wrong_columns']]
+        assert [list(part) for part in shown] == [
+            ['original', 'masked input', 'restored'],
+            ['restored'],
+        ]
+        for part, repeated in zip(shown, [same['columns'], same['wrong_columns']], strict=True):
+            assert all(np.array_equal(part[title], repeated[title]) for title in part)
+        columns, wrong = row['columns'], row['wrong_columns']['restored']
+        assert not np.array_equal(columns['masked input'], different['columns']['masked input'])
+        visible = (columns['restored'] == columns['original']).all(axis=2)
+        guided = (columns['restored'] != wrong).any(axis=2)
         assert guided.any()
-        assert not (guided & shown & (row['misguided'] == row['original']).all(axis=2)).any()
+        assert not (guided & visible & (wrong == columns['original']).all(axis=2)).any()
     assert [row['wrong_caption'] for row in first] == ['c', 'd']
 
 
-def test_pieces_are_joined_to_words_with_their_places():
-    [row] = tokens_of('a multicoloured windbreaker .').ids
-    pieces = seen_pieces(CLIPTokenizer(20), row)
-    words = words_of(pieces)
-    assert [word for word, _ in words] == ['a', 'multicoloured', 'windbreaker', '.']
-    assert words[0][1] == slice(1, 2)
-    assert [place.start for _, place in words[1:]] == [place.stop for _, place in words[:-1]]
-    assert words[-1][1].stop == 1 + len(pieces)
+def test_a_caption_is_divided_into_words_and_given_without_each_of_them():
+    tokenizer = CLIPTokenizer(20)
+    found = caption_words(tokenizer, 'a multicoloured windbreaker .')
+    assert found.words == ['a', 'multicoloured', 'windbreaker']
+    assert found.places[0] == slice(1, 2)
+    assert [p.start for p in found.places[1:]] == [p.stop for p in found.places[:-1]]
+    captions = ['a multicoloured windbreaker .', 'multicoloured windbreaker .', 'a windbreaker .']
+    expected = tokenizer([*captions, 'a multicoloured .'])
+    for name in ('ids', 'mask', 'end'):
+        np.testing.assert_array_equal(getattr(found.tokens, name), getattr(expected, name))
+
+
+def test_words_beyond_the_context_are_left_out():
+    found = caption_words(CLIPTokenizer(6), 'a man in a red coat')
+    assert found.words == ['a', 'man', 'in', 'a']
+    assert found.tokens.ids.shape == (5, 6)
 
 
 class ColourModel:
@@ -152,17 +167,22 @@ class ColourModel:
 
     def embed_text(self, tokens):
         return torch.stack(
-            [(tokens == word).sum(dim=1).float() for word in (self.UPPER, self.LOWER)], dim=1
+            [(tokens.ids == word).sum(dim=1).float() for word in (self.UPPER, self.LOWER)], dim=1
         )
+
+
+def whole_and_without(*words):
+    """A caption of these words, and it again without each."""
+    rows = [list(words), *([w for w in words if w != word] + [0] for word in words)]
+    ids = torch.tensor(rows)
+    return Tokens(ids, ids > 0, torch.zeros(len(ids), dtype=torch.int64))
 
 
 def test_the_effect_of_a_word_lies_where_what_it_names_is():
     image = torch.zeros(3, 64, 32)
     image[0, :32, 8:24] = 1
     image[2, 32:, 8:24] = 1
-    tokens = torch.tensor([90, 5, 7, 6, 99, 0])
-    places = [slice(1, 2), slice(2, 3), slice(3, 4)]
-    (upper, other, lower), effects = effect_maps(ColourModel(), image, tokens, places)
+    (upper, other, lower), effects = effect_maps(ColourModel(), image, whole_and_without(5, 7, 6))
     assert upper.shape == (64, 32)
     assert effects.tolist() == pytest.approx([0.5, 0.0, 0.5], abs=1e-6)
     assert not other.any()
@@ -174,14 +194,14 @@ def test_the_effect_of_a_word_lies_where_what_it_names_is():
 
 @pytest.mark.parametrize('size', [(64, 48), (70, 37), (9, 5)])
 def test_effect_maps_have_the_size_of_the_image(size):
-    maps, _ = effect_maps(ColourModel(), torch.rand(3, *size), torch.tensor([9, 5]), [slice(1, 2)])
+    maps, _ = effect_maps(ColourModel(), torch.rand(3, *size), whole_and_without(5))
     assert maps.shape == (1, *size)
 
 
 def test_a_region_without_effect_is_dark_and_the_window_over_all_of_it_loses_what_hides():
     image = torch.zeros(3, 64, 32)
     image[0, 8:16] = 1
-    maps, _ = effect_maps(ColourModel(), image, torch.tensor([9, 5]), [slice(1, 2)])
+    maps, _ = effect_maps(ColourModel(), image, whole_and_without(5))
     # Filled with the mean, an eighth of the height and a quarter of the width loses 1 - mean of 1
     # on 8 x 8 of the upper half's 32 x 32 pixels.
     assert float(maps.max()) == pytest.approx((1 - 8 / 64) * 64 / 1024, abs=1e-6)
@@ -192,7 +212,7 @@ def test_a_region_without_effect_is_dark_and_the_window_over_all_of_it_loses_wha
 def test_attention_maps_lie_on_the_grid_and_differ_by_word(config):
     torch.manual_seed(0)
     model = MODELS.build(config(image_size=(64, 48))).eval()
-    [row], image = tokens_of('a red coat'), torch.randn(3, 64, 48)
+    row, image = tokens_of('a red coat'), torch.randn(3, 64, 48)
     before = torch.get_rng_state()
     maps = attention_maps(model, image, row, [slice(1, 2), slice(2, 4)])
     assert maps.shape == (2, 4, 3)
@@ -206,13 +226,13 @@ def test_attention_maps_lie_on_the_grid_and_differ_by_word(config):
 def test_the_attention_of_irra_is_that_of_its_cross_attention_by_hand():
     torch.manual_seed(0)
     model = MODELS.build(irra_config(image_size=(64, 48))).eval()
-    [row], image = tokens_of('a red coat'), torch.randn(3, 64, 48)
+    row, image = tokens_of('a red coat'), torch.randn(3, 64, 48)
     maps = attention_maps(model, image, row, [slice(2, 3)])
-    feats = model.backbone(image[None], row[None])
+    pair = model.backbone(image[None], row, model.reads)
     neck = model.heads['mlm'].neck
     attention = neck.cross_attention
-    query = neck.text_norm(feats.text_tokens)[0, 2]
-    keys = neck.image_norm(feats.image_tokens)[0]
+    query = neck.text_norm(pair.text.tokens)[0, 2]
+    keys = neck.image_norm(pair.image.tokens)[0]
     weight, bias = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
     # One head, as the width is 64.
     scores = (keys @ weight[1].T + bias[1]) @ (weight[0] @ query + bias[0]) / 64**0.5
@@ -224,9 +244,7 @@ def test_a_model_without_cross_attention_or_guided_by_the_image_has_no_attention
     config = sen_config(image_size=(64, 48))
     config['heads']['restoration']['neck']['guide'] = 'image'
     model = MODELS.build(config)
-    assert cross_attention_head(model) is None
-    with pytest.raises(KeyError, match=r"no head has a cross-attention; .* \['identity'"):
-        attention_maps(model, torch.randn(3, 64, 48), tokens_of('a')[0], [slice(1, 2)])
+    assert attention_maps(model, torch.randn(3, 64, 48), tokens_of('a'), [slice(1, 2)]) is None
 
 
 def test_a_word_board_colours_the_strongest_region_and_leaves_the_rest_grey():
@@ -328,11 +346,12 @@ def test_curves_of_unknown_keys_name_the_logged_ones():
         draw_learning_curves({}, keys=['loss'])
 
 
+@pytest.mark.slow
 def test_the_tools_draw_what_a_training_left(folder):
     work_dir = folder / 'work_dirs/boards'
     run_tool('plot_logs', work_dir, folder / 'work_dirs/plain', '--out', folder / 'curves.png')
     assert Image.open(folder / 'curves.png').width > 800
-    boards = ['retrieval', 'restoration', 'failures', 'words', 'map']
+    boards = ['retrieval', 'illustration', 'failures', 'words', 'map']
     out = ['--out', folder / 'results.png', '--html', folder / 'results.html']
     run_tool(
         'show_results',

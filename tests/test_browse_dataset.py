@@ -59,6 +59,7 @@ def images_of(page):
     ]
 
 
+@pytest.mark.slow
 def test_the_tool_shows_augmented_samples_with_masked_words(toy):
     page = browse(toy, '--num', 6)
     images = images_of(page)

@@ -52,6 +52,7 @@ def summary_of(work_dir):
     return json.loads((work_dir / 'summary.json').read_text())
 
 
+@pytest.mark.slow
 def test_seeds_are_trained_and_tested_once_with_the_best_and_the_last_epoch(folder, calls, capfd):
     config = write_toy_config(folder / 'toy_seeds.py', folder / 'data')
     work_dir = folder / 'seeds'
@@ -81,11 +82,12 @@ def test_seeds_are_trained_and_tested_once_with_the_best_and_the_last_epoch(fold
     assert summary_of(work_dir) == summary
 
 
+@pytest.mark.slow
 def test_methods_start_from_the_same_towers_and_stand_in_one_table(folder, towers, calls, capfd):
     configs = []
     for name in ('first', 'second'):
         configs.append(write_toy_config(folder / f'{name}.py', folder / 'data'))
-    configs[1].write_text(configs[1].read_text() + "model['loss_weights'] = dict(triplet=0.0)\n")
+    configs[1].write_text(configs[1].read_text() + 'model = dict(loss_weights=dict(triplet=0.0))\n')
     work_dir = folder / 'methods'
     options = ('--work-dir', work_dir, '--seeds', 0, *ONE_EPOCH)
     run_tool('compare_methods', towers, *configs, *options)
@@ -98,7 +100,7 @@ def test_methods_start_from_the_same_towers_and_stand_in_one_table(folder, tower
     assert shas[0] != shas[1]
     for name in ('first', 'second'):
         config = Config.fromfile(work_dir / f'{name}.py')
-        assert config.model.backbone.pretrained == str(towers)
+        assert config.model.backbone.image.pretrained == str(towers)
         assert config.val_dataloader is None
     table = capfd.readouterr().out
     assert '| no fine-tuning | 1 | ' in table
@@ -165,6 +167,7 @@ def test_a_table_tells_how_many_runs_each_row_has_and_which_failed():
     assert lines[6] == '| c | 0 |' + ' failed |' * 5
 
 
+@pytest.mark.slow
 def test_a_tool_that_fails_is_told(capfd):
     assert repeat._run('test.py', 'nowhere.py', 'nothing.pth') is False
     output = capfd.readouterr()

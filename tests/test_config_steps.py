@@ -18,6 +18,8 @@ from sen_toolbox.config import load_config
 from sen_toolbox.datasets.synthetic import write_synthetic_pedes
 from sen_toolbox.registry import METRICS, MODELS
 
+pytestmark = pytest.mark.slow
+
 # 6 x 4 patches, of which masks of nine tenths leave some to see.
 IMAGE_SIZE, BATCH_SIZE = (96, 64), 8
 DRAWN = dict(num_ids=dict(train=4, val=1, test=3), images_per_id=2, image_size=(64, 32), seed=0)

@@ -56,6 +56,7 @@ def as_released(state: dict) -> dict:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', list(GOLDEN))
 def test_an_official_checkpoint_becomes_ours_and_goes_back_bit_by_bit(tmp_path, method):
     model, state = GOLDEN[method]

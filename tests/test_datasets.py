@@ -118,6 +118,7 @@ def test_the_training_split_can_be_evaluated(folder):
     assert [len(captions) for _, captions in contents(dataset)] == [2, 2, 1]
 
 
+@pytest.mark.slow
 def test_pruned_captions_stand_beside_the_captions(folder):
     root = folder()
     train = CUHKPEDES(data_root=root, split='train', tagger=RULES)
@@ -462,6 +463,7 @@ def test_drawn_persons_are_written_once_and_read_back(tmp_path):
         assert image.size == (16, 32)
 
 
+@pytest.mark.slow
 def test_an_interrupted_drawing_is_completed(tmp_path):
     SyntheticPedes(data_root=tmp_path, split='train', **DRAWN)
     (tmp_path / 'reid_raw.json').unlink()

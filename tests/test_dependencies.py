@@ -1,4 +1,4 @@
-"""What the code imports is what setup.py declares."""
+"""What the code imports and reads is what setup.py declares."""
 
 import ast
 import re
@@ -17,10 +17,15 @@ def normal(name):
     return re.sub('[-_.]+', '-', name).lower()
 
 
-def declared():
+def installation():
+    """What setup.py says, run in the root."""
     with mock.patch('setuptools.setup') as setup:
         runpy.run_path(str(ROOT / 'setup.py'))
-    options = setup.call_args.kwargs
+    return setup.call_args.kwargs
+
+
+def declared():
+    options = installation()
     lines = [*options['install_requires'], *sum(options['extras_require'].values(), [])]
     return {normal(re.match('[A-Za-z0-9._-]+', line)[0]) for line in lines}
 
@@ -55,3 +60,19 @@ def test_every_imported_package_is_declared(monkeypatch):
         if not known & {normal(maker) for maker in made_by.get(name, [name])}
     }
     assert undeclared == {}
+
+
+def test_every_file_that_is_not_code_is_installed(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    options = installation()
+    packed = {
+        path
+        for package, patterns in options['package_data'].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split('.')).glob(pattern)
+    }
+    files = {path for path in (ROOT / 'sen_toolbox').rglob('*') if path.is_file()}
+    data = {p for p in files if p.suffix not in ('.py', '.pyc')}
+    assert {path.name for path in data} >= {'tiny.safetensors', 'tiny.json', 'index.html'}
+    assert packed == data
+    assert set(options['package_data']) <= set(options['packages'])

@@ -345,6 +345,7 @@ def test_people_of_a_real_street_are_found():
         assert 1.5 < (y1 - y0) / (x1 - x0) < 3.5
 
 
+@pytest.mark.slow
 def test_weights_of_torchvision_are_recognised_and_used(tmp_path):
     arch = 'ssdlite320_mobilenet_v3_large'
     torch.manual_seed(0)

@@ -13,6 +13,8 @@ from sen_toolbox.models.preprocessor import (
     erased_rectangles,
 )
 
+pytestmark = pytest.mark.numeric
+
 DRAWS = 3000
 
 

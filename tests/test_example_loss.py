@@ -10,6 +10,8 @@ from toy_data import ROOT, start
 from projects.example_loss.example_loss import PairSigmoidLoss
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 
+pytestmark = pytest.mark.numeric
+
 README = (ROOT / 'projects/example_loss/README.md').read_text(encoding='utf-8')
 CONFIG = 'example_loss_tiny_synthetic'
 # `path`: and the code block below it.
@@ -27,6 +29,7 @@ def test_the_walk_through_shows_the_files_of_the_project():
         assert (ROOT / path).read_text(encoding='utf-8') == text
 
 
+@pytest.mark.slow
 def test_its_steps_train_and_evaluate_in_an_empty_folder(tmp_path):
     for name in ('configs', 'tools'):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -14,6 +14,8 @@ from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.datasets.transforms import LoadImage, ResizeImage, Tokenize
 from sen_toolbox.registry import BACKBONES, MODELS
 
+pytestmark = pytest.mark.numeric
+
 CAPTIONS = ['A woman in a red coat.', 'a man with a black backpack and white shoes']
 
 

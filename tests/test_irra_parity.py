@@ -3,18 +3,16 @@
 import pytest
 import torch
 from parity import after_backward, check_close, check_gradients, check_three_steps
-from sen_toolbox.checkpoint.official import (
-    IRRA_TABLE,
-    irra_from_official,
-    irra_to_official,
-)
-from tiny import golden, golden_irra, golden_state
+from tiny import all_features, golden, golden_irra, golden_state, layout
 
 from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 
+pytestmark = pytest.mark.numeric
+
 CONFIG = 'configs/irra/irra_vitb_cuhk.py'
+LAYOUT = layout('irra')
 
 
 @pytest.fixture(scope='module')
@@ -28,7 +26,7 @@ def trained():
 
 
 def names_of_ours() -> dict[str, str]:
-    return new_names(golden_state('irra_tiny'), IRRA_TABLE)
+    return new_names(golden_state('irra_tiny'), LAYOUT.TABLE)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +49,14 @@ def test_every_loss_and_accuracy_equals_the_official_one(trained, expected, ours
 def test_features_and_the_encoded_words_equal_the_official_ones(expected):
     model, batch = golden_irra()
     with torch.no_grad():
-        feats = model(images=batch['images'], tokens=batch['tokens'])
-        hidden = model.heads['mlm'].neck(feats.text_tokens, feats.image_tokens)
+        pair = all_features(model, batch)
+        hidden = model.heads['mlm'].neck(pair.text.tokens, pair.image.tokens)
     check_close(
         expected,
-        i_feats=feats.image,
-        t_feats=feats.text,
-        image_feats_first=feats.image_tokens[:1],
-        text_feats_first=feats.text_tokens[:1],
+        i_feats=pair.image.embedding,
+        t_feats=pair.text.embedding,
+        image_feats_first=pair.image.tokens[:1],
+        text_feats_first=pair.text.tokens[:1],
         mlm_hidden_first=hidden[:1],
     )
 
@@ -69,8 +67,8 @@ def test_predictions_at_masked_words_equal_the_official_ones(expected):
     masked = batch['word_labels'].flatten().nonzero()[:, 0]
     assert masked.tolist() == expected['mlm_masked_index'].tolist()
     with torch.no_grad():
-        feats = model(images=batch['images'], tokens=batch['tokens'])
-        hidden = head.neck(feats.text_tokens, feats.image_tokens).flatten(0, 1)
+        pair = all_features(model, batch)
+        hidden = head.neck(pair.text.tokens, pair.image.tokens).flatten(0, 1)
         scores = head.classifier(hidden[masked])
     at_label = scores[torch.arange(len(masked)), batch['word_labels'].flatten()[masked]]
     assert scores.argmax(dim=1).tolist() == expected['mlm_argmax'].tolist()
@@ -89,7 +87,8 @@ def test_three_optimiser_steps_equal_the_official_ones():
 
 def test_official_names_survive_the_way_there_and_back():
     state = golden_state('irra_tiny')
-    back = irra_to_official(irra_from_official({f'module.{k}': v for k, v in state.items()}))
+    ours = LAYOUT.from_official({f'module.{k}': v for k, v in state.items()})
+    back = LAYOUT.to_official(ours, golden_irra()[0])
     assert set(back) == set(state)
     for key, value in state.items():
         assert torch.equal(back[key], value.float()), key
@@ -97,12 +96,12 @@ def test_official_names_survive_the_way_there_and_back():
 
 def test_a_checkpoint_of_sen_is_refused_by_the_keys_of_its_decoder():
     with pytest.raises(ValueError, match='mask_token'):
-        irra_from_official(golden_state('sen_tiny'))
+        LAYOUT.from_official(golden_state('sen_tiny'))
 
 
 def test_the_released_layout_fits_the_config():
     official = golden_state('irra_tiny')
-    ours = set(new_names(official, IRRA_TABLE).values())
+    ours = set(new_names(official, LAYOUT.TABLE).values())
     with torch.device('meta'):
         model = MODELS.build(load_config(CONFIG).model)
     theirs = {name for name in model.state_dict() if '.resblocks.' not in name}

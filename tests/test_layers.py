@@ -1,6 +1,7 @@
 """Who may import whom: the rule of docs/design.md, file by file."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,10 @@ BASIC = ('checks', 'io')
 RULES = {
     **dict.fromkeys(BASIC, ()),
     'registry': (),
+    'pictures': (),
+    'text.tokens': (),
+    'text.tokenizers': ('text.tokens',),
+    'text': ('registry',),
     'checkpoint': (),
     'command_line': (),
     'overrides': ('registry',),
@@ -35,6 +40,10 @@ RULES = {
     'models.wrapping': (),
     'models.chunking': ('models.gather', 'models.wrapping'),
     'models.blocks': (),
+    'models.open_clip_config': (),
+    'models.requests': ('text.tokens',),
+    'models.pretrained': ('checkpoint',),
+    'models.weights': ('checkpoint',),
     'models.losses': ('registry',),
     'models.necks': (
         'registry',
@@ -43,21 +52,43 @@ RULES = {
         'models.blocks',
         'models.gather',
     ),
-    'models.backbones': ('registry', 'models.features', 'models.blocks', 'checkpoint'),
-    'models.heads': ('registry', 'models.features', 'models.gather', 'models.blocks'),
+    **dict.fromkeys(
+        ('models.image_encoders', 'models.text_encoders'),
+        (
+            'registry',
+            'checkpoint',
+            'text',
+            'models.batch_norm',
+            'models.blocks',
+            'models.features',
+            'models.open_clip_config',
+            'models.pretrained',
+            'models.requests',
+            'models.weights',
+        ),
+    ),
+    'models.backbones': ('registry', 'text.tokens', 'models.features', 'models.pretrained'),
+    'models.heads': (
+        'registry',
+        'text.tokens',
+        'models.features',
+        'models.gather',
+        'models.blocks',
+    ),
     'models.retriever': (
         'registry',
+        'text.tokens',
         'models.blocks',
         'models.features',
         'models.chunking',
         'models.gather',
     ),
-    'models.preprocessor': ('registry',),
+    'models.preprocessor': ('registry', 'text.tokens'),
     'models': ('registry',),
-    'datasets': ('registry', 'seeding'),
+    'datasets': ('registry', 'seeding', 'text', 'pictures'),
     'evaluation': ('registry', 'provenance'),
     'optim': ('registry', 'models.wrapping'),
-    'visualization': (),
+    'visualization': ('text', 'pictures'),
     'hooks': (
         'registry',
         'checkpoint',
@@ -65,9 +96,14 @@ RULES = {
         'models.wrapping',
         'provenance',
         'seeding',
+        'text.tokens',
         'visualization',
     ),
-    'search': ('registry', 'checkpoint', 'config', 'datasets', 'evaluation', 'visualization'),
+    # Of these two a query of an exported model imports no more than it needs.
+    'inference.identity': (),
+    'inference.unknown_words': ('text.tokens',),
+    'inference': ('registry', 'checkpoint', 'config', 'text'),
+    'search': ('checkpoint', 'evaluation', 'inference', 'pictures', 'text', 'visualization'),
 }
 
 
@@ -111,6 +147,43 @@ def import_violations(source: str, path: str) -> list[str]:
     return problems
 
 
+# What a head may ask of the backbone that it is given; see BACKBONES in registry.py.
+BACKBONE = {'encode_image', 'encode_text', 'spec'}
+# Folders whose parts know no method; 'clip' is the name of an encoder, too.
+NO_METHODS = ('checkpoint', 'visualization')
+METHODS = {
+    path.name
+    for folder in ('configs', 'projects')
+    for path in (ROOT / folder).iterdir()
+    if (path / 'metafile.yml').exists()
+} - {'clip'}
+
+
+def reaching_heads(source: str, path: str) -> list[str]:
+    """Where a head asks a backbone for what no contract names, or any part asks for one head."""
+    problems = []
+    for node in ast.walk(ast.parse(source)):
+        where = f'{path}:{getattr(node, "lineno", 0)}'
+        if isinstance(node, ast.Attribute) and getattr(node.value, 'id', None) == 'backbone':
+            if 'heads' in Path(path).parts and node.attr not in BACKBONE:
+                problems.append(f'{where}: backbone.{node.attr} is in no contract')
+        if isinstance(node, ast.Subscript) and getattr(node.value, 'attr', None) == 'heads':
+            if isinstance(node.slice, ast.Constant):
+                problems.append(f'{where}: reaches for the head {node.slice.value!r}')
+    return problems
+
+
+def method_names(source: str, path: str) -> list[str]:
+    """Lines that name a method."""
+    pattern = '|'.join(re.escape(name).replace('_', '[-_]') for name in sorted(METHODS))
+    return [
+        f'{path}:{number}: names a method'
+        for number, line in enumerate(source.splitlines(), 1)
+        # The toolbox has the name of one of them.
+        if re.search(rf'\b({pattern})\b', line, re.IGNORECASE)
+    ]
+
+
 def print_calls(source: str, path: str) -> list[str]:
     return [
         f'{path}:{node.lineno}: print'
@@ -126,6 +199,31 @@ def read(path: Path) -> str:
 def test_every_import_follows_the_rule():
     assert len(FILES) > 30
     assert [problem for path in FILES for problem in import_violations(read(path), str(path))] == []
+
+
+def test_no_part_reaches_into_another_by_name():
+    assert [p for path in FILES for p in reaching_heads(read(path), str(path))] == []
+
+
+@pytest.mark.parametrize(
+    ('line', 'what'),
+    [('backbone.visual.conv1', 'backbone.visual'), ("model.heads['mlm'].neck", "the head 'mlm'")],
+)
+def test_a_reach_into_another_part_is_found_with_its_file_and_line(line, what):
+    [problem] = reaching_heads(f'x = 1\n{line}', f'{PACKAGE}/models/heads/x.py')
+    assert problem.startswith(f'{PACKAGE}/models/heads/x.py:2: ')
+    assert what in problem
+    assert reaching_heads('backbone.encode_text(x); model.heads[name]', 'models/heads/x.py') == []
+
+
+def test_files_and_pictures_know_no_method():
+    assert {'sen', 'irra', 'rde', 'tbps_clip', 'cmpm'} <= METHODS
+    files = [path for path in FILES if path.parts[1] in NO_METHODS]
+    assert [p for path in files for p in method_names(read(path), str(path))] == []
+    assert method_names('# as SEN does\nimport sen_toolbox\nTBPS-CLIP', 'a.py') == [
+        'a.py:1: names a method',
+        'a.py:3: names a method',
+    ]
 
 
 def test_the_package_never_prints():

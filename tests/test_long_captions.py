@@ -16,6 +16,8 @@ from sen_toolbox.config import load_config
 from sen_toolbox.datasets import UFine6926
 from sen_toolbox.registry import BACKBONES, DATASETS, OPTIM_WRAPPER_CONSTRUCTORS
 
+pytestmark = pytest.mark.numeric
+
 UFINE = ROOT / 'configs/sen/sen_vitb_ufine.py'
 
 

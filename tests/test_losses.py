@@ -8,7 +8,9 @@ import torch.nn.functional as F
 
 from sen_toolbox.registry import LOSSES
 
-PIDS = torch.tensor([3, 1, 3, 2, 1])
+pytestmark = pytest.mark.numeric
+
+LABELS = torch.tensor([3, 1, 3, 2, 1])
 
 
 @pytest.fixture
@@ -23,67 +25,67 @@ def cosine(a, b):
     return F.cosine_similarity(a, b, dim=0).item()
 
 
-def slow_sdm(image, text, pids, temperature, epsilon):
+def slow_sdm(image, text, labels, temperature, epsilon):
     total = 0.0
     for queries, gallery in ((text, image), (image, text)):
-        for i in range(len(pids)):
+        for i in range(len(labels)):
             logits = [cosine(queries[i], g) / temperature for g in gallery]
             log_norm = math.log(sum(math.exp(x) for x in logits))
-            same = [float(pids[i] == p) for p in pids]
+            same = [float(labels[i] == p) for p in labels]
             for x, y in zip(logits, same, strict=True):
                 log_true = math.log(y / sum(same) + epsilon)
-                total += math.exp(x - log_norm) * (x - log_norm - log_true) / len(pids)
+                total += math.exp(x - log_norm) * (x - log_norm - log_true) / len(labels)
     return total
 
 
-def slow_triplet(image, text, pids, margin):
+def slow_triplet(image, text, labels, margin):
     total = 0.0
     for queries, gallery in ((text, image), (image, text)):
-        for i in range(len(pids)):
+        for i in range(len(labels)):
             negatives = [
-                cosine(queries[i], gallery[j]) for j in range(len(pids)) if pids[j] != pids[i]
+                cosine(queries[i], gallery[j]) for j in range(len(labels)) if labels[j] != labels[i]
             ]
             if negatives:
                 positive = cosine(queries[i], gallery[i])
-                total += max(0.0, max(negatives) - positive + margin) / len(pids)
+                total += max(0.0, max(negatives) - positive + margin) / len(labels)
     return total
 
 
-def slow_info_nce(image, text, pids, temperature):
+def slow_info_nce(image, text, labels, temperature):
     total = 0.0
     for queries, gallery in ((text, image), (image, text)):
-        for i in range(len(pids)):
+        for i in range(len(labels)):
             logits = [cosine(queries[i], g) / temperature for g in gallery]
             log_norm = math.log(sum(math.exp(x) for x in logits))
-            same = [j for j in range(len(pids)) if pids[j] == pids[i]]
-            total -= sum(logits[j] - log_norm for j in same) / len(same) / len(pids) / 2
+            same = [j for j in range(len(labels)) if labels[j] == labels[i]]
+            total -= sum(logits[j] - log_norm for j in same) / len(same) / len(labels) / 2
     return total
 
 
-def slow_cmpm(image, text, pids, epsilon):
+def slow_cmpm(image, text, labels, epsilon):
     total = 0.0
     for anchors, others in ((text, image), (image, text)):
-        for i in range(len(pids)):
+        for i in range(len(labels)):
             # Length of the projection of one embedding on the direction of the other.
             logits = [(anchors[i] @ other / other.norm()).item() for other in others]
             log_norm = math.log(sum(math.exp(x) for x in logits))
-            same = [float(pids[i] == p) for p in pids]
+            same = [float(labels[i] == p) for p in labels]
             for x, y in zip(logits, same, strict=True):
                 log_true = math.log(y / math.sqrt(sum(same)) + epsilon)
-                total += math.exp(x - log_norm) * (x - log_norm - log_true) / len(pids)
+                total += math.exp(x - log_norm) * (x - log_norm - log_true) / len(labels)
     return total
 
 
-@pytest.mark.parametrize('pids', [PIDS, torch.zeros(5).long(), torch.arange(5)])
-def test_sdm_is_the_divergence_of_both_directions(pairs, pids):
+@pytest.mark.parametrize('labels', [LABELS, torch.zeros(5).long(), torch.arange(5)])
+def test_sdm_is_the_divergence_of_both_directions(pairs, labels):
     loss = LOSSES.build(dict(type='SDMLoss', temperature=0.1))
-    assert loss(*pairs, pids).item() == pytest.approx(slow_sdm(*pairs, pids, 0.1, 1e-8))
+    assert loss(*pairs, labels).item() == pytest.approx(slow_sdm(*pairs, labels, 0.1, 1e-8))
 
 
-@pytest.mark.parametrize('pids', [PIDS, torch.arange(5)])
-def test_the_triplet_takes_the_hardest_negative_of_another_identity(pairs, pids):
+@pytest.mark.parametrize('labels', [LABELS, torch.arange(5)])
+def test_the_triplet_takes_the_hardest_negative_of_another_identity(pairs, labels):
     loss = LOSSES.build(dict(type='HardestTripletLoss', margin=0.3))
-    assert loss(*pairs, pids).item() == pytest.approx(slow_triplet(*pairs, pids, 0.3))
+    assert loss(*pairs, labels).item() == pytest.approx(slow_triplet(*pairs, labels, 0.3))
 
 
 def test_the_triplet_of_a_batch_with_one_identity_is_zero_with_a_finite_gradient(pairs):
@@ -94,17 +96,17 @@ def test_the_triplet_of_a_batch_with_one_identity_is_zero_with_a_finite_gradient
     assert image.grad.abs().sum() == 0
 
 
-@pytest.mark.parametrize('pids', [PIDS, torch.arange(5)])
-def test_info_nce_spreads_its_target_over_an_identity(pairs, pids):
+@pytest.mark.parametrize('labels', [LABELS, torch.arange(5)])
+def test_info_nce_spreads_its_target_over_an_identity(pairs, labels):
     loss = LOSSES.build(dict(type='InfoNCELoss', temperature=0.2))
-    assert loss(*pairs, pids).item() == pytest.approx(slow_info_nce(*pairs, pids, 0.2))
+    assert loss(*pairs, labels).item() == pytest.approx(slow_info_nce(*pairs, labels, 0.2))
 
 
 def test_info_nce_by_pairs_is_that_of_distinct_identities(pairs):
     by_pair = LOSSES.build(dict(type='InfoNCELoss', temperature=0.2, positives='pair'))
     expected = pytest.approx(slow_info_nce(*pairs, torch.arange(5), 0.2))
-    for pids in (PIDS, torch.zeros(5).long(), torch.arange(5)):
-        assert by_pair(*pairs, pids).item() == expected
+    for labels in (LABELS, torch.zeros(5).long(), torch.arange(5)):
+        assert by_pair(*pairs, labels).item() == expected
 
 
 def test_unknown_positives_are_refused_with_the_choices():
@@ -112,10 +114,10 @@ def test_unknown_positives_are_refused_with_the_choices():
         LOSSES.build(dict(type='InfoNCELoss', temperature=0.2, positives='all'))
 
 
-@pytest.mark.parametrize('pids', [PIDS, torch.zeros(5).long(), torch.arange(5)])
-def test_cmpm_is_the_divergence_from_the_released_target(pairs, pids):
+@pytest.mark.parametrize('labels', [LABELS, torch.zeros(5).long(), torch.arange(5)])
+def test_cmpm_is_the_divergence_from_the_released_target(pairs, labels):
     loss = LOSSES.build(dict(type='CMPMLoss'))
-    assert loss(*pairs, pids).item() == pytest.approx(slow_cmpm(*pairs, pids, 1e-8))
+    assert loss(*pairs, labels).item() == pytest.approx(slow_cmpm(*pairs, labels, 1e-8))
 
 
 @pytest.mark.parametrize('name', ['CMPMLoss', 'SDMLoss'])

@@ -178,7 +178,7 @@ DAMAGE = {
     'the database is noise': lambda i: (i / 'index.sqlite').write_bytes(RNG.bytes(9000)),
     'the database is empty': lambda i: (i / 'index.sqlite').write_bytes(b''),
     'the database is gone': lambda i: (i / 'index.sqlite').unlink(),
-    'the vectors are cut': lambda i: os.truncate(i / 'vectors.0', 4200),
+    'the vectors are cut': lambda i: os.truncate(i / 'vectors.0', 100),
     'the vectors are empty': lambda i: os.truncate(i / 'vectors.0', 0),
     'the vectors are gone': lambda i: (i / 'vectors.0').unlink(),
     'the format is new': in_database("UPDATE meta SET value = '9' WHERE key = 'format'"),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from mmcv.transforms import Compose
-from tiny import irra_config
+from ranks import run_ranks
+from tiny import all_features, as_tokens, clip_arch, irra_config
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -15,15 +15,18 @@ from sen_toolbox.config import load_config
 from sen_toolbox.models.gather import global_sum
 from sen_toolbox.registry import FUNCTIONS, MODELS, TRANSFORMS
 
+pytestmark = pytest.mark.numeric
+
 # A small vocabulary; the end token has the highest id, as in CLIP's.
 MASK, START, END, VOCABULARY = 97, 98, 99, 100
 
 
 def small_irra() -> nn.Module:
     torch.manual_seed(0)
-    config = irra_config(num_classes=4, image_size=(64, 32))
-    config['backbone']['arch']['text_cfg']['vocab_size'] = VOCABULARY
-    return MODELS.build(config).double()
+    arch = clip_arch()
+    arch['text_cfg']['vocab_size'] = VOCABULARY
+    sizes = dict(num_classes=4, image_size=(64, 32), clip_arch=arch)
+    return MODELS.build(irra_config(**sizes)).double()
 
 
 def make_batch(masked=((0, 2), (0, 3), (2, 1), (3, 4), (3, 5))) -> dict:
@@ -35,14 +38,14 @@ def make_batch(masked=((0, 2), (0, 3), (2, 1), (3, 4), (3, 5))) -> dict:
     for place in masked:
         labels[place], tokens[place] = tokens[place].clone(), MASK
     images = torch.randn(4, 3, 64, 32, generator=generator, dtype=torch.float64)
-    return dict(images=images, tokens=tokens, pids=torch.arange(4), word_labels=labels)
+    return dict(images=images, tokens=as_tokens(tokens), labels=torch.arange(4), word_labels=labels)
 
 
 def slow_loss(model, batch):
     """Scores of the whole vocabulary at every position, the others ignored."""
     head = model.heads['mlm']
-    feats = model(images=batch['images'], tokens=batch['tokens'])
-    scores = head.classifier(head.neck(feats.text_tokens, feats.image_tokens))
+    pair = all_features(model, batch)
+    scores = head.classifier(head.neck(pair.text.tokens, pair.image.tokens))
     loss = F.cross_entropy(scores.flatten(0, 1), batch['word_labels'].flatten(), ignore_index=0)
     right = (scores.argmax(dim=2) == batch['word_labels'])[batch['word_labels'] > 0]
     return loss, right.double().mean()
@@ -102,13 +105,12 @@ def test_words_see_the_image():
 def test_a_batch_without_labels_is_told_where_they_come_from():
     batch = make_batch()
     del batch['word_labels']
-    with pytest.raises(KeyError, match=r'MaskWords and PackPair\(extra='):
+    with pytest.raises(KeyError, match=r'MaskWords and PackPair\(per_caption='):
         small_irra()(**batch, mode='loss')
 
 
 def test_a_width_that_heads_of_64_do_not_fill_is_refused():
-    config = irra_config()
-    config['backbone']['arch']['embed_dim'] = 96
+    config = irra_config(clip_arch=clip_arch() | dict(embed_dim=96))
     with pytest.raises(ValueError, match='embed_dim must be a multiple of 64, got 96'):
         MODELS.build(config)
 
@@ -117,13 +119,13 @@ def test_the_pipeline_of_the_config_labels_the_words_that_it_masks():
     config = load_config('configs/irra/irra_vitb_cuhk.py', {'image_size': (64, 32)})
     _, *steps = [TRANSFORMS.build(step) for step in config.train_dataloader.dataset.pipeline]
     samples = []
-    for pid, caption in enumerate(['a man in a red shirt', 'a tall woman who carries a bag']):
+    for person, caption in enumerate(['a man in a red shirt', 'a tall woman who carries a bag']):
         image = np.zeros((80, 40, 3), dtype=np.uint8)
-        samples.append(Compose(steps)(dict(img=image, captions=[caption] * 50, pid=pid)))
+        samples.append(Compose(steps)(dict(img=image, captions=[caption] * 50, person_id=person)))
     batch = FUNCTIONS.get('collate_pairs')(samples)
-    assert batch['word_labels'].shape == batch['tokens'].shape == (100, 77)
+    assert batch['word_labels'].shape == batch['tokens'].ids.shape == (100, 77)
     assert (batch['word_labels'] > 0).any(dim=1).all()
-    assert (batch['word_labels'][batch['tokens'] == 49405] > 0).all()
+    assert (batch['word_labels'][batch['tokens'].ids == 49405] > 0).all()
     assert (batch['word_labels'] == 49405).sum() == 0
 
 
@@ -161,8 +163,9 @@ def train_on_half(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_with_unequal_numbers_of_words_give_the_mean_over_all_words(tmp_path):
-    mp.spawn(train_on_half, args=(str(tmp_path),), nprocs=2)
+    run_ranks(train_on_half, str(tmp_path), ranks=2)
     ranks = [torch.load(tmp_path / f'rank{rank}.pt') for rank in (0, 1)]
     for index, masked in enumerate(UNEQUAL):
         module = Objective()

@@ -25,6 +25,7 @@ def dump_of(work_dir):
     return path, load_checkpoint_file(str(path))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_can_be_replayed(toy, tmp_path, capfd):
     with pytest.raises(FloatingPointError) as caught:
         run_tool('train', toy, '--work-dir', tmp_path, *EXPLODES)
@@ -51,6 +52,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_can_be_replayed(toy, tmp_pa
     assert 'its input is finite' in output
 
 
+@pytest.mark.slow
 def test_a_replay_repeats_the_random_choices_of_the_step(toy, tmp_path, monkeypatch, capfd):
     """One head fails for no numerical reason; the losses of the others must come out again."""
     forward = 'sen_toolbox.models.heads.identity.IdentityHead.forward'
@@ -69,6 +71,7 @@ def test_a_replay_repeats_the_random_choices_of_the_step(toy, tmp_path, monkeypa
     assert 'All is finite here' in output
 
 
+@pytest.mark.slow
 def test_in_float16_a_loss_that_is_not_finite_is_no_overflow_to_be_skipped(toy, tmp_path):
     with pytest.raises(FloatingPointError, match=r'in iteration \d '):
         run_tool('train', toy, '--work-dir', tmp_path, '--amp', *EXPLODES)

@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch
-from sen_toolbox.checkpoint.official import SEN_TABLE
-from tiny import DATA, build_optimizer, sen_config
+from tiny import DATA, build_optimizer, clip_arch, layout, sen_config
 from torch import nn
 
 from sen_toolbox.checkpoint.renaming import new_names
@@ -26,7 +25,7 @@ def release_optimizer(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def test_every_parameter_has_the_official_rate_and_decay():
-    model = MODELS.build(sen_config(layers=12))
+    model = MODELS.build(sen_config(clip_arch=clip_arch(layers=12)))
     optimizer = release_optimizer(model)
     ours = {
         id(p): (group['lr'], group['weight_decay'])
@@ -35,8 +34,8 @@ def test_every_parameter_has_the_official_rate_and_decay():
     }
     parameters = dict(model.named_parameters())
     official = {name: (lr, decay) for name, lr, decay in OFFICIAL['params']}
-    known = [name for name in official if name.startswith(tuple(o for o, _ in SEN_TABLE))]
-    names = new_names(known, SEN_TABLE)
+    known = [name for name in official if name.startswith(tuple(o for o, _ in layout('sen').TABLE))]
+    names = new_names(known, layout('sen').TABLE)
     assert set(names.values()) == set(parameters)
     for official_name, name in names.items():
         assert ours[id(parameters[name])] == pytest.approx(official[official_name]), name
@@ -68,6 +67,51 @@ def test_a_rule_with_an_unknown_key_is_refused_by_name():
         OPTIM_WRAPPER_CONSTRUCTORS.build(
             dict(type='RuleOptimWrapperConstructor', optim_wrapper_cfg={}, paramwise_cfg=rules)
         )
+
+
+def build_with_rules(*rules):
+    wrapper = dict(optimizer=dict(type='SGD', lr=1.0), paramwise_cfg=dict(rules=list(rules)))
+    wrapper['constructor'] = 'RuleOptimWrapperConstructor'
+    model = nn.ModuleDict(dict(classifier=nn.Linear(2, 1), norm=nn.LayerNorm(2)))
+    model.norm.requires_grad_(False)
+    return build_optimizer(wrapper, model)
+
+
+def test_a_rule_that_matches_nothing_is_refused_with_what_is_alike():
+    with pytest.raises(
+        ValueError,
+        match=r"rule \{'pattern': '\^clasifier\\\\.', 'lr_mult': 5\} matches no parameter; "
+        r'alike are classifier.weight, classifier.bias; .* optional=True',
+    ):
+        build_with_rules(dict(pattern=r'bias$'), dict(pattern=r'^clasifier\.', lr_mult=5))
+    with pytest.raises(ValueError, match=r"'\\\\.neck\\\\.'.* nothing is alike"):
+        build_with_rules(dict(pattern=r'\.neck\.', lr_mult=5))
+
+
+def test_an_optional_rule_may_match_nothing():
+    optimizer = build_with_rules(dict(pattern='neck', lr_mult=5, optional=True))
+    assert [group['lr'] for group in optimizer.param_groups] == [1.0]
+    optimizer = build_with_rules(dict(pattern='weight', lr_mult=5, optional=True))
+    assert [group['lr'] for group in optimizer.param_groups] == [5.0, 1.0]
+
+
+def test_a_rule_may_match_what_is_not_trained_alone():
+    optimizer = build_with_rules(dict(pattern=r'^norm\.', lr_mult=5))
+    assert [group['lr'] for group in optimizer.param_groups] == [1.0]
+
+
+@pytest.mark.parametrize('rule', [dict(lr_mult=2), dict(pattern='(bias'), dict(pattern=None)])
+def test_a_rule_without_a_regular_expression_is_refused(rule):
+    with pytest.raises(ValueError, match='needs a regular expression as its pattern'):
+        build_with_rules(rule)
+
+
+def test_the_rules_that_methods_share_match_in_the_methods_that_have_the_parts():
+    model = MODELS.build(sen_config())
+    wrapper = load_config('configs/sen/sen_vitb_cuhk.py').optim_wrapper
+    for rule in wrapper.paramwise_cfg.rules:
+        rule.optional = False
+    build_optimizer(wrapper, model)
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])

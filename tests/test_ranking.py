@@ -8,6 +8,8 @@ from torch.nn.functional import normalize
 from sen_toolbox.evaluation import ranking
 from sen_toolbox.evaluation.ranking import metrics_from_similarity, retrieval_metrics
 
+pytestmark = pytest.mark.numeric
+
 NAMES = ('R1', 'R5', 'R10', 'mAP', 'mINP')
 GOLDEN = np.load(Path(__file__).parent / 'data' / 'metrics.npz')
 GOLDEN_CASES = [name for name in GOLDEN.files if name.endswith(('/t2i', '/i2t'))]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from closeness import assert_same
 from mmengine.logging import MessageHub, MMLogger
+from ranks import run_ranks
+from tiny import all_features, as_tokens
 from tiny_rde import golden_batch, rde_config
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -25,19 +26,13 @@ from sen_toolbox.hooks.consensus_division import (
     ConsensusDivisionHook,
     clean_pairs,
 )
-from sen_toolbox.models.features import BackboneSpec
+from sen_toolbox.models.features import EMBEDDINGS, ImageSpec, PairSpec, TextSpec
 from sen_toolbox.registry import LOSSES, MODELS, NECKS
 
+pytestmark = pytest.mark.numeric
+
 FIT = dict(max_iterations=10, tolerance=1e-2, variance_floor=5e-4)
-SPEC = BackboneSpec(
-    embed_dim=6,
-    image_size=(8, 4),
-    patch_size=2,
-    grid_size=(4, 2),
-    stride=2,
-    vocab_size=60,
-    context_length=12,
-)
+SPEC = PairSpec(6, ImageSpec(6, (8, 4)), TextSpec(6, 60, 12))
 
 
 def small_rde(**kwargs) -> nn.Module:
@@ -65,16 +60,16 @@ def slow_hinge(similarity, same, margin, temperature):
 
 
 def test_the_alignment_loss_equals_its_formula_anchor_by_anchor():
-    image, text, pids = random_pairs()
+    image, text, labels = random_pairs()
     loss = LOSSES.build(dict(type='TripletAlignmentLoss', margin=0.2, temperature=0.1))
     cosine = nn.functional.normalize(text) @ nn.functional.normalize(image).t()
-    same = (pids[:, None] == pids).numpy()
+    same = (labels[:, None] == labels).numpy()
     expected = slow_hinge(cosine.numpy(), same, 0.2, 0.1)
     expected = expected + slow_hinge(cosine.t().numpy(), same, 0.2, 0.1)
-    np.testing.assert_allclose(loss.per_pair(image, text, pids), expected, rtol=1e-9)
+    np.testing.assert_allclose(loss.per_pair(image, text, labels), expected, rtol=1e-9)
     weights = torch.tensor([1.0, 0, 1, 0, 0, 1])
-    assert loss(image, text, pids, weights).item() == pytest.approx(expected[[0, 2, 5]].sum())
-    assert loss(image, text, pids).item() == pytest.approx(expected.sum())
+    assert loss(image, text, labels, weights).item() == pytest.approx(expected[[0, 2, 5]].sum())
+    assert loss(image, text, labels).item() == pytest.approx(expected.sum())
 
 
 def test_a_batch_of_one_identity_has_no_alignment_loss_and_finite_gradients():
@@ -93,8 +88,8 @@ def test_a_temperature_of_zero_is_refused():
 
 def selection(ratio=0.5, num_tokens=8, width=4):
     torch.manual_seed(0)
-    neck = dict(type='TokenSelection', ratio=ratio, num_tokens=num_tokens, width=width, spec=SPEC)
-    return NECKS.build(neck).eval()
+    sizes = dict(num_tokens=num_tokens, in_width=6, width=width)
+    return NECKS.build(dict(type='TokenSelection', ratio=ratio, **sizes, spec=SPEC)).eval()
 
 
 @torch.no_grad()
@@ -158,8 +153,8 @@ def short_batch() -> dict:
     generator = torch.Generator().manual_seed(3)
     return dict(
         images=torch.randn(3, 3, 64, 32, generator=generator),
-        tokens=torch.tensor(rows),
-        pids=torch.arange(3),
+        tokens=as_tokens(torch.tensor(rows)),
+        labels=torch.arange(3),
     )
 
 
@@ -174,23 +169,24 @@ def test_captions_of_no_or_one_word_give_finite_losses_and_gradients():
 @torch.no_grad()
 def test_padding_changes_no_embedding():
     model, tokens = small_rde().eval(), short_batch()['tokens'][1:]
-    longer = nn.functional.pad(tokens, (0, 14))
+    longer = as_tokens(nn.functional.pad(tokens.ids, (0, 14)))
     assert_same(model.embed_text(tokens), model.embed_text(longer))
 
 
 @torch.no_grad()
 def test_retrieval_scores_by_the_mean_of_both_similarities():
     model, batch = small_rde().eval(), golden_batch()
-    batch = {**batch, 'num_captions': torch.tensor([2, 0, 1, 1, 1, 1])}
+    batch['person_ids'], batch['image_of'] = batch['labels'], torch.tensor([0, 0, 2, 3, 4, 5])
     records = model(mode='predict', **batch)
-    image = torch.stack([record['image'] for record in records])
-    text = torch.cat([record['text'] for record in records])
+    assert [len(record['text_embeddings']) for record in records] == [2, 0, 1, 1, 1, 1]
+    image = torch.stack([record['image_embedding'] for record in records])
+    text = torch.cat([record['text_embeddings'] for record in records])
     assert image.shape == text.shape == (6, 32 + 48)
     assert_same(image.norm(dim=1), torch.ones(6))
-    feats = model(mode='tensor', **batch)
+    pair = all_features(model, batch)
     head, unit = model.heads['tse'], nn.functional.normalize
-    global_cosine = unit(feats.text) @ unit(feats.image).t()
-    selected = unit(head.embed_text(feats, batch['tokens'])) @ unit(head.embed_image(feats)).t()
+    global_cosine = unit(pair.text.embedding) @ unit(pair.image.embedding).t()
+    selected = unit(head.embed_text(pair)) @ unit(head.embed_image(pair)).t()
     assert_same(text @ image.t(), (global_cosine + selected) / 2)
 
 
@@ -200,21 +196,24 @@ def test_without_such_heads_retrieval_asks_the_backbone_for_pooled_tokens_alone(
     model = MODELS.build({**config, 'heads': dict(bge=config['heads']['bge']),
                           'loss_weights': dict(bge=1.0)})  # fmt: skip
     batch = golden_batch()
-    with mock.patch.object(model.backbone, 'forward', side_effect=AssertionError):
+    run = model.backbone.forward
+    with mock.patch.object(model.backbone, 'forward', side_effect=run) as backbone:
         assert model.embed_images(batch['images']).shape == (6, 32)
         assert model.embed_text(batch['tokens']).shape == (6, 32)
+    assert backbone.call_args_list
+    assert {reads for (_, _, reads), _ in backbone.call_args_list} == {EMBEDDINGS}
 
 
 @torch.no_grad()
 def test_a_backbone_encodes_one_modality_without_the_other():
     backbone, batch = small_rde().backbone.eval(), golden_batch()
-    both = vars(backbone(batch['images'], batch['tokens']))
-    image = vars(backbone(batch['images'], None))
-    text = vars(backbone(None, batch['tokens']))
-    for name, value in both.items():
-        given, other = (image, text) if name.startswith('image') else (text, image)
-        assert_same(given[name], value)
-        assert other[name] is None
+    both = backbone(batch['images'], batch['tokens'], backbone.provides)
+    image = backbone(batch['images'], None, backbone.provides)
+    text = backbone(None, batch['tokens'], backbone.provides)
+    assert image.text is text.image is None
+    for given, expected in ((image.image, both.image), (text.text, both.text)):
+        for name in ('embedding', 'tokens', 'attention'):
+            assert_same(getattr(given, name), getattr(expected, name))
 
 
 class Objective(nn.Module):
@@ -254,10 +253,11 @@ def train_on_half(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_losses_gradients_and_statistics_of_one(tmp_path):
     expected = state_after_a_step(Objective(), double_batch())
     assert expected['bge.loss'] > 0 < expected['tse.loss']
-    mp.spawn(train_on_half, args=(str(tmp_path),), nprocs=2)
+    run_ranks(train_on_half, str(tmp_path), ranks=2)
     for rank in range(2):
         found = torch.load(tmp_path / f'rank{rank}.pt')
         assert set(found) == set(expected)
@@ -296,7 +296,7 @@ class GivenLosses(nn.Module):
         super().__init__()
         self.losses = torch.from_numpy(losses)
 
-    def pair_losses(self, feats, batch):
+    def pair_losses(self, pair, batch):
         return self.losses[batch['sample_idx']]
 
 
@@ -377,12 +377,12 @@ def test_the_division_of_this_epoch_is_kept_and_one_of_another_is_not():
 def test_a_pipeline_without_sample_indices_is_told_what_it_lacks():
     runner = stub_runner(bimodal(), bimodal())
     del runner.train_dataloader[0]['sample_idx']
-    with pytest.raises(KeyError, match=r'end the training pipeline with PackPair\(extra='):
+    with pytest.raises(KeyError, match=r'end the training pipeline with PackPair\(per_image='):
         divide(runner)
 
 
 def numbered_pairs(count=41):
-    return [dict(pid=i // 3, captions=[f'c{i}'], pruned=[f'p{i}']) for i in range(count)]
+    return [dict(person_id=i // 3, captions=[f'c{i}'], pruned=[f'p{i}']) for i in range(count)]
 
 
 @pytest.mark.parametrize(('rate', 'chosen'), [(0.0, 0), (0.2, 8), (0.5, 20), (0.8, 32), (1.0, 41)])
@@ -390,7 +390,7 @@ def test_a_share_of_the_captions_is_shuffled_among_their_pairs(rate, chosen):
     pairs = numbered_pairs()
     noisy, swapped = swap_captions(pairs, rate=rate, seed=0)
     assert sorted(p['captions'][0] for p in noisy) == sorted(p['captions'][0] for p in pairs)
-    assert [p['pid'] for p in noisy] == [p['pid'] for p in pairs]
+    assert [p['person_id'] for p in noisy] == [p['person_id'] for p in pairs]
     assert all(p['pruned'][0][1:] == p['captions'][0][1:] for p in noisy)
     moved = sum(a['captions'] != b['captions'] for a, b in zip(pairs, noisy, strict=True))
     assert moved == swapped <= chosen
@@ -410,6 +410,7 @@ def data_root(tmp_path_factory):
     return write_toy_data(tmp_path_factory.mktemp('rde') / 'data')
 
 
+@pytest.mark.slow
 def test_the_data_set_swaps_captions_for_training_and_says_how_many(data_root):
     clean, noisy = (
         CUHKPEDES(data_root=data_root, split='train', noise_rate=rate) for rate in (0.0, 0.5)
@@ -447,16 +448,14 @@ max_epochs = 2
 param_scheduler = [dict(type='CosineAnnealingLR', end='$max_epochs')]
 image_size = (64, 32)
 context_length = 24
-model = dict(
-    heads=dict(tse=dict(neck=dict(width=32))),
-    backbone=dict(
-        pretrained=None,
-        arch=dict(
-            _delete_=True,
-            embed_dim=64,
-            quick_gelu=True,
-            vision_cfg=dict(layers=1, width=64, patch_size=16),
-            text_cfg=dict(layers=1, width=64, heads=1, context_length=24, vocab_size=49408))))
+pretrained = None
+clip_arch = dict(
+    _delete_=True,
+    embed_dim=64,
+    quick_gelu=True,
+    vision_cfg=dict(layers=1, width=64, patch_size=16),
+    text_cfg=dict(layers=1, width=64, heads=1, context_length=24, vocab_size=49408))
+model = dict(heads=dict(tse=dict(neck=dict(width=32))))
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_dataloader = dict(dataset=dict(noise_rate=0.5))
 default_hooks = dict(checkpoint=dict(every_iters=4))
@@ -479,6 +478,7 @@ class Killed(BaseException):
     """Ends a run as a signal does."""
 
 
+@pytest.mark.slow
 def test_a_run_killed_within_an_epoch_ends_with_the_division_and_weights_of_a_whole_one(
     tmp_path, data_root, capfd
 ):

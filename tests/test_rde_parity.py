@@ -3,15 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from sen_toolbox.checkpoint.rde import RDE_TABLE, RDE_UNUSED, rde_from_official, rde_to_official
-from tiny import build_optimizer
+from tiny import all_features, build_optimizer, layout
 from tiny_rde import golden, golden_batch, golden_rde, official_state
 
+from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.noise import swap_captions
 from sen_toolbox.hooks.consensus_division import clean_pairs, likely
 from sen_toolbox.registry import LOSSES
 
+pytestmark = pytest.mark.numeric
+
+LAYOUT = layout('rde')
 LAYERS = dict(visul_emb_layer='image_neck', texual_emb_layer='text_neck')
 # What get_loss of processor/processor.py passes to GaussianMixture, up to and above 40 % of noise.
 FIT = dict(max_iterations=10, tolerance=1e-2, variance_floor=5e-4)
@@ -19,21 +22,20 @@ CLOSE_FIT = dict(max_iterations=100, tolerance=1e-4, variance_floor=1e-6)
 
 
 def our_name(official: str) -> str:
-    [name] = [b + official.removeprefix(a) for a, b in RDE_TABLE if official.startswith(a)]
-    return name
+    return new_names([official], LAYOUT.TABLE)[official]
 
 
 def test_the_alignment_loss_and_its_gradients_equal_the_official_ones():
     expected = golden('loss')
     loss = LOSSES.build(dict(type='TripletAlignmentLoss', margin=0.1, temperature=0.015))
-    pids, weights = (torch.from_numpy(expected[key]) for key in ('pids', 'label_hat'))
+    labels, weights = (torch.from_numpy(expected[key]) for key in ('pids', 'label_hat'))
     for suffix, name in (('', 'bge'), ('_tse', 'tse')):
         image, text = (
             torch.from_numpy(expected[key + suffix]).requires_grad_() for key in ('image', 'text')
         )
-        per_pair = loss.per_pair(image, text, pids).detach()
+        per_pair = loss.per_pair(image, text, labels).detach()
         np.testing.assert_allclose(per_pair, expected[f'per_{name}'], rtol=0, atol=2e-5)
-        total = loss(image, text, pids, weights)
+        total = loss(image, text, labels, weights)
         assert total.item() == pytest.approx(expected[name].item(), abs=2e-5)
         total.backward()
         for tensor, key in ((image, 'image'), (text, 'text')):
@@ -66,7 +68,7 @@ def test_every_gradient_norm_equals_the_official_one(trained):
     expected = golden('model')
     official = dict(zip(expected['grad_names'], expected['grad_norms'], strict=True))
     unused = {name for name, norm in official.items() if np.isnan(norm)}
-    assert unused == {name for name in official if name.startswith(RDE_UNUSED)}
+    assert unused == {name for name in official if name.startswith(LAYOUT.UNUSED)}
     # Biases that a batch norm takes away; we have none.
     removed = {f'{layer}.mlp.layers.0.bias' for layer in LAYERS}
     assert all(official[name] < 1e-6 for name in removed)
@@ -103,17 +105,17 @@ def test_the_statistics_of_the_batch_norms_equal_the_official_ones(trained):
 @torch.no_grad()
 def test_attention_embeddings_and_pair_losses_of_the_evaluation_equal_the_official_ones():
     model, batch, expected = golden_rde().eval(), golden_batch(), golden('model')
-    feats = model.backbone(batch['images'], batch['tokens'], model.reads)
+    pair = all_features(model, batch)
     head = model.heads['tse']
-    image = torch.nn.functional.normalize(head.embed_image(feats))
-    text = torch.nn.functional.normalize(head.embed_text(feats, batch['tokens']))
+    image = torch.nn.functional.normalize(head.embed_image(pair))
+    text = torch.nn.functional.normalize(head.embed_text(pair))
     for ours, name in [
-        (feats.image_attention, 'image_attention'),
-        (feats.text_attention, 'text_attention'),
+        (pair.image.attention, 'image_attention'),
+        (pair.text.attention, 'text_attention'),
         (image, 'eval_image_tse'),
         (text, 'eval_text_tse'),
-        (model.heads['bge'].pair_losses(feats, batch), 'eval_per_bge'),
-        (head.pair_losses(feats, batch), 'eval_per_tse'),
+        (model.heads['bge'].pair_losses(pair, batch), 'eval_per_bge'),
+        (head.pair_losses(pair, batch), 'eval_per_tse'),
     ]:
         np.testing.assert_allclose(ours, expected[name], rtol=0, atol=1e-5, err_msg=name)
 
@@ -153,21 +155,21 @@ def test_captions_are_swapped_as_officially():
 
 def test_official_names_survive_the_way_there_and_back():
     state = official_state()
-    there = rde_from_official(state)
-    back = rde_to_official(there)
+    there = LAYOUT.from_official(state)
+    back = LAYOUT.to_official(there, golden_rde())
     assert set(back) == set(state)
-    again = rde_from_official(back)
+    again = LAYOUT.from_official(back)
     assert all(torch.equal(again[key], value) for key, value in there.items())
     changed = {key for key in state if not torch.equal(back[key], state[key])}
     assert all(
-        key.startswith(RDE_UNUSED) or key.endswith(('layers.0.bias', 'bns.0.running_mean'))
+        key.startswith(LAYOUT.UNUSED) or key.endswith(('layers.0.bias', 'bns.0.running_mean'))
         for key in changed
     )
 
 
 def test_an_unknown_official_key_is_refused_by_name():
     with pytest.raises(ValueError, match=r"layout, the first are \['classifier.weight'\]"):
-        rde_from_official({**official_state(), 'classifier.weight': torch.zeros(1)})
+        LAYOUT.from_official({**official_state(), 'classifier.weight': torch.zeros(1)})
 
 
 def test_rates_and_decays_are_those_of_the_release():

@@ -6,6 +6,8 @@ github.com/labyrinth7x/Deep-Cross-Modal-Projection-Learning-for-Image-Text-Match
 4651c1b53ef3; 'averaged', the LSTM behind BERT of github.com/ZhiyinShao-H/LGUR, commit c203cc7763ab.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,9 @@ from toy_data import ROOT
 from sen_toolbox.models.text_encoders import RecurrentTextEncoder
 from sen_toolbox.text.tokens import Tokens
 
-SIZES = dict(vocab_size=30, context_length=9, word_dim=6, hidden_dim=5)
+# What it reads of a tokenizer.
+TOKENIZER = SimpleNamespace(vocab_size=30, context_length=9)
+SIZES = dict(tokenizer=TOKENIZER, word_dim=6, hidden_dim=5)
 TOKENS = frozenset({'tokens'})
 
 
@@ -163,8 +167,7 @@ def release(group: str, tmp_path, words: np.ndarray | None = None, **options):
     rnn = {k.removeprefix('state/'): v for k, v in arrays.items() if k.startswith('state/')}
     gates = 3 if options['kind'] == 'gru' else 4
     encoder = RecurrentTextEncoder(
-        vocab_size=len(vectors),
-        context_length=100,
+        tokenizer=SimpleNamespace(vocab_size=len(vectors), context_length=100),
         word_dim=vectors.shape[1],
         hidden_dim=len(rnn['weight_hh_l0']) // gates,
         bias=False,

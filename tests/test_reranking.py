@@ -15,6 +15,8 @@ from sen_toolbox.registry import MODELS
 from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.index import Entry, FileState, ModelId
 
+pytestmark = pytest.mark.numeric
+
 
 def unit(*shape, seed=0):
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
@@ -157,6 +159,7 @@ def test_the_metric_tells_its_figures_apart_from_the_plain_ones():
         RetrievalMetric(rerank=['magic'])
 
 
+@pytest.mark.slow
 def test_the_tool_reports_reranking_apart(tmp_path, capsys):
     config = write_toy_config(tmp_path / 'toy.py', write_toy_data(tmp_path / 'data'))
     torch.manual_seed(0)

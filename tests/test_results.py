@@ -145,6 +145,7 @@ def read_results(work_dir):
     return json.loads((work_dir / 'results.json').read_text())
 
 
+@pytest.mark.slow
 def test_one_command_tests_on_several_data_sets(toy, capfd):
     folder, config, checkpoint = toy
     datasets = (f'cuhk={folder / "data"}', f'rstp={folder / "rstp"}')
@@ -180,6 +181,7 @@ def test_an_unknown_data_set_is_refused_with_the_choices(toy, capsys):
     assert "unknown data set 'market', choose from cuhk, icfg, rstp" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_checkpoints_make_a_matrix_whatever_they_were_trained_on(toy, capfd):
     folder, config, first = toy
     second = folder / 'x.pth'
@@ -212,6 +214,7 @@ def test_several_checkpoints_make_a_matrix_whatever_they_were_trained_on(toy, ca
     assert all(metrics.count(one) == 1 for one in metrics)
 
 
+@pytest.mark.slow
 def test_other_rows_are_refused_where_retrieval_reads_them(toy):
     folder = toy[0]
     path = folder / 'rde_toy.py'
@@ -220,13 +223,14 @@ def test_other_rows_are_refused_where_retrieval_reads_them(toy):
     path.write_text(TOY_CONFIG.format(base=base, data_root=folder / 'data', **kwargs))
     state = MODELS.build(load_config(path).model).state_dict()
     key = next(name for name in state if name.startswith('heads.tse.image_neck.'))
-    for name in ('backbone.token_embedding.weight', key):
+    for name in ('backbone.text.token_embedding.weight', key):
         changed = {**state, name: torch.cat([state[name], state[name]])}
         torch.save(dict(state_dict=changed), folder / 'rde.pth')
         with pytest.raises(ValueError, match=f'does not fit the model: {re.escape(name)} has sha'):
             run_tool('test', path, folder / 'rde.pth', '--work-dir', folder / 'rde')
 
 
+@pytest.mark.slow
 def test_other_columns_and_keys_are_refused_where_nothing_reads_them(toy):
     folder, config, checkpoint = toy
     state = torch.load(checkpoint, weights_only=False)['state_dict']
@@ -250,10 +254,11 @@ def test_an_equals_sign_in_a_folder_is_no_name(toy):
         run_tool('test', toy[1], 'runs/lr=1/x.pth')
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_the_pretrained_weights_are_tested(toy):
     folder, config, checkpoint = toy
     work_dir = folder / 'start'
-    options = (f'model.backbone.pretrained={checkpoint}',)
+    options = (f'pretrained={checkpoint}',)
     run_tool('test', config, '--work-dir', work_dir, '--cfg-options', *options)
     run_tool('test', config, checkpoint, '--work-dir', folder / 'given')
     start, given = read_results(work_dir), read_results(folder / 'given')
@@ -262,5 +267,5 @@ def test_without_a_checkpoint_the_pretrained_weights_are_tested(toy):
 
 
 def test_neither_a_checkpoint_nor_pretrained_weights_is_an_error(toy):
-    with pytest.raises(ValueError, match='neither a checkpoint nor model.backbone.pretrained'):
+    with pytest.raises(ValueError, match='neither a checkpoint nor a pretrained encoder'):
         run_tool('test', toy[1])

@@ -34,6 +34,7 @@ def toy(folder, request):
     return write_toy_config(folder / f'{request.node.name}.py', folder / 'data')
 
 
+@pytest.mark.slow
 def test_a_training_killed_three_times_ends_as_one_that_was_not():
     run = subprocess.run(
         [sys.executable, ROOT / 'tests/kill_training.py', '--kills', '3', '--epochs', '2'],
@@ -57,6 +58,7 @@ def test_a_difference_of_one_bit_is_found():
     assert len(differences(a, b)) == 3
 
 
+@pytest.mark.slow
 def test_without_any_checkpoint_resume_starts_over_and_says_so(toy, folder, capfd):
     options = ('--cfg-options', 'max_epochs=1')
     run_tool('train', toy, '--work-dir', folder / 'fresh', '--resume', *options)
@@ -64,6 +66,7 @@ def test_without_any_checkpoint_resume_starts_over_and_says_so(toy, folder, capf
     assert (folder / 'fresh/epoch_1.pth').exists()
 
 
+@pytest.mark.slow
 def test_a_validation_that_was_interrupted_is_run_before_the_next_epoch(toy, folder, monkeypatch):
     """The run dies within the first validation; the best of it must not be lost."""
     work_dir = folder / 'in_validation'
@@ -86,6 +89,31 @@ def test_a_validation_that_was_interrupted_is_run_before_the_next_epoch(toy, fol
     }
 
 
+@pytest.mark.slow
+def test_a_kill_after_the_last_write_leaves_no_checkpoint_within_an_epoch(toy, folder, monkeypatch):
+    work_dir = folder / 'after_last_write'
+    drop = SafeCheckpointHook._drop_within_epochs
+
+    class KilledError(Exception):
+        pass
+
+    def die(hook, newest):
+        if newest == 'epoch_1.pth':
+            raise KilledError
+        drop(hook, newest)
+
+    options = ('--work-dir', work_dir, '--cfg-options', 'max_epochs=1')
+    options += ('default_hooks.checkpoint.every_iters=2',)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(SafeCheckpointHook, '_drop_within_epochs', die)
+        run_tool('train', toy, *options)
+    assert len(list(work_dir.glob('iter_*.pth'))) == 1
+    run_tool('train', toy, '--resume', *options)
+    assert list(work_dir.glob('iter_*.pth')) == []
+    assert (work_dir / 'epoch_1.pth').exists()
+
+
+@pytest.mark.slow
 def test_the_seed_of_a_run_that_drew_its_own_is_taken_from_the_checkpoint(toy, folder):
     work_dir = folder / 'drawn_seed'
     options = ('--work-dir', work_dir, '--cfg-options', 'randomness.seed=None')
@@ -156,6 +184,7 @@ def test_a_stale_or_empty_pointer_to_nothing_means_that_there_is_no_checkpoint(t
         assert find_newest_checkpoint(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_files_are_written_before_older_ones_are_deleted(toy, folder, monkeypatch):
     """At every write of a checkpoint the one before is still there, the best as well."""
     work_dir = folder / 'order'
@@ -223,6 +252,7 @@ def batches(toy, num_workers, epochs=2):
     return found
 
 
+@pytest.mark.slow
 def test_samples_are_the_same_whatever_the_number_of_workers(toy):
     alone, *others = [batches(toy, num_workers) for num_workers in (0, 1, 2)]
     for other in others:
@@ -245,6 +275,7 @@ def test_drawing_a_sample_leaves_the_generators_of_its_process_alone(toy):
     assert [differences(first, dataset[0]) for _ in range(2)] != [[], []]
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_evaluated_and_saved_and_the_test_tool_takes_them(toy, folder, capfd):
     averaged = folder / 'averaged.py'
     averaged.write_text(
@@ -254,7 +285,7 @@ def test_averaged_weights_are_evaluated_and_saved_and_the_test_tool_takes_them(t
     work_dir = folder / 'averaged'
     run_tool('train', averaged, '--work-dir', work_dir)
     saved = load_checkpoint_file(str(work_dir / 'epoch_1.pth'))
-    key = 'backbone.visual.conv1.weight'
+    key = 'backbone.image.conv1.weight'
     # MMEngine puts the averaged ones in the place that everybody reads.
     trained = saved['ema_state_dict'][f'module.{key}']
     assert not torch.equal(saved['state_dict'][key], trained)
@@ -268,6 +299,7 @@ def test_averaged_weights_are_evaluated_and_saved_and_the_test_tool_takes_them(t
         assert found['evaluations'][0]['metrics']['t2i/mAP'] == validated['t2i/mAP']
 
 
+@pytest.mark.slow
 def test_seed_versions_and_commit_are_in_the_log_and_in_every_checkpoint(toy, folder):
     work_dir = folder / 'provenance'
     run_tool('train', toy, '--work-dir', work_dir, '--cfg-options', 'max_epochs=1')

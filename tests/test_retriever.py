@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from closeness import assert_same
 from PIL import Image
-from tiny import NORMALISE, sen_config
+from ranks import run_ranks
+from tiny import NORMALISE, as_tokens, sen_config
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from sen_toolbox.registry import MODELS
+
+pytestmark = pytest.mark.numeric
 
 
 def small_sen(**kwargs) -> nn.Module:
@@ -25,26 +27,32 @@ def make_batch(num_images=3, num_captions=(2, 1, 3)) -> dict:
     total = sum(num_captions)
     tokens = torch.randint(1, 49405, (total, 9), generator=generator)
     tokens[:, 0], tokens[:, -2], tokens[:, -1] = 49406, 49407, 0
-    return dict(
+    people = torch.arange(num_images) // 2
+    batch = dict(
         images=torch.randn(num_images, 3, 64, 32, generator=generator),
-        tokens=tokens,
-        pids=torch.arange(num_images) // 2,
-        num_captions=torch.tensor(num_captions),
+        tokens=as_tokens(tokens),
+        labels=people,
+        person_ids=people,
     )
+    if set(num_captions) != {1}:
+        counts = torch.tensor(num_captions)
+        batch['image_of'] = torch.arange(num_images).repeat_interleave(counts)
+    return batch
 
 
 @torch.no_grad()
 def test_predict_gives_one_record_per_image_with_all_its_captions():
     model, batch = small_sen().eval(), make_batch()
     records = model(mode='predict', **batch)
-    assert [record['pid'] for record in records] == [0, 0, 1]
-    assert [tuple(record['text'].shape) for record in records] == [(2, 64), (1, 64), (3, 64)]
-    feats = model(mode='tensor', images=batch['images'][[0, 0, 1, 2, 2, 2]], tokens=batch['tokens'])
-    images = torch.stack([record['image'] for record in records])
-    texts = torch.cat([record['text'] for record in records])
-    unit_image = feats.image / feats.image.norm(dim=1, keepdim=True)
-    assert_same(images, unit_image[[0, 2, 3]])
-    assert_same(texts, feats.text / feats.text.norm(dim=1, keepdim=True))
+    assert [record['person_id'] for record in records] == [0, 0, 1]
+    found = [tuple(record['text_embeddings'].shape) for record in records]
+    assert found == [(2, 64), (1, 64), (3, 64)]
+    pair = model(mode='tensor', images=batch['images'][[0, 0, 1, 2, 2, 2]], tokens=batch['tokens'])
+    images = torch.stack([record['image_embedding'] for record in records])
+    texts = torch.cat([record['text_embeddings'] for record in records])
+    image, text = pair.image.embedding, pair.text.embedding
+    assert_same(images, (image / image.norm(dim=1, keepdim=True))[[0, 2, 3]])
+    assert_same(texts, text / text.norm(dim=1, keepdim=True))
     assert_same(texts.norm(dim=1), torch.ones(6))
 
 
@@ -53,8 +61,8 @@ def test_features_of_a_half_precision_model_are_normalised_in_float32():
     model = small_sen().eval().to(torch.bfloat16)
     batch = make_batch()
     [first, *_] = model(mode='predict', **{**batch, 'images': batch['images'].bfloat16()})
-    assert first['image'].dtype == first['text'].dtype == torch.float32
-    assert first['image'].norm().item() == pytest.approx(1, abs=1e-6)
+    assert first['image_embedding'].dtype == first['text_embeddings'].dtype == torch.float32
+    assert first['image_embedding'].norm().item() == pytest.approx(1, abs=1e-6)
 
 
 def test_each_loss_is_weighted_and_named_by_its_head():
@@ -96,8 +104,9 @@ def test_heads_and_weights_must_name_the_same(weights):
 
 def test_a_statistic_may_not_be_named_loss():
     class Statistic(nn.Module):
-        def forward(self, feats, batch, backbone):
-            return dict(loss=feats.image.sum(), pixel_loss=feats.image.sum())
+        def forward(self, pair, batch, backbone):
+            total = pair.image.embedding.sum()
+            return dict(loss=total, pixel_loss=total)
 
     model = small_sen()
     model.heads['sdm'] = Statistic()
@@ -115,7 +124,7 @@ def pixels(rows=7, columns=5, count=2):
 
 
 def as_batch(images):
-    return dict(images=torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), pids=torch.zeros(2))
+    return dict(images=torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
 
 
 @pytest.mark.parametrize('training', [False, True])
@@ -170,7 +179,7 @@ class Objective(nn.Module):
 def global_batch() -> tuple[dict, torch.Tensor]:
     batch = make_batch(8, (1,) * 8)
     batch['images'] = batch['images'].double()
-    batch['pids'] = torch.tensor([0, 1, 2, 0, 1, 0, 3, 4])
+    batch['labels'] = torch.tensor([0, 1, 2, 0, 1, 0, 3, 4])
     return batch, torch.rand(8, 8, generator=torch.Generator().manual_seed(2))
 
 
@@ -190,13 +199,14 @@ def train_on_half(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_and_gradients_of_one_with_the_whole_batch(tmp_path):
     batch, noise = global_batch()
     module = Objective(noise)
     losses = module(batch)
     sum(losses.values()).backward()
 
-    mp.spawn(train_on_half, args=(str(tmp_path),), nprocs=2)
+    run_ranks(train_on_half, str(tmp_path), ranks=2)
     first, second = (torch.load(tmp_path / f'rank{rank}.pt') for rank in (0, 1))
     for key in ('sdm.loss', 'triplet.loss'):  # of the whole batch on each process
         torch.testing.assert_close(first['losses'][key], losses[key].detach(), rtol=0, atol=1e-9)

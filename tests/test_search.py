@@ -12,6 +12,8 @@ from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 from sen_toolbox.visualization.results import HIDDEN_LEVEL, ranked_queries, restored_images
 
+pytestmark = pytest.mark.numeric
+
 CONFIG = 'configs/sen/sen_tiny_synthetic.py'
 
 

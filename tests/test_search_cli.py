@@ -41,6 +41,7 @@ def test_the_command_finds_what_python_finds(cli, made, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_config_with_its_checkpoint_and_a_server_are_options(cli, made, tmp_path):
     pytest.importorskip('pymilvus')
     assert cli('index', made / 'crops')[0] == 0

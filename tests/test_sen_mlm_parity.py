@@ -8,19 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 from parity import after_backward, check_close, check_gradients, check_three_steps
-from sen_toolbox.checkpoint.official import (
-    SEN_TABLE,
-    SEN_UNUSED,
-    sen_from_official,
-    sen_to_official,
-)
-from tiny import golden, golden_batch, golden_state, sen_config
+from tiny import all_features, as_tokens, golden, golden_batch, golden_state, layout, sen_config
 
 from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import MODELS
 
+pytestmark = pytest.mark.numeric
+
 CASE = 'sen_mlm_tiny'
+LAYOUT = layout('sen')
 MATCHING = dict(
     itc=dict(type='InfoNCELoss', temperature=0.02, positives='pair'),
     cmpm=dict(type='CMPMLoss'),
@@ -36,19 +33,20 @@ def official_sen():
     heads |= {name: dict(type='MatchingHead', loss=loss) for name, loss in MATCHING.items()}
     config['loss_weights'] |= dict(identity=0.5, mlm=1.5, itc=1.0, cmpm=1.0)
     model = MODELS.build(config)
-    model.load_state_dict(sen_from_official(golden_state(CASE)))
+    model.load_state_dict(LAYOUT.from_official(golden_state(CASE)))
     batch, noise = golden_batch(CASE)
     model.heads['restoration'].draw_noise = lambda batch_size, device: noise
     predict_words = model.heads['mlm'].forward
 
     # In this fixture the other losses see whole captions.
-    def mask_separately(feats, batch, backbone):
-        text_tokens = backbone.encode_text(batch['masked'])
-        return predict_words(replace(feats, text_tokens=text_tokens), batch, backbone)
+    def mask_separately(pair, batch, backbone):
+        masked = backbone.encode_text(batch['masked'], frozenset({'text.tokens'}))
+        return predict_words(replace(pair, text=masked), batch, backbone)
 
     model.heads['mlm'].forward = mask_separately
     arrays = {k: torch.from_numpy(v) for k, v in golden('batch', CASE).items()}
-    return model, {**batch, 'masked': arrays['mlm_ids'], 'word_labels': arrays['mlm_labels']}
+    masked = as_tokens(arrays['mlm_ids'])
+    return model, {**batch, 'masked': masked, 'word_labels': arrays['mlm_labels']}
 
 
 @pytest.fixture(scope='module')
@@ -62,7 +60,7 @@ def trained():
 
 
 def names_of_ours() -> dict[str, str]:
-    return new_names(golden_state(CASE), SEN_TABLE)
+    return new_names(golden_state(CASE), LAYOUT.TABLE)
 
 
 @pytest.mark.parametrize(
@@ -90,18 +88,19 @@ def test_every_weighted_loss_and_accuracy_equals_the_official_one(
 def test_features_words_and_restoration_equal_the_official_ones(expected):
     model, batch = official_sen()
     with torch.no_grad():
-        feats = model(images=batch['images'], tokens=batch['tokens'])
-        words = model.backbone.encode_text(batch['masked'])
-        hidden = model.heads['mlm'].neck(words, feats.image_tokens)
+        pair = all_features(model, batch)
+        masked = all_features(model, {**batch, 'tokens': batch['masked']})
+        hidden = model.heads['mlm'].neck(masked.text.tokens, pair.image.tokens)
         head = model.heads['restoration']
         order = head.draw_noise(8, None).argsort(dim=1)
-        predicted, rank = head.restore(batch['images'], feats.text_tokens, order, model.backbone)
+        predicted = head.restore(batch['images'], pair.text.tokens, order, model.backbone)
+    rank = order.argsort(dim=1)
     check_close(
         expected,
-        i_feats=feats.image,
-        t_feats=feats.text,
-        image_feats_first=feats.image_tokens[:1],
-        text_feats_first=feats.text_tokens[:1],
+        i_feats=pair.image.embedding,
+        t_feats=pair.text.embedding,
+        image_feats_first=pair.image.tokens[:1],
+        text_feats_first=pair.text.tokens[:1],
         mlm_hidden_first=hidden[:1],
         pred_first=predicted[:1, ::8],
     )
@@ -112,10 +111,9 @@ def test_features_words_and_restoration_equal_the_official_ones(expected):
 def test_hardest_negatives_are_the_official_ones(expected):
     model, batch = official_sen()
     with torch.no_grad():
-        feats = model(images=batch['images'], tokens=batch['tokens'])
-    similarity = cosines(feats.image, feats.text).masked_fill(
-        same_identity(batch['pids']), -torch.inf
-    )
+        pair = model(images=batch['images'], tokens=batch['tokens'])
+    similarity = cosines(pair.image.embedding, pair.text.embedding)
+    similarity = similarity.masked_fill(same_identity(batch['labels']), -torch.inf)
     assert similarity.argmax(1).tolist() == expected['hardest_image_for_text'].tolist()
     assert similarity.argmax(0).tolist() == expected['hardest_text_for_image'].tolist()
 
@@ -134,7 +132,7 @@ def test_three_optimiser_steps_equal_the_official_ones():
 def test_official_names_survive_the_way_there_and_back():
     state = golden_state(CASE)
     model, _ = official_sen()
-    back = sen_to_official(sen_from_official(state), model.heads['restoration'].neck.position)
-    assert {key for key in back if not key.startswith(SEN_UNUSED)} == set(state)
+    back = LAYOUT.to_official(LAYOUT.from_official(state), model)
+    assert {key for key in back if not key.startswith(LAYOUT.UNUSED)} == set(state)
     for key, value in state.items():
         assert torch.equal(back[key], value.float()), key

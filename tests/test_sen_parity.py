@@ -3,16 +3,27 @@
 import numpy as np
 import pytest
 import torch
-from sen_toolbox.checkpoint.official import (
-    SEN_TABLE,
-    sen_from_official,
-    sen_to_official,
+from tiny import (
+    all_features,
+    as_tokens,
+    build_optimizer,
+    clip_config,
+    golden,
+    golden_batch,
+    golden_sen,
+    golden_state,
+    layout,
+    sen_config,
 )
-from tiny import build_optimizer, golden, golden_batch, golden_sen, golden_state, sen_config
 
 from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
+from sen_toolbox.models.losses.similarity import cosines, same_identity
 from sen_toolbox.registry import MODELS
+
+pytestmark = pytest.mark.numeric
+
+LAYOUT = layout('sen')
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +43,7 @@ def trained():
 
 
 def names_of_ours() -> dict[str, str]:
-    return new_names(golden_state(), SEN_TABLE)
+    return new_names(golden_state(), LAYOUT.TABLE)
 
 
 @pytest.mark.parametrize(
@@ -59,12 +70,12 @@ def test_the_objective_and_the_accuracies_equal_the_official_ones(trained, expec
 def test_features_equal_the_official_ones(expected):
     batch, _ = golden_batch()
     with torch.no_grad():
-        feats = golden_sen()(**batch)
+        pair = all_features(golden_sen(), batch)
     for ours, official in [
-        (feats.image, 'i_feats'),
-        (feats.text, 't_feats'),
-        (feats.image_tokens[:1], 'image_feats_first'),
-        (feats.text_tokens[:1], 'text_feats_first'),
+        (pair.image.embedding, 'i_feats'),
+        (pair.text.embedding, 't_feats'),
+        (pair.image.tokens[:1], 'image_feats_first'),
+        (pair.text.tokens[:1], 'text_feats_first'),
     ]:
         np.testing.assert_allclose(ours.numpy(), expected[official], rtol=1e-5, atol=1e-5)
 
@@ -72,12 +83,9 @@ def test_features_equal_the_official_ones(expected):
 def test_hardest_negatives_are_the_official_ones(expected):
     batch, _ = golden_batch()
     with torch.no_grad():
-        feats = golden_sen()(**batch)
-    similarity = (
-        torch.nn.functional.normalize(feats.text) @ torch.nn.functional.normalize(feats.image).t()
-    )
-    same = batch['pids'][:, None] == batch['pids']
-    similarity[same] = -torch.inf
+        pair = golden_sen()(**batch)
+    similarity = cosines(pair.image.embedding, pair.text.embedding)
+    similarity[same_identity(batch['labels'])] = -torch.inf
     assert similarity.argmax(1).tolist() == expected['hardest_image_for_text'].tolist()
     assert similarity.argmax(0).tolist() == expected['hardest_text_for_image'].tolist()
 
@@ -87,9 +95,10 @@ def test_masks_are_exact_and_the_restoration_equals_the_official_one(expected):
     head = model.heads['restoration']
     batch, noise = golden_batch()
     with torch.no_grad():
-        feats = model(**batch)
+        words = all_features(model, batch).text.tokens
         order = noise.argsort(dim=1)
-        predicted, rank = head.restore(batch['images'], feats.text_tokens, order, model.backbone)
+        predicted = head.restore(batch['images'], words, order, model.backbone)
+    rank = order.argsort(dim=1)
     assert (rank.numpy() == expected['ids_restore']).all()
     assert ((rank >= head.num_kept).numpy() == expected['mask'].astype(bool)).all()
     np.testing.assert_allclose(
@@ -173,8 +182,8 @@ def test_three_optimiser_steps_equal_the_official_ones():
 def test_official_names_survive_the_way_there_and_back():
     state = golden_state()
     model = golden_sen()
-    there = sen_from_official(state)
-    back = sen_to_official(there, model.heads['restoration'].neck.position)
+    there = LAYOUT.from_official(state)
+    back = LAYOUT.to_official(there, model)
     assert set(state) < set(back)
     for key, value in state.items():
         assert torch.equal(back[key], value.float()), key
@@ -185,7 +194,7 @@ def test_official_names_survive_the_way_there_and_back():
 
 def test_an_unknown_official_key_is_refused_by_name():
     with pytest.raises(ValueError, match='fuse_head.dense.weight'):
-        sen_from_official({**golden_state(), 'fuse_head.dense.weight': torch.zeros(1)})
+        LAYOUT.from_official({**golden_state(), 'fuse_head.dense.weight': torch.zeros(1)})
 
 
 def test_every_parameter_receives_a_gradient(trained):
@@ -195,12 +204,13 @@ def test_every_parameter_receives_a_gradient(trained):
 
 
 def test_a_non_square_grid_with_a_remainder_trains():
-    model = MODELS.build(sen_config(num_classes=3, image_size=(126, 63), patch_size=14))
-    assert model.backbone.spec.grid_size == (9, 4)
+    backbone = clip_config(image_size=(126, 63), patch_size=14)
+    model = MODELS.build(sen_config(num_classes=3, backbone=backbone))
+    assert model.backbone.spec.image.grid == (9, 4)
     batch = dict(
         images=torch.randn(3, 3, 126, 63),
-        tokens=torch.tensor([[49406, 320, 49407, 0]] * 3),
-        pids=torch.arange(3),
+        tokens=as_tokens(torch.tensor([[49406, 320, 49407, 0]] * 3)),
+        labels=torch.arange(3),
     )
     total, _ = model.parse_losses(model(**batch, mode='loss'))
     total.backward()

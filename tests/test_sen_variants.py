@@ -3,10 +3,13 @@
 import pytest
 import torch
 from test_retriever import make_batch
-from tiny import sen_config
+from tiny import as_tokens, sen_config
 
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS, NECKS
+from sen_toolbox.text.tokens import Tokens
+
+pytestmark = pytest.mark.numeric
 
 
 def restoration_of(name: str) -> dict | None:
@@ -25,31 +28,32 @@ def test_each_variant_differs_from_sen_in_the_named_thing_alone():
     assert restoration_of('sen_vitb_cuhk') == sen
 
 
-def restored(guide: str, tokens: torch.Tensor) -> torch.Tensor:
+def guided_sen(guide: str) -> dict:
+    return sen_config(**{'image_size': (64, 32), 'model.heads.restoration.neck.guide': guide})
+
+
+def restored(guide: str, tokens: Tokens) -> torch.Tensor:
     """Pixels that a small SEN predicts for the images of a batch and given words."""
     torch.manual_seed(0)
-    config = sen_config(image_size=(64, 32))
-    config['heads']['restoration']['neck']['guide'] = guide
-    model = MODELS.build(config)
+    model = MODELS.build(guided_sen(guide))
     images = make_batch(3, (1, 1, 1))['images']
     order = torch.arange(8).expand(3, 8)
     with torch.no_grad():
-        words = model.backbone.encode_text(tokens)
-        return model.heads['restoration'].restore(images, words, order, model.backbone)[0]
+        words = model.backbone.encode_text(tokens, frozenset({'text.tokens'})).tokens
+        return model.heads['restoration'].restore(images, words, order, model.backbone)
 
 
 def test_only_the_guided_restoration_depends_on_the_words():
     words = make_batch(3, (1, 1, 1))['tokens']
-    other = words.clone()
-    other[:, 1:3] = 320
+    ids = words.ids.clone()
+    ids[:, 1:3] = 320
+    other = as_tokens(ids)
     assert torch.equal(restored('image', words), restored('image', other))
     assert not torch.allclose(restored('text', words), restored('text', other))
 
 
 def test_every_parameter_of_the_text_free_restoration_receives_a_gradient():
-    config = sen_config(image_size=(64, 32))
-    config['heads']['restoration']['neck']['guide'] = 'image'
-    model = MODELS.build(config)
+    model = MODELS.build(guided_sen('image'))
     total, _ = model.parse_losses(model(mode='loss', **make_batch(4, (1, 1, 1, 1))))
     total.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []

@@ -165,6 +165,7 @@ def test_no_colour_dresses_more_than_a_quarter_of_the_people(people):
     assert 0 < min(counts) and max(counts) < len(people) / 4
 
 
+@pytest.mark.slow
 def test_a_plain_top_shows_its_colour_in_the_pixels(people):
     """Averaged over views, the middle of the torso is nearest in hue to its own colour."""
     names = ['red', 'blue', 'green', 'yellow', 'white', 'black', 'purple', 'orange']

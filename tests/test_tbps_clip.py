@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from closeness import assert_same
 from PIL import Image
-from tiny import NORMALISE, build_optimizer, clip_config
+from ranks import run_ranks
+from tiny import NORMALISE, as_tokens, build_optimizer, clip_arch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,8 +31,10 @@ from sen_toolbox.datasets.transforms import (
 from sen_toolbox.registry import DATASETS, HOOKS, LOSSES, MODELS
 from sen_toolbox.text.tokenizers import CLIPTokenizer
 
+pytestmark = pytest.mark.numeric
+
 TINY = 'configs/tbps_clip/tbps_clip_tiny_synthetic.py'
-PIDS = [[3, 1, 3, 2, 1], [0] * 5, list(range(5))]
+LABELS = [[3, 1, 3, 2, 1], [0] * 5, list(range(5))]
 SCALE = 5.0
 
 
@@ -52,29 +54,29 @@ def cosine(a, b):
     return F.cosine_similarity(a, b, dim=0).item()
 
 
-def rows(image, text, pids):
+def rows(image, text, labels):
     """For each query of both directions: its log-probabilities, and the true distribution."""
     for queries, gallery in ((text, image), (image, text)):
-        for i in range(len(pids)):
+        for i in range(len(labels)):
             logits = [SCALE * cosine(queries[i], g) for g in gallery]
             log_norm = math.log(sum(math.exp(x) for x in logits))
-            same = [float(pids[i] == p) for p in pids]
+            same = [float(labels[i] == p) for p in labels]
             yield [x - log_norm for x in logits], [s / sum(same) for s in same]
 
 
-def slow_nitc(image, text, pids, softness):
+def slow_nitc(image, text, labels, softness):
     total = 0.0
-    for log_p, q in rows(image, text, pids):
+    for log_p, q in rows(image, text, labels):
         for x, y in zip(log_p, q, strict=True):
-            total -= (softness * math.exp(x) + (1 - softness) * y) * x / len(pids) / 2
+            total -= (softness * math.exp(x) + (1 - softness) * y) * x / len(labels) / 2
     return total
 
 
-def slow_ritc(image, text, pids, epsilon):
+def slow_ritc(image, text, labels, epsilon):
     total = 0.0
-    for log_p, q in rows(image, text, pids):
+    for log_p, q in rows(image, text, labels):
         for x, y in zip(log_p, q, strict=True):
-            total += math.exp(x) * (x - math.log(y + epsilon)) / len(pids) / 2
+            total += math.exp(x) * (x - math.log(y + epsilon)) / len(labels) / 2
     return total
 
 
@@ -98,18 +100,20 @@ def slow_simclr(first, second, temperature):
     return total / (2 * number)
 
 
-@pytest.mark.parametrize('pids', PIDS)
+@pytest.mark.parametrize('labels', LABELS)
 @pytest.mark.parametrize('softness', [0.0, 0.4, 1.0])
-def test_nitc_is_the_cross_entropy_with_softened_targets(pairs, pids, softness):
+def test_nitc_is_the_cross_entropy_with_softened_targets(pairs, labels, softness):
     loss = LOSSES.build(dict(type='NITCLoss', softness=softness, scale=SCALE))
-    value = loss(*pairs, torch.tensor(pids)).item()
-    assert value == pytest.approx(slow_nitc(*pairs, pids, softness))
+    value = loss(*pairs, torch.tensor(labels)).item()
+    assert value == pytest.approx(slow_nitc(*pairs, labels, softness))
 
 
-@pytest.mark.parametrize('pids', PIDS)
-def test_ritc_is_the_reversed_divergence(pairs, pids):
+@pytest.mark.parametrize('labels', LABELS)
+def test_ritc_is_the_reversed_divergence(pairs, labels):
     loss = LOSSES.build(dict(type='RITCLoss', epsilon=0.01, scale=SCALE))
-    assert loss(*pairs, torch.tensor(pids)).item() == pytest.approx(slow_ritc(*pairs, pids, 0.01))
+    assert loss(*pairs, torch.tensor(labels)).item() == pytest.approx(
+        slow_ritc(*pairs, labels, 0.01)
+    )
 
 
 def test_citc_compares_what_should_be_alike(pairs):
@@ -131,16 +135,16 @@ def test_a_soft_target_is_the_networks_own_and_carries_no_gradient(pairs):
     for softness in (0.0, 0.4):
         image = pairs[0].clone().requires_grad_()
         loss = LOSSES.build(dict(type='NITCLoss', softness=softness, scale=SCALE))
-        loss(image, pairs[1], torch.tensor(PIDS[0])).backward()
+        loss(image, pairs[1], torch.tensor(LABELS[0])).backward()
         gradients.append(image.grad)
     torch.testing.assert_close(gradients[1], 0.6 * gradients[0])
 
 
 def test_ritc_is_half_of_sdm_with_its_epsilon(pairs):
-    pids = torch.tensor(PIDS[0])
+    labels = torch.tensor(LABELS[0])
     ritc = LOSSES.build(dict(type='RITCLoss', epsilon=0.01, scale=SCALE))
     sdm = LOSSES.build(dict(type='SDMLoss', epsilon=0.01, temperature=1 / SCALE))
-    torch.testing.assert_close(ritc(*pairs, pids), sdm(*pairs, pids) / 2)
+    torch.testing.assert_close(ritc(*pairs, labels), sdm(*pairs, labels) / 2)
 
 
 @pytest.mark.parametrize(
@@ -162,10 +166,11 @@ def test_a_loss_refuses_a_setting_out_of_range(config, message):
 
 
 def small_model(**contrast) -> nn.Module:
-    """The heads of the config on small towers."""
+    """The config's model on small towers, without dropout."""
     torch.manual_seed(0)
-    config = load_config(TINY).model
-    config.backbone = clip_config(image_size=(64, 32))
+    overrides = dict(pretrained=None, image_size=(64, 32), clip_arch=clip_arch())
+    config = load_config(TINY, overrides).model
+    config.backbone.text.attention_dropout = 0.0
     config.heads.contrast = {**config.heads.contrast, **contrast}
     return MODELS.build(config)
 
@@ -177,8 +182,8 @@ def make_batch(number=8) -> dict:
     return dict(
         images=torch.randn(number, 3, 64, 32, generator=generator),
         views=torch.randn(number, 3, 3, 64, 32, generator=generator),
-        tokens=tokens,
-        pids=torch.tensor([0, 1, 2, 0, 1, 0, 3, 4])[:number],
+        tokens=as_tokens(tokens),
+        labels=torch.tensor([0, 1, 2, 0, 1, 0, 3, 4])[:number],
     )
 
 
@@ -273,11 +278,12 @@ def train_on_half(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_loss_and_gradients_of_one_with_the_whole_batch(tmp_path):
     module = Objective()
     loss = module(global_batch())
     loss.backward()
-    mp.spawn(train_on_half, args=(str(tmp_path),), nprocs=2)
+    run_ranks(train_on_half, str(tmp_path), ranks=2)
     for rank in (0, 1):
         saved = torch.load(tmp_path / f'rank{rank}.pt')
         torch.testing.assert_close(saved['loss'], loss.detach(), rtol=0, atol=1e-9)
@@ -388,10 +394,10 @@ def test_views_of_two_sizes_or_none_are_refused(noise):
 
 
 def test_views_reach_the_batch_and_are_normalised_as_images_are(noise):
-    record = {'img': noise, 'captions': ['a man'], 'pid': 3}
+    record = {'img': noise, 'captions': ['a man'], 'person_id': 3}
     Tokenize(CLIPTokenizer())(record)
     record['views'] = np.stack([noise.transpose(2, 0, 1), 255 - noise.transpose(2, 0, 1)])
-    sample = PackPair(extra=['views'])(record)
+    sample = PackPair(per_image=['views'])(record)
     preprocessor = MODELS.build(dict(type='PairPreprocessor', erasing_prob=1.0, **NORMALISE))
     batch = preprocessor(collate_pairs([sample, sample]), training=True)
     assert batch['views'].shape == (2, 2, 3, 97, 41)
@@ -491,6 +497,7 @@ def test_a_file_of_back_translations_is_set_on_the_command_line(translations):
 # Training
 
 
+@pytest.mark.slow
 def test_a_training_step_on_drawn_people_reaches_every_parameter_but_moves_no_frozen_one(tmp_path):
     config = load_config(TINY, {'data_root': str(tmp_path), 'image_size': (64, 32)})
     few = dict(num_ids=dict(train=3, val=1, test=1), images_per_id=2, image_size=(64, 32))
@@ -509,8 +516,8 @@ def test_a_training_step_on_drawn_people_reaches_every_parameter_but_moves_no_fr
     optimizer.step()
     after = dict(model.named_parameters())
     still = [name for name, value in before.items() if torch.equal(value, after[name])]
-    assert still == ['backbone.visual.conv1.weight']
+    assert still == ['backbone.image.conv1.weight']
     records = model.eval()(
         mode='predict', **model.data_preprocessor(collate_pairs([dataset[0], dataset[1]]))
     )
-    assert [tuple(record['image'].shape) for record in records] == [(128,), (128,)]
+    assert [tuple(record['image_embedding'].shape) for record in records] == [(128,), (128,)]

@@ -14,17 +14,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sen_toolbox.checkpoint.tbps_clip import TBPS_CLIP_TABLE, tbps_clip_from_official
-from tiny import build_optimizer
+from tiny import as_tokens, build_optimizer, layout, shipped_model
 
 from sen_toolbox.checkpoint.renaming import new_names
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.transforms import CleanCaption, DeleteWords
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.features import (
+    ImageFeatures,
+    ImageSpec,
+    PairFeatures,
+    PairSpec,
+    TextFeatures,
+    TextSpec,
+)
 from sen_toolbox.registry import HEADS, LOSSES, MODELS, PARAM_SCHEDULERS
 from sen_toolbox.text.tokenizers import CLIPTokenizer
 
+pytestmark = pytest.mark.numeric
+
 CONFIG = 'configs/tbps_clip/tbps_clip_vitb_cuhk.py'
+LAYOUT = layout('tbps_clip')
 EPOCH_LENGTH = 7
 
 
@@ -50,8 +59,8 @@ class GivenView:
     def __init__(self, features):
         self.features = features
 
-    def embed_image(self, images):
-        return self.features
+    def encode_image(self, images):
+        return ImageFeatures(self.features)
 
 
 LOSS_CONFIGS = dict(
@@ -71,15 +80,16 @@ def test_a_loss_and_its_gradients_equal_the_official_ones(official, case, name):
             losses={key: LOSS_CONFIGS[key]},
             weights={key: 1.0},
             views={key: 0} if name == 'mvs' else None,
-            spec=BackboneSpec(8, (8, 8), 8, (1, 1), 8, 10, 5),
+            spec=PairSpec(8, ImageSpec(8, (8, 8)), TextSpec(8, 10, 5)),
         )
     )
     if key == 'nitc':
         head.losses[key].softness = softness
     head.logit_scale.data.fill_(logit_scale)
-    image, text, view, pids = (feature(official, n) for n in ('image', 'text', 'view', 'pids'))
-    batch = dict(pids=pids, views=torch.zeros(7, 1, 3, 8, 8))
-    result = head(PairFeatures(image=image, text=text), batch, GivenView(view))
+    image, text, view, labels = (feature(official, n) for n in ('image', 'text', 'view', 'pids'))
+    batch = dict(labels=labels, views=torch.zeros(7, 1, 3, 8, 8))
+    pair = PairFeatures(ImageFeatures(image), TextFeatures(text))
+    result = head(pair, batch, GivenView(view))
     result['loss'].backward()
     expected = official[f'losses/{case}/{name}']
     assert result['loss'].item() == pytest.approx(expected.item(), abs=2e-5)
@@ -118,19 +128,19 @@ def official_state(official):
 
 
 def small_model():
-    """The heads of the config on towers of width 32."""
-    config = load_config(CONFIG).model
-    config.backbone = dict(
-        type='CLIPBackbone',
-        image_size=(32, 16),
-        arch=dict(
-            embed_dim=16,
-            quick_gelu=True,
-            vision_cfg=dict(layers=2, width=32, head_width=16, patch_size=8),
-            text_cfg=dict(layers=2, width=32, heads=2, context_length=77, vocab_size=49408),
-        ),
+    """The config's model on towers of width 32, without dropout."""
+    arch = dict(
+        embed_dim=16,
+        quick_gelu=True,
+        vision_cfg=dict(layers=2, width=32, head_width=16, patch_size=8),
+        text_cfg=dict(layers=2, width=32, heads=2, context_length=77, vocab_size=49408),
     )
-    return MODELS.build(config)
+    overrides = {
+        'clip_arch': arch,
+        'image_size': (32, 16),
+        'model.backbone.text.attention_dropout': 0.0,
+    }
+    return MODELS.build(shipped_model(CONFIG, **overrides))
 
 
 @pytest.fixture(scope='module')
@@ -138,19 +148,19 @@ def trained(official):
     """The model after a backward pass, and what it logged."""
     model = small_model().train()
     state, images = official_state(official)
-    model.load_state_dict(tbps_clip_from_official(state))
+    model.load_state_dict(LAYOUT.from_official(state))
     batch = dict(
         images=images[0],
         views=images[1:].transpose(0, 1),
-        tokens=torch.from_numpy(official['model/tokens']).long(),
-        pids=torch.from_numpy(official['model/pids']),
+        tokens=as_tokens(torch.from_numpy(official['model/tokens']).long()),
+        labels=torch.from_numpy(official['model/pids']),
     )
     logged = model(**batch, mode='loss')
     total, _ = model.parse_losses(logged)
     total.backward()
     with torch.no_grad():
-        feats = model(**batch)
-    return model, logged, total, feats
+        pair = model(**batch)
+    return model, logged, total, pair
 
 
 def test_every_loss_of_the_model_equals_the_official_one(official, trained):
@@ -169,15 +179,15 @@ def test_every_loss_of_the_model_equals_the_official_one(official, trained):
 
 
 def test_features_of_the_model_equal_the_official_ones(official, trained):
-    _, _, _, feats = trained
-    np.testing.assert_allclose(feats.image, official['model/image'], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(feats.text, official['model/text'], rtol=1e-5, atol=1e-5)
+    _, _, _, pair = trained
+    for ours, name in ((pair.image, 'image'), (pair.text, 'text')):
+        np.testing.assert_allclose(ours.embedding, official[f'model/{name}'], rtol=1e-5, atol=1e-5)
 
 
 def test_every_gradient_of_the_model_equals_the_official_one(official, trained):
     model, *_ = trained
     parameters = dict(model.named_parameters())
-    names = new_names(official['model/names'].tolist(), TBPS_CLIP_TABLE)
+    names = new_names(official['model/names'].tolist(), LAYOUT.TABLE)
     assert set(names.values()) == set(parameters)
     norms = dict(zip(names, official['model/grad_norm'], strict=True))
     # conv1 is frozen in the release; here its rate is 0.
@@ -194,7 +204,7 @@ def test_every_gradient_of_the_model_equals_the_official_one(official, trained):
 
 def test_an_unknown_official_key_is_refused_by_name():
     with pytest.raises(ValueError, match='mlm_head.fc.weight'):
-        tbps_clip_from_official({'mlm_head.fc.weight': torch.zeros(1)})
+        LAYOUT.from_official({'mlm_head.fc.weight': torch.zeros(1)})
 
 
 def test_tokens_of_cleaned_captions_equal_the_official_ones(official):
@@ -228,7 +238,7 @@ def test_rates_and_decay_of_every_parameter_are_the_official_ones(official):
     for group in optimizer.param_groups:
         for parameter in group['params']:
             decay[parameter], groups[parameter] = group['weight_decay'], group
-    conv1 = groups[model.backbone.visual.conv1.weight]
+    conv1 = groups[model.backbone.image.conv1.weight]
     for name, parameter in model.named_parameters():
         # The rule of build_optimizer in misc/build.py.
         exempt = parameter.ndim < 2 or any(part in name for part in ('bias', 'ln', 'bn'))

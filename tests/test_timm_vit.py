@@ -70,14 +70,17 @@ def test_overlapping_patches_are_those_that_are_cut_out_one_by_one():
     assert encoder.spec.grid == (4, 3)
     assert (encoder.spec.patch_size, encoder.spec.patch_stride) == (8, 6)
     images = torch.randn(2, 3, 31, 22)
-    kernel = encoder.patch_embed.proj.weight.flatten(1)
+    kernel, bias = encoder.patch_embed.proj.weight.flatten(1), encoder.patch_embed.proj.bias
+    expected = []
     for number in range(12):
         row, column = 6 * (number // 3), 6 * (number % 3)
         patch = images[:, :, row : row + 8, column : column + 8].flatten(1)
-        expected = (
-            patch @ kernel.T + encoder.patch_embed.proj.bias + encoder.pos_embed[0, number + 1]
-        )
-        torch.testing.assert_close(encoder._embed(images, None)[:, number + 1], expected)
+        expected.append(patch @ kernel.T + bias + encoder.pos_embed[0, number + 1])
+    expected = torch.stack(expected, dim=1)
+    torch.testing.assert_close(encoder._embed(images, None)[:, 1:], expected)
+    keep = torch.tensor([[11, 4], [4, 7]])
+    kept = torch.stack([expected[0, keep[0]], expected[1, keep[1]]])
+    torch.testing.assert_close(encoder._embed(images, keep)[:, 1:], kept)
 
 
 def test_some_patches_are_encoded_as_if_there_were_no_others():

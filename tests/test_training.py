@@ -10,6 +10,8 @@ from toy_data import NUM_CLASSES, ROOT, run_tool, start, write_toy_config, write
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 
+pytestmark = pytest.mark.slow
+
 METRICS = [f'{way}/{name}' for way in ('t2i', 'i2t') for name in ('R1', 'R5', 'R10', 'mAP', 'mINP')]
 
 
@@ -104,7 +106,7 @@ def test_a_seed_gives_the_same_weights_again_and_another_seed_others(trained, to
     options = ('--cfg-options', 'randomness.seed=7', 'max_epochs=1')
     run_tool('train', other, '--work-dir', folder / 'other', *options)
     differ = state_of(folder / 'other' / 'epoch_1.pth')
-    key = 'backbone.visual.conv1.weight'
+    key = 'backbone.image.conv1.weight'
     assert not torch.equal(differ[key], state_of(work_dir / 'epoch_1.pth')[key])
 
 

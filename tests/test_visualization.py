@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from sen_toolbox.visualization import (
-    draw_restoration_board,
+    draw_illustration_board,
     draw_retrieval_board,
     drawing,
     stack_boards,
@@ -163,16 +163,34 @@ def test_sizes_too_small_to_read_are_an_error(blue_image, option):
         draw_retrieval_board([query(blue_image(), [True])], **option)
 
 
-@pytest.mark.parametrize('draw', [draw_retrieval_board, draw_restoration_board, stack_boards])
+@pytest.mark.parametrize('draw', [draw_retrieval_board, draw_illustration_board, stack_boards])
 def test_nothing_to_draw_is_an_error(draw):
     with pytest.raises(ValueError, match='there are no'):
         draw([])
 
 
+def pictures(**columns):
+    """A row of a board with these columns."""
+    return dict(columns=columns)
+
+
+def test_what_a_wrong_caption_changes_has_a_column_of_its_own():
+    red, blue = (np.full((96, 32, 3), c, np.uint8) for c in ((250, 0, 0), BLUE))
+    row = dict(columns=dict(input=red, painted=red), wrong_columns=dict(painted=blue))
+    row |= dict(caption='a man', wrong_caption='a woman')
+    board = draw_illustration_board([row], height=192)
+    boxes = {colour: boxes_of(board, colour) for colour in ((250, 0, 0), BLUE)}
+    ((left, *_),) = boxes[BLUE]
+    assert len(boxes[250, 0, 0]) == 2
+    assert max(right for _, _, right, _ in boxes[250, 0, 0]) <= left
+    with pytest.raises(ValueError, match=r"row 1 has the columns \['input'\], row 0 has"):
+        draw_illustration_board([row, pictures(input=red)])
+
+
 def test_original_masked_input_and_restoration_stand_side_by_side():
     colours = dict(original=(250, 0, 0), masked=(0, 250, 0), restored=(0, 0, 250))
-    row = {name: np.full((96, 32, 3), c, np.uint8) for name, c in colours.items()}
-    board = draw_restoration_board([row, row], height=192)
+    row = pictures(**{name: np.full((96, 32, 3), c, np.uint8) for name, c in colours.items()})
+    board = draw_illustration_board([row, row], height=192)
     edges = []
     for colour in colours.values():
         ((left, top, right, bottom),) = boxes_of(board, colour)
@@ -187,8 +205,10 @@ def test_original_masked_input_and_restoration_stand_side_by_side():
 def test_patches_stay_square_and_sharp_when_enlarged():
     masked = np.zeros((24, 8, 3), np.uint8)
     masked[:4, :4] = (250, 0, 0)
-    row = dict(original=np.zeros_like(masked), masked=masked, restored=np.zeros_like(masked))
-    ((left, top, right, bottom),) = boxes_of(draw_restoration_board([row], height=240), (250, 0, 0))
+    row = pictures(original=np.zeros_like(masked), masked=masked, restored=np.zeros_like(masked))
+    ((left, top, right, bottom),) = boxes_of(
+        draw_illustration_board([row], height=240), (250, 0, 0)
+    )
     assert (bottom - top, right - left) == (40, 40)
 
 
@@ -196,18 +216,19 @@ def test_images_of_different_proportions_share_one_board():
     rows = []
     for rows_, columns in ((128, 64), (60, 60), (300, 100)):
         image = np.full((rows_, columns, 3), BLUE, np.uint8)
-        rows.append(dict(original=image, masked=image, restored=image, caption='a man'))
-    boxes = boxes_of(draw_restoration_board(rows, height=120), BLUE)
+        row = pictures(original=image, masked=image, restored=image)
+        rows.append(dict(row, caption='a man'))
+    boxes = boxes_of(draw_illustration_board(rows, height=120), BLUE)
     assert [right - left for left, _, right, _ in boxes] == [120] * 3
 
 
 @pytest.mark.parametrize('caption', [LONG, 'x' * 3000])
 def test_a_long_caption_stays_beside_its_restoration(caption):
     image = np.full((64, 32, 3), BLUE, np.uint8)
-    row = dict(original=image, masked=image, restored=image)
+    row = pictures(original=image, masked=image, restored=image)
     boards = [
         np.asarray(
-            draw_restoration_board(
+            draw_illustration_board(
                 [dict(row, caption=text), dict(row, caption='b')], height=100, caption_width=150
             )
         )
@@ -222,9 +243,9 @@ def test_a_long_caption_stays_beside_its_restoration(caption):
 
 def test_captions_take_no_room_where_there_are_none():
     image = np.zeros((64, 32, 3), np.uint8)
-    row = dict(original=image, masked=image, restored=image)
-    with_caption = draw_restoration_board([dict(row, caption='a man')], caption_width=300)
-    assert with_caption.width - draw_restoration_board([row]).width > 300
+    row = pictures(original=image, masked=image, restored=image)
+    with_caption = draw_illustration_board([dict(row, caption='a man')], caption_width=300)
+    assert with_caption.width - draw_illustration_board([row]).width > 300
 
 
 @pytest.mark.parametrize(
@@ -239,13 +260,13 @@ def test_captions_take_no_room_where_there_are_none():
 def test_an_image_of_another_kind_is_an_error(masked, message):
     image = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match=message):
-        draw_restoration_board([dict(original=image, masked=masked, restored=image)])
+        draw_illustration_board([pictures(original=image, masked=masked, restored=image)])
 
 
 def test_restoration_sizes_too_small_to_read_are_an_error():
     image = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match='height must be at least 48'):
-        draw_restoration_board([dict(original=image, masked=image, restored=image)], height=10)
+        draw_illustration_board([pictures(original=image, masked=image, restored=image)], height=10)
 
 
 def test_boards_are_stacked_left_aligned_on_white():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sen_toolbox.checkpoint.layouts import load_layout
 from sen_toolbox.config import load_config
+from sen_toolbox.models.features import PairFeatures
 from sen_toolbox.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from sen_toolbox.text.tokens import Tokens
 
@@ -129,6 +130,11 @@ def golden_irra():
         word_labels=arrays['mlm_labels'],
     )
     return model, batch
+
+
+def all_features(model: torch.nn.Module, batch: dict) -> PairFeatures:
+    """Everything that the backbone of a model can say of a batch."""
+    return model.backbone(batch['images'], batch['tokens'], model.backbone.provides)
 
 
 def build_optimizer(optim_wrapper: dict, model: torch.nn.Module) -> torch.optim.Optimizer:

@@ -29,18 +29,25 @@ SMALLER = dict(
     ),
 )
 # Numbers of other encoders that have a smaller value here, wherever they stand.
-WIDTHS = dict(
-    embed_dim=16, word_dim=16, hidden_dim=16, vocab_size=VOCABULARY, attention_dropout=0.0
-)
+WIDTHS = dict(embed_dim=16, word_dim=16, hidden_dim=16, vocab_size=VOCABULARY)
 
 
 def tiny_config(method: str) -> Config:
-    """The method's config on smaller encoders, without random erasing and dropout of attention."""
+    """The method's config on smaller encoders, without random erasing and dropout."""
     config = load_config(CONFIGS[method], {k: v for k, v in SMALLER.items() if k in _keys(method)})
-    for part in (backbone := config.model.backbone, backbone.image, backbone.text):
-        part.update({name: value for name, value in WIDTHS.items() if name in part})
+    _make_smaller(config.model.backbone)
     config.model.data_preprocessor.erasing_prob = 0.0
     return config
+
+
+def _make_smaller(part: dict) -> None:
+    for name, value in part.items():
+        if isinstance(value, dict) and name != 'arch':
+            _make_smaller(value)
+        elif name in WIDTHS:
+            part[name] = WIDTHS[name]
+        elif name.endswith('dropout'):
+            part[name] = 0.0
 
 
 def _keys(method: str) -> set[str]:
@@ -51,6 +58,16 @@ def build_model(config: Config, **kwargs) -> nn.Module:
     """The model of a tiny config, the same each time."""
     torch.manual_seed(0)
     return MODELS.build({**config.model, **kwargs}).double().train()
+
+
+def has_batch_norm(method: str) -> bool:
+    """Whether the method's images and captions depend on each other before they are compared."""
+    return bool(parts_of_kind(build_model(tiny_config(method)), nn.modules.batchnorm._BatchNorm))
+
+
+def parts_of_kind(model: nn.Module, kind: type[nn.Module]) -> dict[str, nn.Module]:
+    """The modules of this class by their name."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, kind)}
 
 
 def build_optim_wrapper(config: Config, model: nn.Module, **kwargs) -> OptimWrapper:
@@ -86,6 +103,14 @@ def pair_batch(size: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
         pair_weights=draw(2, size).double(),
     )
     return batch, torch.rand(size, 8, generator=generator)
+
+
+def with_several_captions(batch: dict, counts: list[int]) -> dict:
+    """The captions of a batch of pairs at fewer images, ``counts`` of them at each in turn."""
+    image_of = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    per_caption = {name: batch[name] for name in ('tokens', 'word_labels')}
+    per_image = {k: v[: len(counts)] for k, v in batch.items() if k not in per_caption}
+    return {**per_image, **per_caption, 'image_of': image_of}
 
 
 class GivenNoise:

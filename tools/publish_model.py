@@ -1,8 +1,8 @@
 """Writes the model of a config and its checkpoint as one file for searching.
 
-Heads that embed nothing are left out. --half stores float16. --trained-words keeps the embeddings only of words
-that the training captions hold, and makes all others zeros: the rest were never trained, and most
-of a small model is them. Sentences of kept words are embedded exactly as before.
+Heads that embed nothing are left out. --half stores float16. --trained-words keeps the embeddings
+only of words that the training captions hold, and makes all others zeros: the rest were never
+trained, and most of a small model is them. Sentences of kept words are embedded exactly as before.
 """
 
 import argparse

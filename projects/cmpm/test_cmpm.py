@@ -20,6 +20,8 @@ from sen_toolbox.models.features import (
 from sen_toolbox.registry import BACKBONES, HEADS
 from sen_toolbox.text.tokenizers import CLIPTokenizer
 
+pytestmark = pytest.mark.numeric
+
 TINY = ROOT / 'projects/cmpm/configs/cmpm_tiny_synthetic.py'
 SPEC = PairSpec(5, ImageSpec(5, (2, 2)), TextSpec(5, 10, 10))
 
@@ -142,6 +144,7 @@ def runner(tmp_path):
     return Runner.from_cfg(config)
 
 
+@pytest.mark.slow
 def test_every_parameter_gets_a_gradient(runner):
     model = runner.model
     batch = model.data_preprocessor(next(iter(runner.train_dataloader)), training=True)
@@ -152,6 +155,7 @@ def test_every_parameter_gets_a_gradient(runner):
     assert without == []
 
 
+@pytest.mark.slow
 def test_it_trains_and_is_evaluated(runner):
     before = {name: value.clone() for name, value in runner.model.state_dict().items()}
     runner.train()

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import nn
 
-from sen_toolbox.models.features import BackboneSpec, PairFeatures
+from sen_toolbox.models.features import PairFeatures, PairSpec
 from sen_toolbox.registry import HEADS
 
 
@@ -15,13 +15,14 @@ class AlignmentHead(nn.Module):
         spec: Sizes of the backbone, given to every head.
     """
 
-    # Fields of PairFeatures that forward reads; these two are what a head without `reads` gets.
-    reads = frozenset({'image', 'text'})
+    # Features that forward reads; these two are what a head without `reads` gets.
+    reads = frozenset({'image.embedding', 'text.embedding'})
 
-    def __init__(self, *, spec: BackboneSpec) -> None:
+    def __init__(self, *, spec: PairSpec) -> None:
         super().__init__()
 
-    def forward(self, feats: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+    def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
         """Returns ``loss``, to be weighted and summed, and ``cosine``, which is only logged."""
-        cosine = F.cosine_similarity(feats.image, feats.text)
+        image = pair.of_texts(pair.image.embedding)
+        cosine = F.cosine_similarity(image, pair.text.embedding)
         return dict(loss=(2 - 2 * cosine).mean(), cosine=cosine.mean())

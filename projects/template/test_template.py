@@ -1,5 +1,6 @@
 """The template's head against the distance it stands for."""
 
+import pytest
 import torch
 from closeness import assert_same
 from mmengine.config import ConfigDict
@@ -7,6 +8,8 @@ from mmengine.config import ConfigDict
 from projects.template import alignment  # registers the head
 from sen_toolbox.models.features import PairFeatures
 from sen_toolbox.registry import HEADS
+
+pytestmark = pytest.mark.numeric
 
 
 def test_the_loss_is_the_squared_distance_of_unit_embeddings():

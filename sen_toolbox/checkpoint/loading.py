@@ -23,8 +23,8 @@ def _history_statistic(owner: Any, name: str) -> Any:
     raise ValueError(f'a checkpoint may not read the attribute {name!r} of {owner!r}')
 
 
-# What official checkpoints hold beside tensors and plain containers: the config of TBPS-CLIP, as a
-# dict of a package that need not be here, and the arguments of forks of IRRA.
+# What official checkpoints hold beside tensors and plain containers: arguments, and a config as a
+# dict of a package that need not be here.
 OFFICIAL_TYPES = [argparse.Namespace, (OrderedDict, 'easydict.EasyDict')]
 # What MMEngine's own checkpoints hold beside tensors and plain containers.
 MMENGINE_TYPES = [

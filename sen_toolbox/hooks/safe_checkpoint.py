@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from sen_toolbox.checkpoint.finding import NUMBERED
+from sen_toolbox.checkpoint.finding import NUMBERED, find_newest_checkpoint
 from sen_toolbox.io import PARTIAL, write_atomically
 from sen_toolbox.registry import HOOKS
 
@@ -54,6 +54,9 @@ class SafeCheckpointHook(CheckpointHook):
             for partial in Path(self.out_dir).glob(f'*{PARTIAL}'):
                 partial.unlink()
             self._drop(hub.get_info(DROPPED, []))
+            resumed = runner.iter > 0
+            if self.every_iters and resumed and (newest := find_newest_checkpoint(self.out_dir)):
+                self._drop_within_epochs(newest[0].name)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Saves by epoch, and the end of the training in any case."""
@@ -116,9 +119,12 @@ class SafeCheckpointHook(CheckpointHook):
             return
         write_atomically(Path(runner.work_dir) / 'last_checkpoint', self._path(name))
         if self.every_iters:
-            for path in Path(self.out_dir).glob('iter_*.pth'):
-                if path.name != name and NUMBERED.fullmatch(path.name):
-                    path.unlink()
+            self._drop_within_epochs(name)
+
+    def _drop_within_epochs(self, newest: str) -> None:
+        for path in Path(self.out_dir).glob('iter_*.pth'):
+            if path.name != newest and NUMBERED.fullmatch(path.name):
+                path.unlink()
 
     def _drop_former_best(self) -> None:
         former, self._former_best = self._former_best, None

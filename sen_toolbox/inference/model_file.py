@@ -16,20 +16,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from sen_toolbox import registry
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
 from sen_toolbox.inference.processor import Processor, plain
+from sen_toolbox.inference.registered import require_registered
 from sen_toolbox.io import write_atomically
 from sen_toolbox.registry import HEADS, MODELS
 
 FORMAT = 2
 KEYS = {'format', 'name', 'model', 'steps'}
 WORD_IDS = 'known_words'
-# What a file may name: parts of models, transforms and tokenizers.
-REGISTRIES = ('MODELS', 'BACKBONES', 'IMAGE_ENCODERS', 'TEXT_ENCODERS', 'NECKS', 'HEADS', 'LOSSES',
-              'TRANSFORMS', 'TOKENIZERS')  # fmt: skip
 # Only needed to train.
 TRAINING_OPTIONS = ('chunks', 'checkpoint_activations', 'compile_blocks')
 
@@ -58,7 +55,9 @@ def describe_model(config: Config, name: str) -> dict[str, Any]:
     # Steps of training alone.
     model['data_preprocessor'].pop('erasing_prob', None)
     _forget_pretrained(model)
-    steps = Processor.from_config(config).describe()
+    processor = Processor.from_config(config)
+    _describe_tokenizers(model, processor.tokenizer.describe())
+    steps = processor.describe()
     try:
         # A round trip turns tuples into lists and shows what JSON cannot hold.
         return json.loads(json.dumps(dict(format=FORMAT, name=name, model=model, steps=steps)))
@@ -74,6 +73,15 @@ def _forget_pretrained(value: Any) -> None:
             _forget_pretrained(item)
 
 
+def _describe_tokenizers(value: Any, description: dict) -> None:
+    """Puts the whole description in the place of every config of the tokenizer."""
+    if isinstance(value, dict):
+        if 'tokenizer' in value:
+            value['tokenizer'] = description
+        for item in value.values():
+            _describe_tokenizers(item, description)
+
+
 def build_model(description: Mapping[str, Any]) -> tuple[nn.Module, Processor]:
     """A retriever with random weights, and its processor.
 
@@ -85,37 +93,8 @@ def build_model(description: Mapping[str, Any]) -> tuple[nn.Module, Processor]:
             f'a model of format {FORMAT} describes {sorted(KEYS)}, this one is of format '
             f'{description.get("format")!r} and describes {sorted(description)}'
         )
-    _require_registered(description)
+    require_registered(description)
     return MODELS.build(dict(description['model'])), Processor(description['steps'])
-
-
-def _require_registered(value: Any) -> None:
-    """Refuses types that a registry would import from elsewhere, and scopes that lead there."""
-    if isinstance(value, list):
-        for item in value:
-            _require_registered(item)
-    if not isinstance(value, Mapping):
-        return
-    if '_scope_' in value:
-        raise ValueError(f'a model file names no scope, this one has {value["_scope_"]!r}')
-    if 'type' in value and value['type'] not in (known := _registered()):
-        raise ValueError(
-            f'unknown part {value["type"]!r}, known are {sorted(known)}; the parts of a project '
-            'must be imported before'
-        )
-    if value.get('pretrained') is not None:
-        raise ValueError(f'a model file reads no other file, this one {value["pretrained"]!r}')
-    for item in value.values():
-        _require_registered(item)
-
-
-def _registered() -> set[str]:
-    names: set[str] = set()
-    for name in REGISTRIES:
-        found = getattr(registry, name)
-        found.import_from_location()
-        names |= set(found.module_dict)
-    return names
 
 
 def load_model(

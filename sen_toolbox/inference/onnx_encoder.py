@@ -3,7 +3,7 @@
 import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,8 @@ import numpy as np
 
 from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.inference.unknown_words import unknown_words
-from sen_toolbox.text.tokenizers import build_tokenizer
-from sen_toolbox.text.tokens import Tokens
+from sen_toolbox.text.tokenizers import CLASSES, build_tokenizer
+from sen_toolbox.text.tokens import Tokenizer, Tokens
 
 if TYPE_CHECKING:
     from sen_toolbox.inference.processor import Processor
@@ -65,7 +65,7 @@ class OnnxEncoder:
         self.model_id = ModelId(known['name'], known['fingerprint'], known['dim'])
         self._steps, self._cuts_padding = known['steps'], known['cuts_padding']
         self._size = tuple(known['image_size'])
-        self._tokenizer = build_tokenizer(known['tokenizer'])
+        self._tokenizer = _tokenizer(known['tokenizer'])
         self._tokenizes_alone = known['tokenizes_alone']
         self._known = np.unpackbits(np.frombuffer(base64.b64decode(known['words']), np.uint8))
         self._inputs = {given.name for given in self._session.get_inputs()}
@@ -74,7 +74,9 @@ class OnnxEncoder:
     def _processor(self) -> 'Processor':
         # Imported here because its transforms load torch.
         from sen_toolbox.inference.processor import Processor
+        from sen_toolbox.inference.registered import require_registered
 
+        require_registered(self._steps)
         return Processor(self._steps)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
@@ -104,12 +106,24 @@ class OnnxEncoder:
 
     def _run(self, output: str, **given: np.ndarray) -> np.ndarray:
         # Both encoders are one graph; the other one gets a batch of none.
+        length = self._tokenizer.context_length
         inputs = dict(
             images=np.zeros((0, 3, *self._size), np.uint8),
-            ids=np.zeros((0, 3), np.int64),
-            mask=np.zeros((0, 3), bool),
+            ids=np.zeros((0, length), np.int64),
+            mask=np.zeros((0, length), bool),
             end=np.zeros(0, np.int64),
         )
         inputs |= given
         used = {name: value for name, value in inputs.items() if name in self._inputs}
         return self._session.run([output], used)[0]
+
+
+def _tokenizer(description: Mapping) -> Tokenizer:
+    """A tokenizer; one that is not among the toolbox's own needs the registry, and so torch."""
+    if description['type'] in [cls.__name__ for cls in CLASSES]:
+        return build_tokenizer(description)
+    from sen_toolbox.inference.registered import require_registered
+    from sen_toolbox.text.registration import as_tokenizer
+
+    require_registered(description)
+    return as_tokenizer(description)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,19 +24,40 @@ INPUTS = ['images', 'ids', 'mask', 'end']
 OUTPUTS = ['image_embedding', 'text_embedding']
 
 
-class _Embedding(nn.Module):
-    """Pixels and tokens to unit vectors, with nothing that depends on data."""
+class _Images(nn.Module):
+    """Pixels to unit vectors."""
 
     def __init__(self, retriever: nn.Module) -> None:
         super().__init__()
         self.retriever = retriever
 
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = self.retriever.data_preprocessor(dict(images=images))['images']
+        return self.retriever.embed_images(pixels)
+
+
+class _Sentences(nn.Module):
+    """Tokens to unit vectors, with nothing that depends on data."""
+
+    def __init__(self, retriever: nn.Module) -> None:
+        super().__init__()
+        self.retriever = retriever
+
+    def forward(self, ids: Tensor, mask: Tensor, end: Tensor) -> Tensor:
+        return self.retriever.embed_tokens(Tokens(ids, mask, end))
+
+
+class _Both(nn.Module):
+    """Both in one graph, so that an exported model is one file."""
+
+    def __init__(self, retriever: nn.Module) -> None:
+        super().__init__()
+        self.images, self.sentences = _Images(retriever), _Sentences(retriever)
+
     def forward(
         self, images: Tensor, ids: Tensor, mask: Tensor, end: Tensor
     ) -> tuple[Tensor, Tensor]:
-        pixels = self.retriever.data_preprocessor(dict(images=images))['images']
-        text = self.retriever.embed_tokens(Tokens(ids, mask, end))
-        return self.retriever.embed_images(pixels), text
+        return self.images(images), self.sentences(ids, mask, end)
 
 
 def export_onnx(encoder: Encoder, out: str | Path, *, int8: bool = False) -> float:
@@ -71,21 +93,8 @@ def export_onnx(encoder: Encoder, out: str | Path, *, int8: bool = False) -> flo
             f'the export takes {error.name}: pip install "sen-toolbox[onnx]"'
         ) from error
     description = describe_export(encoder, int8=int8)
-    example = _example(encoder)
-    batch, sentences, length = (torch.export.Dim(name) for name in ('batch', 'sentences', 'length'))
-    rows = {0: sentences, 1: length} if description['cuts_padding'] else {0: sentences}
-    try:
-        program = torch.onnx.export(
-            _Embedding(encoder.model).eval(),
-            example,
-            dynamo=True,
-            verbose=False,
-            dynamic_shapes=({0: batch}, rows, rows, {0: sentences}),
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-        )
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        raise ValueError(f'{description["name"]} cannot be exported: {error}') from error
+    images, tokens = _example(encoder)
+    program = _program(encoder, images, tokens)
     with atomic_path(out) as partial:
         program.save(partial, external_data=False)
         if int8:
@@ -94,7 +103,7 @@ def export_onnx(encoder: Encoder, out: str | Path, *, int8: bool = False) -> flo
         _drop_unused_inputs(content.graph)
         onnx.helper.set_model_props(content, {METADATA: json.dumps(description)})
         onnx.save(content, partial)
-        difference = _difference(encoder, OnnxEncoder(partial), example[0].numpy())
+        difference = _difference(encoder, OnnxEncoder(partial), images.numpy())
         if not int8 and difference > TOLERANCE:
             raise ValueError(
                 f'{description["name"]}: exported embeddings differ by {difference:.1e}, more than '
@@ -120,15 +129,73 @@ def describe_export(encoder: Encoder, *, int8: bool) -> dict:
     )
 
 
-def _example(encoder: Encoder) -> tuple[Tensor, ...]:
+def _example(encoder: Encoder) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Two images, and ids, mask and end of three sentences."""
     generator = torch.Generator().manual_seed(0)
     size = (2, 3, *encoder.processor.image_size)
     images = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
     tokens = encoder.tokens(['a man', 'a woman', 'a hat'])
     if encoder.model.backbone.spec.text.cuts_padding:
-        # One more than they have, so that the length is free of what it is here.
-        tokens = tokens.cut(int(tokens.lengths.max()) + 1)
-    return images, tokens.ids, tokens.mask, tokens.end
+        # A length that is free differs from those in the graph: that of the sentences themselves,
+        # and, if the rows were not copied, that of which they are a part.
+        tokens = tokens.cut(int(tokens.lengths.max()) + 1).map(Tensor.contiguous)
+    return images, (tokens.ids, tokens.mask, tokens.end)
+
+
+def _program(
+    encoder: Encoder, images: Tensor, tokens: tuple[Tensor, ...]
+) -> torch.onnx.ONNXProgram:
+    """Both encoders in ONNX.
+
+    Raises:
+        ValueError: If one of them cannot be exported; names it.
+    """
+    model, text = encoder.model, encoder.model.backbone.spec.text
+    batch, sentences = torch.export.Dim('batch'), torch.export.Dim('sentences')
+    rows = {0: sentences}
+    if text.cuts_padding:
+        rows[1] = torch.export.Dim('length', max=text.context_length)
+    of_images, of_tokens = ({0: batch},), (rows, rows, {0: sentences})
+    try:
+        return _converted(
+            _Both(model), (images, *tokens), (*of_images, *of_tokens), INPUTS, OUTPUTS
+        )
+    # The exporter hands on whatever a model raises of what it is traced with.
+    except Exception as error:
+        failed = error
+    for side, part, example, sizes, names in (
+        ('image', _Images(model), (images,), of_images, INPUTS[:1]),
+        ('text', _Sentences(model), tokens, of_tokens, INPUTS[1:]),
+    ):
+        try:
+            _converted(part, example, sizes, names, [f'{side}_embedding'])
+        except Exception as error:
+            reason = str(error).strip().partition('\n')[0]
+            raise ValueError(
+                f'{encoder.model_id.name!r} cannot be exported to ONNX, because of its '
+                f'{_parts_of(model, side)}: {reason}'
+            ) from error
+    raise ValueError(f'{encoder.model_id.name!r} cannot be exported to ONNX: {failed}') from failed
+
+
+def _converted(
+    module: nn.Module, example: tuple, sizes: tuple, inputs: list[str], outputs: list[str]
+) -> torch.onnx.ONNXProgram:
+    with warnings.catch_warnings():
+        # They are remarks on torch's own parts, for its developers.
+        warnings.simplefilter('ignore')
+        # Traced here and not by the exporter: that one falls back to sizes that are not free.
+        traced = torch.export.export(module.eval(), example, dynamic_shapes=sizes, strict=False)
+        return torch.onnx.export(
+            traced, dynamo=True, verbose=False, input_names=inputs, output_names=outputs
+        )
+
+
+def _parts_of(model: nn.Module, side: str) -> str:
+    """What embeds the images, or the texts, as a config calls it."""
+    encoder = getattr(model.backbone, side, model.backbone)
+    heads = [f' or its head {name!r}' for name in model.embedding_heads]
+    return f'{side} encoder {type(encoder).__name__}{"".join(heads)}'
 
 
 def _difference(encoder: Encoder, exported: OnnxEncoder, images: np.ndarray) -> float:

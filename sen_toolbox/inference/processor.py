@@ -15,10 +15,11 @@ class Processor:
     """Prepares pictures and sentences as the evaluation of a config does.
 
     Steps are divided by what they say they change (``changes`` of a transform): ``img``, or
-    ``captions`` and ``tokens``. A step that reads the file (``reads_file``) is for files alone.
+    ``captions`` and ``tokens``; one that changes nothing packs, and is left out. A step that reads
+    the file (``reads_file``) is for files alone.
 
     Args:
-        steps: Configs of the transforms of a test pipeline, without the one that packs.
+        steps: Configs of the transforms of a test pipeline.
 
     Raises:
         ValueError: If a step does not say what it changes, or changes both, or none makes tokens.
@@ -28,22 +29,20 @@ class Processor:
         # Imported here because it loads torch, which a query of an exported model does without.
         from sen_toolbox.registry import TRANSFORMS
 
-        self._configs = [dict(step) for step in steps]
-        built = [TRANSFORMS.build(dict(step)) for step in steps]
-        self._picture, self._sentence = [], []
-        for step in built:
+        self._configs, self._picture, self._sentence = [], [], []
+        for config in steps:
+            step = TRANSFORMS.build(dict(config))
             changes = getattr(step, 'changes', None)
-            if changes == {'img'}:
-                self._picture.append(step)
-            elif changes and changes <= {'captions', 'tokens'}:
-                self._sentence.append(step)
-            else:
+            if changes is None or (changes != {'img'} and not changes <= {'captions', 'tokens'}):
                 raise ValueError(
-                    f'{type(step).__name__} in the test pipeline changes '
-                    f'{"nothing that it names" if not changes else sorted(changes)}: a transform '
-                    "says in `changes` that it changes {'img'} or {'captions', 'tokens'}, not both"
+                    f'{type(step).__name__} in the test pipeline says in `changes` '
+                    f'{"nothing" if changes is None else sorted(changes)}: a transform changes '
+                    "{'img'}, or {'captions', 'tokens'}, or, if it packs, nothing: frozenset()"
                 )
-        tokenizers = [step.tokenizer for step in built if hasattr(step, 'tokenizer')]
+            if changes:
+                self._configs.append(dict(config))
+                (self._picture if changes == {'img'} else self._sentence).append(step)
+        tokenizers = [step.tokenizer for step in self._sentence if hasattr(step, 'tokenizer')]
         if not tokenizers:
             raise ValueError(
                 f'the test pipeline {[step["type"] for step in self._configs]} makes no tokens: '
@@ -54,8 +53,7 @@ class Processor:
     @classmethod
     def from_config(cls, config: Mapping) -> 'Processor':
         """That of the test pipeline of a loaded config."""
-        pipeline = config['test_dataloader']['dataset']['pipeline']
-        return cls([step for step in plain(pipeline) if step['type'] != 'PackPair'])
+        return cls(plain(config['test_dataloader']['dataset']['pipeline']))
 
     def describe(self) -> list[dict[str, Any]]:
         """Configs that build it again from nothing else, as plain JSON values.

@@ -6,6 +6,9 @@ import numpy as np
 
 from sen_toolbox.text.tokens import Tokenizer
 
+# What stands around a word but is not part of it.
+AROUND = re.compile(r'^\W+|\W+$')
+
 
 def unknown_words(tokenizer: Tokenizer, known: np.ndarray, sentence: str) -> list[str]:
     """Words of a sentence that the vocabulary lacks or of which a model knows not every token.
@@ -14,7 +17,18 @@ def unknown_words(tokenizer: Tokenizer, known: np.ndarray, sentence: str) -> lis
         tokenizer: The model's.
         known: Whether each token of the vocabulary means anything, (V,) bool.
         sentence: The sentence.
+
+    Returns:
+        The words in lower case, each once.
     """
-    words = list(dict.fromkeys(re.findall(r'\w+', sentence.lower())))
-    ids = [tokenizer.encode(word) for word in words]
-    return [word for word, row in zip(words, ids, strict=True) if not row or not known[row].all()]
+    words = {}
+    for word in sentence.split():
+        word = AROUND.sub('', word)
+        words.setdefault(word.lower(), tokenizer.encode(word))
+    words.pop('', None)
+    # A word without tokens is left out of the caption; a token that is no word stands for any.
+    return [
+        word
+        for word, ids in words.items()
+        if not ids or not all(token in tokenizer.words and known[token] for token in ids)
+    ]

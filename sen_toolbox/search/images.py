@@ -4,13 +4,11 @@ import os
 import stat
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from sen_toolbox.pictures import DAMAGE, FORMATS, decode_image
+from sen_toolbox.pictures import DAMAGE, decode_image
 
 IMAGE_SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.webp'})
 # Beyond a photo of any camera; the decoded image takes three bytes a pixel.
@@ -124,15 +122,9 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         ValueError: If the file cannot be decoded; says why, without the path.
     """
     try:
-        data = Path(path).read_bytes()
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-        if width * height <= MAX_PIXELS:
-            return decode_image(data)
+        return decode_image(Path(path).read_bytes(), MAX_PIXELS)
     except DAMAGE as error:
-        # Its messages may name a buffer object by its address.
         raise ValueError(f'cannot be decoded ({type(error).__name__}: {error})') from error
-    raise ValueError(f'has {width} x {height} pixels, more than {MAX_PIXELS}')
 
 
 def read_whole(path: str) -> list[Crop]:

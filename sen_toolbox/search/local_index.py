@@ -1,4 +1,4 @@
-"""A gallery in a folder: entries in SQLite, vectors in one file that faiss searches in place.
+"""A gallery in a folder: entries in SQLite, vectors in one file that is searched in place.
 
 Vectors are only ever appended, and forced to disk before the SQLite transaction that counts them;
 what a crash leaves beyond the count is overwritten by the next writer. A committed row therefore
@@ -12,19 +12,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import faiss
 import numpy as np
 from filelock import FileLock, Timeout
 
+from sen_toolbox.search.approximate_search import build_lists, open_lists, search_lists
+from sen_toolbox.search.exact_search import search_exactly
 from sen_toolbox.search.index import Entry, FileState, ModelId, check_vectors, wrong_model
 from sen_toolbox.search.vector_file import (
-    VectorFile,
     append_vectors,
-    build_lists,
     copy_vectors,
     create_vector_file,
+    map_vectors,
 )
 
-FORMAT = '1'
+FORMAT = '2'
 DATABASE = 'index.sqlite'
 LOCK = 'lock'
 # Seconds that SQLite waits for another process to finish a transaction.
@@ -53,7 +55,8 @@ class LocalIndex:
         self.folder = Path(folder)
         self.model = model
         self._half = half
-        self._vectors: VectorFile | None = None
+        self._vectors: tuple[tuple[Path, int], np.ndarray] | None = None
+        self._lists: tuple[Path, faiss.Index] | None = None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -156,7 +159,7 @@ class LocalIndex:
             _set(db, 'rows', len(live))
             _set(db, 'generation', generation)
             _set(db, 'vectors', name)
-            db.execute("DELETE FROM meta WHERE key IN ('lists', 'listed')")
+            db.execute("DELETE FROM meta WHERE key = 'lists'")
         with self._reading() as (_, meta):
             self._remove_leftovers(meta)
 
@@ -175,7 +178,6 @@ class LocalIndex:
         build_lists(vectors, self.folder / name)
         with self._transaction() as db:
             _set(db, 'lists', name)
-            _set(db, 'listed', rows)
         with self._reading() as (_, meta):
             self._remove_leftovers(meta)
 
@@ -209,9 +211,6 @@ class LocalIndex:
                 )
             rows = int(meta['rows'])
             vectors = self._open_vectors(meta)
-            lists = None
-            if approximate:
-                lists = (self.folder / meta['lists'], int(meta['listed']))
             count, allowed = int(meta['live']), None
             if within is not None or count < rows:
                 allowed = _live_rows(db, within)
@@ -219,7 +218,12 @@ class LocalIndex:
             k = min(k, count)
             if k == 0:
                 return [[] for _ in queries]
-            scores, found = vectors.search(queries, k, allowed=allowed, lists=lists)
+            if approximate:
+                lists = self._open_lists(self.folder / meta['lists'])
+                scores, found = search_lists(lists, vectors, queries, k, allowed)
+            else:
+                chosen = np.arange(rows) if allowed is None else allowed
+                scores, found = search_exactly(vectors, queries, k, chosen)
             # An approximate search may find fewer; the row is then -1.
             query = 'SELECT path, identity, place FROM entries WHERE row = ?'
             entries = {
@@ -236,7 +240,7 @@ class LocalIndex:
         """Entries, all or those of some files, each with its vector (D,) float32."""
         query = 'SELECT row, path, identity, place FROM entries'
         with self._reading() as (db, meta):
-            array = self._open_vectors(meta).array
+            array = self._open_vectors(meta)
             if paths is None:
                 found = db.execute(f'{query} ORDER BY path, row').fetchall()
             else:
@@ -312,7 +316,9 @@ class LocalIndex:
             meta = dict(db.execute('SELECT key, value FROM meta'))
             if meta['format'] != FORMAT:
                 raise ValueError(
-                    f'index {self.folder} has format {meta["format"]}, this version reads {FORMAT}'
+                    f'index {self.folder} has format {meta["format"]}, this version reads '
+                    f'{FORMAT}: search it with the version that made it, or delete the folder '
+                    'and index again'
                 )
             if meta['fingerprint'] != self.model.fingerprint:
                 made_with = ModelId(meta['model'], meta['fingerprint'], int(meta['dim']))
@@ -329,13 +335,17 @@ class LocalIndex:
             yield db
             db.execute('COMMIT')
 
-    def _open_vectors(self, meta: Mapping[str, str]) -> VectorFile:
+    def _open_vectors(self, meta: Mapping[str, str]) -> np.ndarray:
         path, rows = self.folder / meta['vectors'], int(meta['rows'])
-        opened = self._vectors
-        if opened is None or (opened.path, opened.rows) != (path, rows):
-            opened = VectorFile(path, rows=rows, dim=self.model.dim, dtype=meta['dtype'])
-            self._vectors = opened
-        return opened
+        if self._vectors is None or self._vectors[0] != (path, rows):
+            array = map_vectors(path, rows=rows, dim=self.model.dim, dtype=meta['dtype'])
+            self._vectors = (path, rows), array
+        return self._vectors[1]
+
+    def _open_lists(self, path: Path) -> faiss.Index:
+        if self._lists is None or self._lists[0] != path:
+            self._lists = path, open_lists(path)
+        return self._lists[1]
 
     def _remove_leftovers(self, meta: Mapping[str, str]) -> None:
         """Deletes files that a crash or a compaction left behind."""

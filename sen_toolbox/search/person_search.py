@@ -98,7 +98,8 @@ class PersonSearch:
         device: str = 'cpu',
         half_index: bool = False,
     ) -> None:
-        self.encoder = load_encoder(model, checkpoint, device=device)
+        is_built = not isinstance(model, str | os.PathLike | None)
+        self.encoder = model if is_built else load_encoder(model, checkpoint, device=device)
         self._device = device
         self._crops = Path(os.path.abspath(index)) / CROPS
         self.gallery = open_index(index, self.encoder.model_id, uri=uri, half=half_index)

@@ -39,8 +39,8 @@ def draw_illustration_board(
     Images are scaled to one height and keep their proportions.
 
     Args:
-        rows: Each with 'columns' and 'wrong_columns' (uint8 arrays of one shape (H, W, 3), RGB, by
-            title, the same titles in all rows), and, if there are any, 'caption' and
+        rows: Each with 'columns' (uint8 arrays of one shape (H, W, 3), RGB, by title, the same
+            titles in all rows), and, if there are any, 'wrong_columns' (the same), 'caption' and
             'wrong_caption' (text).
         height: Rows of a drawn image in pixels, from 48 up.
         caption_width: Room for the captions in pixels; no column if no row has a caption.
@@ -114,7 +114,7 @@ def _draw_lines(
 
 def _pictures(row: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Pictures of a row by the title of their column."""
-    wrong = row['wrong_columns']
+    wrong = row.get('wrong_columns', {})
     titles = {title: WRONG_TITLE for title in wrong}
     if len(wrong) > 1:
         titles = {title: f'{title} {WRONG_TITLE}' for title in wrong}

@@ -67,8 +67,8 @@ def attention_maps(
 ) -> Tensor | None:
     """The weights of a head's cross-attention between words and patches, mean over its heads.
 
-    In IRRA's encoder words attend to patches, in SEN's decoder patches to words. A map is the mean
-    over the tokens of a word. Attention says where information may flow from, not what comes of it.
+    Words attend to patches in some heads, patches to words in others. A map is the mean over the
+    tokens of a word. Attention says where information may flow from, not what comes of it.
     Each map is scaled to a maximum of 1.
 
     Args:

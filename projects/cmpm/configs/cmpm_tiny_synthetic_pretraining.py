@@ -11,8 +11,7 @@ model = dict(
         image=dict(type='ResNet', depth=10, image_size='$image_size'),
         text=dict(
             type='RecurrentTextEncoder',
-            vocab_size=49408,  # CLIP's byte pairs
-            context_length='$context_length',
+            tokenizer='$tokenizer',
             word_dim=128,
             hidden_dim=128,
             word_init='xavier')))

@@ -21,6 +21,8 @@ class PackPair(BaseTransform):
         per_caption: Further keys with one row per caption, e.g. ``word_labels`` of ``MaskWords``.
     """
 
+    changes: frozenset[str] = frozenset()
+
     def __init__(self, *, per_image: Sequence[str] = (), per_caption: Sequence[str] = ()) -> None:
         self.per_image = tuple(per_image)
         self.per_caption = tuple(per_caption)

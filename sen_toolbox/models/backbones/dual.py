@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import (
+    ALWAYS_PROVIDED,
     EMBEDDINGS,
     ImageFeatures,
     PairFeatures,
@@ -29,7 +30,8 @@ class DualEncoder(nn.Module):
             encoders have weights of their own. None for random ones.
 
     Raises:
-        ValueError: If there is no projection and the encoders differ in width.
+        ValueError: If there is no projection and the encoders differ in width, or weights of
+            projections are given.
     """
 
     def __init__(
@@ -51,12 +53,17 @@ class DualEncoder(nn.Module):
                     f'embeddings of images have {widths[0]} numbers, of captions {widths[1]}: set '
                     'embed_dim, to which both are projected'
                 )
+            if pretrained is not None:
+                raise ValueError(
+                    f'pretrained={pretrained!r} of a DualEncoder is for its projections, and '
+                    'without embed_dim it has none; each encoder has a pretrained of its own'
+                )
             self.image_projection, self.text_projection = nn.Identity(), nn.Identity()
         else:
             self.image_projection = nn.Linear(widths[0], embed_dim)
             self.text_projection = nn.Linear(widths[1], embed_dim)
         self.spec = PairSpec(embed_dim or widths[0], self.image.spec, self.text.spec)
-        self.provides = EMBEDDINGS | {
+        self.provides = ALWAYS_PROVIDED | {
             f'{modality}.{name}'
             for modality, encoder in (('image', self.image), ('text', self.text))
             for name in encoder.provides

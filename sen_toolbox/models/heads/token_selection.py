@@ -45,7 +45,8 @@ class TokenSelectionHead(WeightedMatchingHead):
     def embed_image(self, pair: PairFeatures) -> Tensor:
         """Embeddings (B, E) of the patches the class token attends to most."""
         patches = pair.image.tokens[:, 1:]
-        count = torch.full((len(patches),), patches.shape[1], device=patches.device)
+        # Not len(patches), which would fix the number of images of an exported model.
+        count = torch.full((patches.shape[0],), patches.shape[1], device=patches.device)
         return self.image_neck(patches, pair.image.attention, count)
 
     def embed_text(self, pair: PairFeatures) -> Tensor:

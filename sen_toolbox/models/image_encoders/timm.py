@@ -169,7 +169,7 @@ class TimmViT(nn.Module):
         first, others = self.pos_embed[:, :1], self.pos_embed[0, 1:]
         # Not others[keep]: threads would add up its gradient in any order.
         x = x + (others if keep is None else F.embedding(keep, others))
-        first = (self.cls_token + first).expand(len(x), -1, -1)
+        first = (self.cls_token + first).expand(x.shape[0], -1, -1)
         return self.norm_pre(self.pos_drop(torch.cat([first.to(x.dtype), x], dim=1)))
 
 

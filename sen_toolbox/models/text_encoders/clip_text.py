@@ -127,7 +127,8 @@ class CLIPTextTransformer(nn.Module):
         x = self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
         for block in blocks:
             x = run_block(block, x, causal=self.causal)
-        rows = torch.arange(len(x), device=x.device)
+        # Not len(x), which would fix the number of captions of an exported model.
+        rows = torch.arange(x.shape[0], device=x.device)
         row = x[rows, tokens.end][:, None]
         hidden = self._hidden_from_end(tokens, x.shape[1])
         attention = None

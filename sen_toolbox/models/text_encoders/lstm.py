@@ -1,5 +1,6 @@
 """Recurrent networks over words: LSTM and GRU, in one direction or both."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from sen_toolbox.models.features import TextFeatures, TextSpec
 from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
 from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.registry import TEXT_ENCODERS
-from sen_toolbox.text.tokens import Tokens
+from sen_toolbox.text.registration import as_tokenizer
+from sen_toolbox.text.tokens import Tokenizer, Tokens
 
 KINDS = {'lstm': nn.LSTM, 'gru': nn.GRU}
 POOLINGS = ('max', 'mean', 'last')
@@ -27,8 +29,7 @@ class RecurrentTextEncoder(nn.Module):
     Padding is never read. A caption without a word is read as one padding token.
 
     Args:
-        vocab_size: Number of token ids.
-        context_length: Longest caption, in tokens.
+        tokenizer: The tokenizer, or its config: tells the number of ids and the longest caption.
         kind: 'lstm' or 'gru'.
         word_dim: Width of a word embedding.
         hidden_dim: Width of the layer in each direction.
@@ -41,7 +42,7 @@ class RecurrentTextEncoder(nn.Module):
         pooling: The embedding: 'max' or 'mean' over the states of a caption, or 'last', the state
             in which each direction ends.
         word_init: First word embeddings: 'normal' with deviation 1, or 'xavier', uniform.
-        word_vectors: ``.npy`` or ``.npz`` file with one array (``vocab_size``, ``word_dim``), which
+        word_vectors: ``.npy`` or ``.npz`` file with one array (ids, ``word_dim``), which
             become the word embeddings and stay as they are. None for embeddings that are learnt.
         pretrained: Weights loaded before training: a checkpoint of this toolbox with this encoder.
             None for random weights.
@@ -55,8 +56,7 @@ class RecurrentTextEncoder(nn.Module):
     def __init__(
         self,
         *,
-        vocab_size: int,
-        context_length: int,
+        tokenizer: Tokenizer | Mapping,
         kind: str = 'lstm',
         word_dim: int = 512,
         hidden_dim: int = 512,
@@ -83,9 +83,10 @@ class RecurrentTextEncoder(nn.Module):
                 'average_directions is for the states of two directions at one word: set '
                 "bidirectional, and pooling to 'max' or 'mean'"
             )
+        tokenizer = as_tokenizer(tokenizer)
         self.pooling, self.average_directions = pooling, average_directions
         self.word_vectors, self.pretrained = word_vectors, pretrained
-        self.word_embedding = nn.Embedding(vocab_size, word_dim)
+        self.word_embedding = nn.Embedding(tokenizer.vocab_size, word_dim)
         WORD_INITS[word_init](self.word_embedding.weight)
         self.word_embedding.weight.requires_grad = word_vectors is None
         self.input_dropout = nn.Dropout(input_dropout)
@@ -95,8 +96,8 @@ class RecurrentTextEncoder(nn.Module):
         self.output_dropout = nn.Dropout(output_dropout)
         self.spec = TextSpec(
             width=hidden_dim * (2 if bidirectional and not average_directions else 1),
-            vocab_size=vocab_size,
-            context_length=context_length,
+            vocab_size=tokenizer.vocab_size,
+            context_length=tokenizer.context_length,
         )
 
     def load_weights(self) -> None:
@@ -149,7 +150,7 @@ class RecurrentTextEncoder(nn.Module):
             columns = torch.arange(states.shape[1], device=states.device)
             behind = columns >= lengths[:, None]
             return states.masked_fill(behind[:, :, None], -torch.inf).max(dim=1).values
-        rows = torch.arange(len(states), device=states.device)
+        rows = torch.arange(states.shape[0], device=states.device)
         last = states[rows, lengths - 1]
         if not self.rnn.bidirectional:
             return last
@@ -162,7 +163,7 @@ def _read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:
     path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
-            f'there are no word vectors at {path}: put an array {shape} (vocab_size, word_dim) '
+            f'there are no word vectors at {path}: put an array {shape} (ids, word_dim) '
             'there, or set model.backbone.text.word_vectors to its path, or to None for embeddings '
             'that are learnt'
         )
@@ -176,8 +177,7 @@ def _read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:
         content = content[content.files[0]]
     if content.shape != shape:
         raise ValueError(
-            f'{path} has word vectors of shape {content.shape}, expected {shape} '
-            '(vocab_size, word_dim)'
+            f'{path} has word vectors of shape {content.shape}, expected {shape} (ids, word_dim)'
         )
     print_log(f'{len(content)} word vectors from {path}, not trained', logger='current')
     return torch.from_numpy(content).float()

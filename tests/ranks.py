@@ -1,0 +1,18 @@
+"""Several processes in a test, forked from one that has imported what takes seconds to import."""
+
+import multiprocessing
+from collections.abc import Callable
+
+import torch.multiprocessing as mp
+
+# Each name is imported once for all processes of a session; a missing one is passed over.
+IMPORTED = ['torch', 'torchvision', 'mmengine.runner', 'open_clip', 'sen_toolbox.models']
+
+
+def run_ranks(work: Callable, *args: object, ranks: int) -> None:
+    """Call ``work(rank, *args)`` in each process and wait; an error in one is raised here.
+
+    A fork of the test's own process will not do, as gradients were computed in it before.
+    """
+    multiprocessing.set_forkserver_preload(IMPORTED)
+    mp.start_processes(work, args, nprocs=ranks, start_method='forkserver')
