@@ -84,12 +84,15 @@ def test_an_image_of_too_many_pixels_is_refused(tmp_path, noise, monkeypatch):
         LoadImage()({'img_path': str(tmp_path / 'huge.jpg')})
 
 
-def test_an_image_is_not_turned_by_its_exif_tag(tmp_path, noise):
+@pytest.mark.parametrize('name', ['a.png', 'a.jpg'])
+def test_an_image_is_turned_upright_by_its_exif_tag(tmp_path, noise, name):
     image = Image.fromarray(noise)
     exif = image.getexif()
-    exif[0x0112] = 6  # orientation: turn by 90 degrees
-    image.save(tmp_path / 'a.jpg', exif=exif)
-    assert LoadImage()({'img_path': str(tmp_path / 'a.jpg')})['img'].shape == noise.shape
+    exif[0x0112] = 6  # orientation: to be shown turned by 90 degrees clockwise
+    image.save(tmp_path / name, exif=exif)
+    lying = np.array(Image.open(tmp_path / name))
+    upright = LoadImage()({'img_path': str(tmp_path / name)})['img']
+    np.testing.assert_array_equal(upright, np.rot90(lying, -1))
 
 
 @pytest.mark.parametrize('kept', [0, 10, 400, 2000])
@@ -171,7 +174,7 @@ def test_the_whole_image_chain_equals_torchvision(tmp_path, noise):
     Image.fromarray(noise).save(tmp_path / 'a.jpg')
     pad_crop = PadCrop(padding=10)
     pad_crop.draw_offset = lambda: (4, 13)
-    results = {'img_path': str(tmp_path / 'a.jpg'), 'tokens': np.zeros((1, 5), np.int64), 'pid': 3}
+    results = {'img_path': str(tmp_path / 'a.jpg'), 'tokens': tokenize('a'), 'person_id': 3}
     flip = TRANSFORMS.build(dict(type='RandomFlip', prob=1.0))
     for step in (LoadImage(), ResizeImage(size=(48, 16)), flip, pad_crop, PackPair()):
         results = step(results)
@@ -180,40 +183,105 @@ def test_the_whole_image_chain_equals_torchvision(tmp_path, noise):
     assert torch.equal(results['images'], expected)
 
 
+def test_what_lies_on_the_image_flips_and_shifts_with_it(noise):
+    # A mask with one row per row of the image, and maps of several channels.
+    mask = noise[:, :, 0] % 2
+    maps = noise[:, :, :2].copy()
+    also = ['mask', 'maps']
+    steps = RandomFlip(prob=0.5, also=also), PadCrop(padding=5, also=also)
+    seen = set()
+    for seed in range(20):
+        np.random.seed(seed)
+        results = {'img': noise, 'mask': mask, 'maps': maps}
+        for step in steps:
+            results = step(results)
+        np.testing.assert_array_equal(results['mask'], results['img'][:, :, 0] % 2)
+        np.testing.assert_array_equal(results['maps'], results['img'][:, :, :2])
+        seen.add(results['mask'].tobytes())
+    # Each draw moved it elsewhere.
+    assert len(seen) > 15
+
+
+def test_what_lies_on_the_image_reaches_the_batch_where_the_image_is(noise):
+    pack = PackPair(per_image=['mask'])
+    samples = []
+    for seed in range(4):
+        np.random.seed(seed)
+        results = record(noise, 'a', mask=noise[:, :, 0] > 127)
+        results['mask'] = results['mask'].astype(np.uint8)
+        for step in (RandomFlip(prob=0.5, also=['mask']), PadCrop(padding=5, also=['mask']), pack):
+            results = step(results)
+        samples.append(results)
+    batch = collate_pairs(samples)
+    assert torch.equal(batch['mask'], (batch['images'][:, 0] > 127).byte())
+
+
 @pytest.mark.parametrize('prob', [-0.1, 1.5])
 def test_what_is_no_probability_is_refused(prob):
-    with pytest.raises(ValueError, match=f'probability in 0..1, got {prob}'):
+    with pytest.raises(ValueError, match=f'prob must be in 0..1, got {prob}'):
         RandomFlip(prob)
 
 
 # Packing and collation
 
 
-def test_packing_keeps_images_tokens_and_pids_only(noise):
-    sample = PackPair()({'img': noise, 'tokens': tokenize('a', 'b'), 'pid': 7, 'img_path': 'x'})
-    assert set(sample) == {'images', 'tokens', 'pids'}
+def record(img, *captions, person_id=0, **further):
+    return {'img': img, 'tokens': tokenize(*captions), 'person_id': person_id, **further}
+
+
+def test_packing_keeps_image_tokens_and_person_only(noise):
+    sample = PackPair()(record(noise, 'a', 'b', person_id=7, img_path='x'))
+    assert set(sample) == {'images', 'tokens', 'per_image', 'per_caption'}
     assert sample['images'].dtype == torch.uint8
     assert torch.equal(sample['images'][2], torch.from_numpy(noise[:, :, 2]))
-    assert sample['tokens'].dtype == torch.int64
-    assert sample['pids'] == 7
+    assert sample['tokens'].ids.dtype == torch.int64
+    assert sample['per_image'] == {'person_ids': 7}
+    assert sample['per_caption'] == {}
 
 
-def test_a_batch_joins_captions_and_counts_them(noise):
+def test_packing_takes_the_label_where_there_is_one(noise):
+    assert PackPair()(record(noise, 'a', label=2))['per_image'] == {'person_ids': 0, 'labels': 2}
+
+
+def test_packing_a_key_that_nobody_made_is_an_error_that_lists_the_record(noise):
+    with pytest.raises(KeyError, match="no 'views' in the record; it has .*'img', 'person_id'"):
+        PackPair(per_image=['views'])(record(noise, 'a'))
+
+
+def test_a_batch_joins_captions_and_knows_the_image_of_each(noise):
     pack = PackPair()
-    samples = [
-        pack({'img': noise, 'tokens': tokenize(*captions), 'pid': pid})
-        for captions, pid in ((['a', 'b', 'c'], 5), (['d'], 2))
-    ]
-    batch = collate_pairs(samples)
+    batch = collate_pairs([
+        pack(record(noise, 'a', 'b', 'c', person_id=5)), pack(record(noise, 'd', person_id=2))
+    ])  # fmt: skip
     assert batch['images'].shape == (2, 3, 97, 41)
     assert batch['images'].dtype == torch.uint8
-    assert torch.equal(batch['tokens'], torch.from_numpy(tokenize('a', 'b', 'c', 'd')))
-    assert batch['pids'].tolist() == [5, 2]
-    assert batch['num_captions'].tolist() == [3, 1]
+    expected = tokenize('a', 'b', 'c', 'd')
+    np.testing.assert_array_equal(batch['tokens'].ids, expected.ids)
+    np.testing.assert_array_equal(batch['tokens'].mask, expected.mask)
+    np.testing.assert_array_equal(batch['tokens'].end, expected.end)
+    assert batch['person_ids'].tolist() == [5, 2]
+    assert batch['image_of'].tolist() == [0, 0, 0, 1]
+
+
+def test_a_batch_of_one_caption_per_image_needs_no_table_of_images(noise):
+    batch = collate_pairs([PackPair()(record(noise, caption)) for caption in 'ab'])
+    assert set(batch) == {'images', 'tokens', 'person_ids'}
+
+
+def test_further_keys_of_images_are_stacked_and_of_captions_joined(noise):
+    pack = PackPair(per_image=['weight', 'box'], per_caption=['word_labels'])
+    batch = collate_pairs([
+        pack(record(noise, *'abc'[:count], weight=0.5 * count, box=np.full(4, count),
+                    word_labels=np.full((count, 77), count)))
+        for count in (1, 3)
+    ])  # fmt: skip
+    assert batch['weight'].tolist() == [0.5, 1.5]
+    assert batch['box'].tolist() == [[1] * 4, [3] * 4]
+    assert batch['word_labels'][:, 0].tolist() == [1, 3, 3, 3]
 
 
 def test_images_of_two_sizes_are_refused(noise):
     pack = PackPair()
-    samples = [pack({'img': img, 'tokens': tokenize('a'), 'pid': 0}) for img in (noise, noise[1:])]
+    samples = [pack(record(img, 'a')) for img in (noise, noise[1:])]
     with pytest.raises(ValueError, match=r'\(96, 41\), \(97, 41\).*ResizeImage'):
         collate_pairs(samples)
