@@ -183,39 +183,6 @@ def test_the_whole_image_chain_equals_torchvision(tmp_path, noise):
     assert torch.equal(results['images'], expected)
 
 
-def test_what_lies_on_the_image_flips_and_shifts_with_it(noise):
-    # A mask with one row per row of the image, and maps of several channels.
-    mask = noise[:, :, 0] % 2
-    maps = noise[:, :, :2].copy()
-    also = ['mask', 'maps']
-    steps = RandomFlip(prob=0.5, also=also), PadCrop(padding=5, also=also)
-    seen = set()
-    for seed in range(20):
-        np.random.seed(seed)
-        results = {'img': noise, 'mask': mask, 'maps': maps}
-        for step in steps:
-            results = step(results)
-        np.testing.assert_array_equal(results['mask'], results['img'][:, :, 0] % 2)
-        np.testing.assert_array_equal(results['maps'], results['img'][:, :, :2])
-        seen.add(results['mask'].tobytes())
-    # Each draw moved it elsewhere.
-    assert len(seen) > 15
-
-
-def test_what_lies_on_the_image_reaches_the_batch_where_the_image_is(noise):
-    pack = PackPair(per_image=['mask'])
-    samples = []
-    for seed in range(4):
-        np.random.seed(seed)
-        results = record(noise, 'a', mask=noise[:, :, 0] > 127)
-        results['mask'] = results['mask'].astype(np.uint8)
-        for step in (RandomFlip(prob=0.5, also=['mask']), PadCrop(padding=5, also=['mask']), pack):
-            results = step(results)
-        samples.append(results)
-    batch = collate_pairs(samples)
-    assert torch.equal(batch['mask'], (batch['images'][:, 0] > 127).byte())
-
-
 @pytest.mark.parametrize('prob', [-0.1, 1.5])
 def test_what_is_no_probability_is_refused(prob):
     with pytest.raises(ValueError, match=f'prob must be in 0..1, got {prob}'):
