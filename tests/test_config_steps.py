@@ -7,15 +7,13 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from open_clip import get_model_config
 from test_configs import CONFIGS
-from test_open_clip_backbone import arch
-from tiny_methods import build_optim_wrapper
+from tiny_methods import build_optim_wrapper, shrink_encoders
 from toy_data import ROOT
 
-import sen_toolbox.models.backbones  # noqa: F401  (open_clip gets to know 'tiny')
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.synthetic import write_synthetic_pedes
+from sen_toolbox.models.open_clip_config import open_clip_config
 from sen_toolbox.registry import METRICS, MODELS
 
 pytestmark = pytest.mark.slow
@@ -48,23 +46,23 @@ def data_root(tmp_path_factory):
     return root
 
 
-def small_tower(backbone, context_length):
-    """Other values for a backbone's config: few narrow layers, random weights, the same inputs."""
-    if backbone.type == 'ResNetLSTM':
-        return dict(depth=10, embed_dim=16, word_dim=16, hidden_dim=16, pretrained=None)
-    if backbone.type == 'OpenCLIPBackbone':
-        return dict(arch=arch('vit', context_length=context_length), pretrained=None)
-    tiny = get_model_config('tiny')
-    own = get_model_config(backbone.arch)
-    tiny['vision_cfg']['patch_size'] = own['vision_cfg']['patch_size']
-    tiny['text_cfg']['context_length'] = context_length
-    return dict(arch=tiny, pretrained=None)
+def small_arch(arch):
+    """Few narrow layers, with patches of the same size."""
+    own, small = open_clip_config(arch), open_clip_config('tiny')
+    if own['vision_cfg'].get('timm_model_name'):
+        # timm's own smallest tower
+        small['vision_cfg'] = dict(
+            timm_model_name='test_vit', timm_pool='token', timm_proj=None, image_size=160
+        )
+    else:
+        small['vision_cfg']['patch_size'] = own['vision_cfg']['patch_size']
+    return small
 
 
 def small_config(path, data_root):
     sizes = dict(image_size=IMAGE_SIZE, batch_size=BATCH_SIZE, num_workers=0)
     config = load_config(ROOT / path, dict(sizes, data_root=str(data_root)))
-    config.model.backbone.update(small_tower(config.model.backbone, config.context_length))
+    shrink_encoders(config.model.backbone, small_arch)
     for name in ('train_dataloader', 'test_dataloader'):
         dataset = config[name].dataset
         if dataset.type == 'SyntheticPedes':

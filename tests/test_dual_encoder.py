@@ -32,6 +32,11 @@ def test_encoders_of_two_widths_are_refused_without_a_joint_space():
         build(embed_dim=None)
 
 
+def test_weights_for_projections_that_it_does_not_have_are_refused():
+    with pytest.raises(ValueError, match="pretrained='x.pth' .* without embed_dim it has none"):
+        BACKBONES.build(clip_config((64, 32)) | dict(pretrained='x.pth'))
+
+
 @torch.no_grad()
 def test_embeddings_are_projected_and_tokens_are_not():
     backbone, inputs = build().eval(), images()
@@ -63,7 +68,7 @@ def test_it_provides_what_each_encoder_provides_under_its_modality():
     expected = {f'image.{name}' for name in backbone.image.provides}
     expected |= {f'text.{name}' for name in backbone.text.provides}
     assert 'image.stages.layer3' in expected
-    assert backbone.provides == expected | EMBEDDINGS
+    assert backbone.provides == expected | EMBEDDINGS | {'text.mask', 'text.end'}
 
 
 @torch.no_grad()

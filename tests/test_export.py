@@ -11,8 +11,9 @@ from tiny import NORMALISE, clip_config
 from toy_data import run_tool
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.datasets.transforms import LoadImage, ResizeImage, Tokenize
+from sen_toolbox.datasets.transforms import LoadImage, ResizeImage
 from sen_toolbox.registry import BACKBONES, MODELS
+from sen_toolbox.text.tokenizers import CLIPTokenizer
 
 pytestmark = pytest.mark.numeric
 
@@ -42,16 +43,19 @@ def compare(model, retriever, preprocess, tokenizer, tmp_path):
     pixels = torch.randint(0, 256, (90, 41, 3), generator=generator, dtype=torch.uint8)
     Image.fromarray(pixels.numpy()).save(tmp_path / 'person.png')
     spec = retriever.backbone.spec
-    results = ResizeImage(spec.image_size)(LoadImage()(dict(img_path=str(tmp_path / 'person.png'))))
+    results = ResizeImage(spec.image.image_size)(
+        LoadImage()(dict(img_path=str(tmp_path / 'person.png')))
+    )
     image = torch.from_numpy(results['img']).permute(2, 0, 1)[None]
-    tokens = torch.from_numpy(Tokenize(spec.context_length)(dict(captions=CAPTIONS))['tokens'])
+    tokens = CLIPTokenizer(spec.text.context_length)(CAPTIONS).map(torch.from_numpy)
     with torch.no_grad(), Image.open(tmp_path / 'person.png') as picture:
         ours = retriever.data_preprocessor(dict(images=image))['images']
         theirs = preprocess(picture)[None]
         torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
-        assert_same(model.encode_image(theirs), retriever.backbone.embed_image(ours))
-        assert torch.equal(tokenizer(CAPTIONS), tokens)
-        assert_same(model.encode_text(tokens), retriever.backbone.embed_text(tokens))
+        pair = retriever.backbone(ours, tokens)
+        assert_same(model.encode_image(theirs), pair.image.embedding)
+        assert torch.equal(tokenizer(CAPTIONS), tokens.ids)
+        assert_same(model.encode_text(tokens.ids), pair.text.embedding)
 
 
 LOOKS = dict(image_resize_mode='squash', image_interpolation='bilinear')
@@ -63,7 +67,7 @@ LOOKS = dict(image_resize_mode='squash', image_interpolation='bilinear')
     [((96, 32), 16, 77, 'pt'), ((66, 33), 8, 77, 'safetensors'), ((128, 32), 16, 100, 'pt')],
 )
 def test_open_clip_gives_the_same_embeddings(tmp_path, capsys, size, patch, length, suffix):
-    backbone = clip_config(image_size=size, patch_size=patch, context_length=length)
+    backbone = clip_config(image_size=size, patch_size=patch, text=dict(context_length=length))
     normalise = dict(mean=[0.5, 0.4, 0.3], std=[0.2, 0.25, 0.3])
     config, checkpoint, retriever = write_model(tmp_path, backbone, normalise=normalise)
     out = tmp_path / f'towers{patch}_{length}.{suffix}'
@@ -77,7 +81,11 @@ def test_open_clip_gives_the_same_embeddings(tmp_path, capsys, size, patch, leng
 
 
 def test_an_architecture_of_open_clip_needs_no_description(tmp_path):
-    backbone = dict(type='CLIPBackbone', arch='tiny', image_size=(96, 32))
+    backbone = dict(
+        type='DualEncoder',
+        image=dict(type='CLIPVisionTransformer', arch='tiny', image_size=(96, 32)),
+        text=dict(type='CLIPTextTransformer', arch='tiny'),
+    )
     config, checkpoint, retriever = write_model(tmp_path, backbone)
     run_tool('export_towers', config, checkpoint, tmp_path / 'sen.pt')
     (tmp_path / 'sen.json').unlink()
@@ -98,8 +106,10 @@ def test_towers_come_back_from_open_clip_bit_by_bit(tmp_path, size, suffix):
     config, checkpoint, retriever = write_model(tmp_path, backbone)
     out = tmp_path / f'towers.{suffix}'
     run_tool('export_towers', config, checkpoint, out)
-    back = BACKBONES.build({**backbone, 'pretrained': str(out)})
-    back.init_weights()
+    weights = dict(pretrained=str(out))
+    back = clip_config(image_size=size, layers=1, image=weights, text=weights)
+    back = BACKBONES.build(back)
+    back.load_weights()
     expected = retriever.backbone.state_dict()
     assert list(back.state_dict()) == list(expected)
     for key, value in back.state_dict().items():
@@ -132,26 +142,36 @@ def test_the_description_has_sizes_of_rows_and_columns(tmp_path):
 
 
 def test_overlapping_patches_are_refused(tmp_path):
-    config, checkpoint, _ = write_model(tmp_path, clip_config(image_size=(96, 32), stride=12))
+    config, checkpoint, _ = write_model(
+        tmp_path, clip_config(image_size=(96, 32), image=dict(stride=12))
+    )
     with pytest.raises(ValueError, match='no patches that overlap: stride 12, patch size 16'):
         run_tool('export_towers', config, checkpoint, tmp_path / 'x.pt')
 
 
-def test_towers_of_another_library_are_refused(tmp_path):
-    arch = dict(
-        embed_dim=16,
-        vision_cfg=dict(layers=[1, 1, 1, 1], width=8, image_size=32, head_width=8),
-        text_cfg=dict(context_length=8, vocab_size=49408, width=16, heads=1, layers=1),
-    )
-    backbone = dict(type='OpenCLIPBackbone', arch=arch, image_size=(32, 32))
-    config, checkpoint, _ = write_model(tmp_path, backbone)
-    with pytest.raises(ValueError, match='only CLIPBackbone is exported, not OpenCLIPBackbone'):
+def test_other_encoders_and_projections_are_refused(tmp_path):
+    backbone = clip_config(image_size=(96, 32))
+    resnet = dict(type='ResNet', depth=10, image_size=(96, 32))
+    config, checkpoint, _ = write_model(tmp_path, {**backbone, 'image': resnet, 'embed_dim': 64})
+    with pytest.raises(ValueError, match="CLIP's transformers are .*, not ResNet and CLIPText"):
         run_tool('export_towers', config, checkpoint, tmp_path / 'x.pt')
+    config, checkpoint, _ = write_model(tmp_path, {**backbone, 'embed_dim': 64})
+    with pytest.raises(ValueError, match='no projections of both encoders to embed_dim=64'):
+        run_tool('export_towers', config, checkpoint, tmp_path / 'x.pt')
+
+
+def test_embeddings_of_heads_are_said_to_be_left_out(tmp_path, capsys):
+    loss = dict(type='TripletAlignmentLoss', margin=0.1, temperature=0.015)
+    neck = dict(type='TokenSelection', ratio=0.3, width=8)
+    heads = dict(tse=dict(type='TokenSelectionHead', neck=neck, loss=loss))
+    config, checkpoint, _ = write_model(tmp_path, clip_config(image_size=(96, 32)), heads)
+    run_tool('export_towers', config, checkpoint, tmp_path / 'x.pt')
+    assert "left out: the embeddings of the heads ['tse']" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_other_towers_is_refused_and_nothing_written(tmp_path):
     config, _, _ = write_model(tmp_path, clip_config(image_size=(96, 32)))
-    state = {'backbone.visual.proj': torch.zeros(3, 3)}
+    state = {'backbone.image.proj': torch.zeros(3, 3)}
     torch.save(dict(state_dict=state), tmp_path / 'other.pth')
     with pytest.raises(ValueError, match=r'other.pth does not fit the model: missing'):
         run_tool('export_towers', config, tmp_path / 'other.pth', tmp_path / 'x.pt')

@@ -260,7 +260,7 @@ MODELS = {
     'description is a list': with_description('[]'),
     'description is a number': with_description('7'),
     'description is empty': with_description('{}'),
-    'description is of another format': with_description('{"format": 2}'),
+    'description is of another format': with_description('{"format": 9}'),
     'a tensor beyond the end': lambda h, d: packed(
         {**h, 'x': dict(dtype='F32', shape=[10**6], data_offsets=[0, 4 * 10**6])}, d
     ),

@@ -5,12 +5,13 @@ import pytest
 import torch
 from closeness import assert_same
 from PIL import Image
-from sen_toolbox.search.encoder import PairEncoder
-from tiny import sen_config
+from tiny import as_tokens, sen_config
 
 from sen_toolbox.config import load_config
+from sen_toolbox.inference.encoder import Encoder
+from sen_toolbox.models.heads.restoration import HIDDEN_LEVEL
 from sen_toolbox.registry import MODELS
-from sen_toolbox.visualization.results import HIDDEN_LEVEL, ranked_queries, restored_images
+from sen_toolbox.visualization.results import illustrated_rows, ranked_queries
 
 pytestmark = pytest.mark.numeric
 
@@ -31,27 +32,36 @@ def encoder(tmp_path_factory):
     model = MODELS.build(load_config(CONFIG).model)
     path = tmp_path_factory.mktemp('model') / 'sen.pth'
     torch.save(dict(state_dict=model.state_dict()), path)
-    return PairEncoder(CONFIG, path)
+    return Encoder.from_config(load_config(CONFIG), path)
 
 
 def test_embeddings_are_those_of_the_evaluation(encoder, folder):
     paths, captions = sorted(folder.glob('*.jpg')), ['a red coat', 'a blue coat', 'a green coat']
-    batch = {**encoder.preprocess(paths, captions), 'num_captions': torch.ones(3).long()}
+    prepared = np.stack([encoder.prepare(np.array(Image.open(path))) for path in paths])
+    batch = dict(
+        images=encoder.normalised(prepared),
+        tokens=encoder.tokens(captions),
+        person_ids=torch.tensor([1, 2, 3]),
+    )
     with torch.no_grad():
         records = encoder.model.predict(batch)
-    images, text = encoder.embed_images(paths, batch_size=2), encoder.embed_text(captions)
-    assert_same(images, torch.stack([r['image'] for r in records]))
-    assert_same(text, torch.cat([r['text'] for r in records]))
+    images, text = encoder.embed_files(paths, batch_size=2), encoder.embed_text(captions)
+    assert_same(
+        torch.from_numpy(images), torch.stack([record['image_embedding'] for record in records])
+    )
+    assert_same(
+        torch.from_numpy(text), torch.cat([record['text_embeddings'] for record in records])
+    )
 
 
 def test_a_checkpoint_of_another_model_is_refused(encoder, tmp_path):
     torch.save(dict(state_dict={'weight': torch.zeros(1)}), tmp_path / 'other.pth')
     with pytest.raises(ValueError, match='other.pth does not fit the model: missing backbone'):
-        PairEncoder(CONFIG, tmp_path / 'other.pth')
+        Encoder.from_config(load_config(CONFIG), tmp_path / 'other.pth')
 
 
 def test_ranked_queries_put_the_best_first_and_know_who_is_right():
-    gallery = [dict(img_path=str(i), pid=pid) for i, pid in enumerate([5, 6, 5])]
+    gallery = [dict(img_path=str(i), person_id=person) for i, person in enumerate([5, 6, 5])]
     scores = torch.tensor([[0.1, 0.9, 0.5]])
     (row,) = ranked_queries(['a man'], [5], scores, gallery, topk=2)
     assert row['image_paths'] == ['1', '2']
@@ -62,11 +72,12 @@ def test_ranked_queries_put_the_best_first_and_know_who_is_right():
 def test_a_restoration_hides_what_it_paints_and_keeps_what_it_saw():
     torch.manual_seed(0)
     model = MODELS.build(sen_config(image_size=(64, 48)))
-    batch = dict(images=torch.randn(2, 3, 64, 48), tokens=torch.tensor([[49406, 320, 49407]] * 2))
-    rows = restored_images(model, batch, ['a', 'b'])
+    tokens = as_tokens(torch.tensor([[49406, 320, 49407]] * 2))
+    batch = dict(images=torch.randn(2, 3, 64, 48), tokens=tokens)
+    rows = [row['columns'] for row in illustrated_rows(model, batch, ['a', 'b'])]
     head = model.heads['restoration']
     for row in rows:
-        masked = torch.from_numpy(row['masked']).permute(2, 0, 1)[None].float()
+        masked = torch.from_numpy(row['masked input']).permute(2, 0, 1)[None].float()
         hidden = (head.to_patches(masked) == HIDDEN_LEVEL).all(dim=2)[0]
         assert hidden.sum() == 12 - (head.num_kept - 1)
         original, restored = (
@@ -85,8 +96,8 @@ def test_pixels_come_back_from_the_normalisation():
     np.testing.assert_allclose(back.numpy(), image.numpy(), atol=1e-3)
 
 
-def test_a_model_without_restoration_says_so():
+def test_a_model_that_illustrates_nothing_says_so():
     config = sen_config(image_size=(64, 48))
     del config['heads']['restoration'], config['loss_weights']['restoration']
-    with pytest.raises(KeyError, match=r"restores nothing; its heads are \['identity', 'sdm'"):
-        restored_images(MODELS.build(config), {}, [])
+    with pytest.raises(KeyError, match=r"draws a board; its heads are \['identity', 'sdm'"):
+        illustrated_rows(MODELS.build(config), {}, [])

@@ -193,7 +193,8 @@ def test_pictures_are_of_the_persons_and_fit(api, call):
 def test_words_have_effects_that_add_up_and_maps(search, api):
     person = api.search(dict(text=QUERY, k=1, within=str(search.root / 'a')))['results'][0]
     words = api.words(dict(text=f'{QUERY} &', id=person['id']))['words']
-    assert [word['word'] for word in words] == [*QUERY.split(), '&']
+    # What has no letter or digit in it is not a word.
+    assert [word['word'] for word in words] == QUERY.split()
     shorter = api.search(dict(text='a woman in a red &', k=20))['results']
     longer = api.search(dict(text=f'{QUERY} &', k=20))['results']
     [before], [after] = (
@@ -202,7 +203,7 @@ def test_words_have_effects_that_add_up_and_maps(search, api):
     effect = next(word['effect'] for word in words if word['word'] == 'coat')
     assert effect == pytest.approx(after - before, abs=3e-4)
     values = np.array([word['map'] for word in words])
-    assert values.shape == (7, 16, 12)
+    assert values.shape == (6, 16, 12)
     assert values.max() == 1
 
 

@@ -16,7 +16,8 @@ Where open_clip has the architecture and captions are of its length, the descrip
 
 Without force_image_size open_clip fails on a grid that is not square, or takes one with as many
 patches for its own. It cuts patches without overlap, so towers with another stride than their patch
-size are refused, as are those of OpenCLIPBackbone: open_clip loads them at their own size only.
+size are refused, as are other encoders. What a head embeds is left out, and what the config's test
+pipeline does to a caption before its tokens (CleanCaption of TBPS-CLIP) is to be done before, too.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
 from sen_toolbox.io import write_atomically
 from sen_toolbox.models.open_clip_config import open_clip_config
-from sen_toolbox.registry import BACKBONES
+from sen_toolbox.registry import BACKBONES, HEADS
 
 # What OpenAI's CLIP was trained up to.
 CLIP_LOGIT_SCALE = math.log(100)
@@ -68,6 +69,11 @@ def build_backbone(config: Config) -> nn.Module:
     kinds = [type(part).__name__ for part in (backbone.image, backbone.text)]
     if kinds != ['CLIPVisionTransformer', 'CLIPTextTransformer']:
         raise ValueError(f"only CLIP's transformers are exported, not {' and '.join(kinds)}")
+    if config.model.backbone.get('embed_dim') is not None:
+        raise ValueError(
+            'open_clip has no projections of both encoders to '
+            f'embed_dim={config.model.backbone.embed_dim}'
+        )
     image = backbone.spec.image
     if image.patch_stride != image.patch_size:
         raise ValueError(
@@ -130,6 +136,9 @@ model, _, preprocess = open_clip.create_model_and_transforms(
     image_resize_mode='squash', image_interpolation='bilinear',
     image_mean={tuple(pixels.mean)}, image_std={tuple(pixels.std)})
 tokenizer = open_clip.get_tokenizer({args.out.stem!r})"""
+    kinds = {name: HEADS.get(head.type) for name, head in config.model.heads.items()}
+    if left_out := [name for name, kind in kinds.items() if hasattr(kind, 'embed_image')]:
+        print(f'left out: the embeddings of the heads {left_out}')
     print(f'{args.out}: {len(state)} tensors; in Python:\n{call}')
 
 

@@ -20,6 +20,7 @@ from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config, pretrained_weights
+from sen_toolbox.datasets.check import known_datasets
 from sen_toolbox.distributed import finish_launch, prepare_launch
 from sen_toolbox.evaluation.reranking import RERANKERS
 from sen_toolbox.evaluation.results import (
@@ -31,15 +32,6 @@ from sen_toolbox.evaluation.results import (
 )
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import DATASETS
-
-# Type and default folder of each data set by its short name. Drawn people are read as what they
-# are laid out as, so that a folder drawn with any seed and size will do.
-PUBLISHED = {
-    'cuhk': ('CUHKPEDES', 'data/CUHK-PEDES'),
-    'icfg': ('ICFGPEDES', 'data/ICFG-PEDES'),
-    'rstp': ('RSTPReid', 'data/RSTPReid'),
-    'synthetic': ('CUHKPEDES', 'data/synthetic'),
-}
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,8 +50,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='NAME[=FOLDER]',
-        help=f'evaluate on the test splits of these instead; names: {", ".join(PUBLISHED)}, or any '
-        'registered data set as TYPE=FOLDER',
+        help='evaluate on the test splits of these instead: cuhk, icfg, rstp, synthetic, ..., or '
+        'any registered data set as TYPE=FOLDER',
     )
     add_cfg_options(parser)
     parser.add_argument(
@@ -112,13 +104,18 @@ def test_set(text: str) -> tuple[str, str]:
         ValueError: If there is none of that name; tells the choices.
     """
     name, _, folder = text.partition('=')
-    if name in PUBLISHED:
-        kind, default = PUBLISHED[name]
+    short = {
+        cls.LAYOUT.short_name: (cls.LAYOUT.read_as or kind, cls.LAYOUT.root)
+        for kind, cls in known_datasets().items()
+        if cls.LAYOUT.short_name
+    }
+    if name in short:
+        kind, default = short[name]
         return kind, folder or default
     if folder and DATASETS.get(name) is not None:
         return name, folder
     raise ValueError(
-        f'unknown data set {text!r}, choose from {", ".join(PUBLISHED)}, or give the type of a '
+        f'unknown data set {text!r}, choose from {", ".join(short)}, or give the type of a '
         'registered data set and its folder: TYPE=FOLDER'
     )
 

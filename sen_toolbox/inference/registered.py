@@ -10,38 +10,47 @@ REGISTRIES = ('MODELS', 'BACKBONES', 'IMAGE_ENCODERS', 'TEXT_ENCODERS', 'NECKS',
               'TRANSFORMS', 'TOKENIZERS')  # fmt: skip
 
 
-def require_registered(value: Any) -> None:
+def require_registered(description: Any) -> None:
     """Looks through a description for types that a registry would import from elsewhere.
 
+    A part may have values with types that it looks up itself among safe ones; it names those
+    arguments in ``looks_up``.
+
     Args:
-        value: Plain JSON values.
+        description: Plain JSON values.
 
     Raises:
         ValueError: If a type is not registered, or if the description names a scope, which could
             lead to other registries, or a file with weights.
     """
+    _check(description, _registered())
+
+
+def _check(value: Any, known: Mapping[str, Any]) -> None:
     if isinstance(value, list):
         for item in value:
-            require_registered(item)
+            _check(item, known)
     if not isinstance(value, Mapping):
         return
     if '_scope_' in value:
         raise ValueError(f'a model file names no scope, this one has {value["_scope_"]!r}')
-    if 'type' in value and value['type'] not in (known := _registered()):
+    if 'type' in value and value['type'] not in known:
         raise ValueError(
             f'unknown part {value["type"]!r}, known are {sorted(known)}; the parts of a project '
             'are imported before, by sen-search --import MODULE or in Python'
         )
     if value.get('pretrained') is not None:
         raise ValueError(f'a model file reads no other file, this one {value["pretrained"]!r}')
-    for item in value.values():
-        require_registered(item)
+    looked_up = getattr(known.get(value.get('type')), 'looks_up', ())
+    for key, item in value.items():
+        if key not in looked_up:
+            _check(item, known)
 
 
-def _registered() -> set[str]:
-    names: set[str] = set()
+def _registered() -> dict[str, Any]:
+    parts: dict[str, Any] = {}
     for name in REGISTRIES:
         found = getattr(registry, name)
         found.import_from_location()
-        names |= set(found.module_dict)
-    return names
+        parts |= found.module_dict
+    return parts

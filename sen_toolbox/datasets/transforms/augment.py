@@ -30,6 +30,7 @@ class TorchvisionOps(BaseTransform):
     """
 
     changes = frozenset({'img'})
+    looks_up = frozenset({'ops'})
 
     def __init__(self, *, ops: Sequence[dict]) -> None:
         self.ops = v2.Compose([_build_op(op) for op in ops])

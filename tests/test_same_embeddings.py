@@ -1,0 +1,157 @@
+"""Boards, analysis, search, model files and exports embed as the evaluation of a config does.
+
+Every config under configs/ and projects/ takes part by being there.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from closeness import assert_same
+from mmengine.runner import Runner
+from PIL import Image
+from shrunk_configs import CONFIGS, shrunk
+from toy_data import write_toy_data
+
+from sen_toolbox.datasets.transforms import LoadImage
+from sen_toolbox.inference.encoder import Encoder
+from sen_toolbox.inference.loading import load_encoder
+from sen_toolbox.inference.model_file import save_model
+from sen_toolbox.inference.onnx_encoder import OnnxEncoder
+from sen_toolbox.inference.onnx_export import TOLERANCE, export_onnx
+from sen_toolbox.inference.processor import Processor
+from sen_toolbox.registry import DATASETS, MODELS
+from sen_toolbox.search import PersonSearch
+
+pytestmark = [pytest.mark.numeric, pytest.mark.slow]
+
+CAPTIONS = [
+    ['A woman (about 30) in a RED coat; "short" hair, with a bag!', 'a man'],
+    ["He's wearing blue jeans... and a t-shirt: white, it seems; he carries two bags. " * 3],
+    ['She walks.', 'coat', 'Caf\u00e9 & black/white shoes #1 ~ a boy*'],
+]
+ROTATED = 6  # EXIF: to be shown rotated by 90 degrees clockwise
+# Encoders that torch cannot export.
+NOT_EXPORTED = {'RecurrentTextEncoder'}
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """A test split: a JPEG that is to be turned, a JPEG and a grey one, with odd captions."""
+    records = [
+        dict(split='test', file_path=f'test/{n}.jpg', id=n, captions=texts, _colours=('red', 'red'))
+        for n, texts in enumerate(CAPTIONS)
+    ]
+    root = write_toy_data(tmp_path_factory.mktemp('data'), records=records)
+    rng = np.random.default_rng(0)
+    for number in range(len(CAPTIONS)):
+        pixels = Image.fromarray(rng.integers(0, 256, (12, 7, 3), dtype=np.uint8))
+        exif = Image.Exif()
+        exif[274] = ROTATED if number == 0 else 1
+        pixels = pixels.resize((70, 150)).convert('L' if number == 2 else 'RGB')
+        pixels.save(root / 'imgs' / 'test' / f'{number}.jpg', quality=95, exif=exif)
+    return root
+
+
+@pytest.fixture(scope='module')
+def exports():
+    """Exported models, or why there is none, by fingerprint: many methods differ in training."""
+    return {}
+
+
+@pytest.fixture(params=CONFIGS)
+def case(request, data, tmp_path):
+    """A config with small encoders, its checkpoint, and what the evaluation makes of the data."""
+    config = shrunk(request.param)
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    _disturb_batch_norm(model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'best.pth')
+    config.dump(tmp_path / 'config.py')
+    loader = config.test_dataloader
+    pipeline = loader.dataset.pipeline
+    dataset = dict(type='CUHKPEDES', data_root=str(data), split='test', pipeline=pipeline)
+    loader.update(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
+    batches = Runner.build_dataloader({**loader, 'dataset': DATASETS.build(dataset)}, seed=0)
+    model.eval()
+    with torch.no_grad():
+        records = [record for batch in batches for record in model.val_step(batch)]
+    assert [len(record['text_embeddings']) for record in records] == [2, 1, 3]
+    return SimpleNamespace(
+        config=config,
+        path=tmp_path / 'config.py',
+        checkpoint=tmp_path / 'best.pth',
+        files=[data / 'imgs' / 'test' / f'{number}.jpg' for number in range(len(CAPTIONS))],
+        captions=[text for texts in CAPTIONS for text in texts],
+        images=torch.stack([record['image_embedding'] for record in records]),
+        texts=torch.cat([record['text_embeddings'] for record in records]),
+    )
+
+
+def _disturb_batch_norm(model):
+    """Statistics as training leaves them, so that not using them is seen."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+
+
+def test_every_way_to_embed_gives_what_the_evaluation_compares(case, exports, tmp_path):
+    whole = Encoder.from_config(case.config, case.checkpoint, device='cpu')
+    assert_same(torch.from_numpy(whole.embed_files(case.files)), case.images)
+    assert_same(torch.from_numpy(whole.embed_text(case.captions)), case.texts)
+
+    from_config = load_encoder(case.path, case.checkpoint)
+    save_model(case.path, case.checkpoint, tmp_path / 'm.safetensors')
+    from_file = load_encoder(tmp_path / 'm.safetensors')
+    assert from_file.model_id.fingerprint == from_config.model_id.fingerprint
+    assert from_file.model_id.dim == case.images.shape[1]
+    for encoder in (from_config, from_file):
+        assert_same(_searched(encoder, tmp_path, images=case.files), case.images)
+        assert_same(_searched(encoder, tmp_path, texts=case.captions), case.texts)
+
+    exported = _exported(from_file, exports, tmp_path)
+    if isinstance(exported, str):
+        kinds = {type(module).__name__ for module in from_file.model.modules()}
+        assert NOT_EXPORTED & kinds, exported
+        assert any(f'encoder {kind}' in exported for kind in NOT_EXPORTED & kinds)
+        return
+    images = _searched(exported, tmp_path, images=case.files)
+    torch.testing.assert_close(images, case.images, rtol=0, atol=TOLERANCE)
+    texts = _searched(exported, tmp_path, texts=case.captions)
+    torch.testing.assert_close(texts, case.texts, rtol=0, atol=TOLERANCE)
+
+
+def _searched(encoder, folder, *, texts=None, images=None):
+    """Embeddings as a query gets them, and pictures as an index does."""
+    search = PersonSearch(encoder, index=folder / f'index of {type(encoder).__name__}')
+    return torch.from_numpy(search.embed(texts, images))
+
+
+def _exported(encoder, exports, folder):
+    key = encoder.model_id.fingerprint
+    if key not in exports:
+        try:
+            export_onnx(encoder, folder / 'm.onnx')
+            exports[key] = OnnxEncoder(folder / 'm.onnx')
+        except ValueError as error:
+            exports[key] = str(error)
+    return exports[key]
+
+
+def test_the_data_would_show_a_picture_that_is_not_turned(data):
+    turned = LoadImage()(dict(img_path=str(data / 'imgs' / 'test' / '0.jpg')))['img']
+    assert turned.shape == (70, 150, 3)
+    with Image.open(data / 'imgs' / 'test' / '0.jpg') as image:
+        assert image.size == (70, 150)
+
+
+def test_the_captions_would_show_a_step_that_is_left_out():
+    processors = [Processor.from_config(shrunk(path)) for path in CONFIGS]
+    rewriting = [processor for processor in processors if not processor.tokenizes_alone]
+    assert rewriting
+    captions = [text for texts in CAPTIONS for text in texts]
+    for processor in rewriting:
+        ids = processor.prepare_texts(captions).ids
+        assert not np.array_equal(ids, processor.tokenizer(captions).ids)
