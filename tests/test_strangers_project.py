@@ -214,6 +214,16 @@ def test_a_killed_training_goes_on_to_the_same_bits(project, checkpoint):
     assert [key for key in undisturbed if not torch.equal(undisturbed[key], resumed[key])] == []
 
 
+def test_a_batch_in_chunks_gives_the_losses_of_one_in_one_piece(project, checkpoint):
+    chunks = ('--cfg-options', 'model.chunks=3')
+    run(project, tool('train'), CONFIG, '--work-dir', 'chunks', *chunks)
+    whole, chunked = (logged(project / name)[-2] for name in ('whole', 'chunks'))
+    losses = {name: value for name, value in whole.items() if name.endswith('loss')}
+    assert len(losses) == 6
+    # Adam makes what rounds otherwise a little larger, step by step.
+    assert {name: chunked[name] for name in losses} == pytest.approx(losses, rel=1e-3)
+
+
 def test_two_processes_evaluate_to_the_figures_of_one(project, checkpoint):
     # The same data by the type of the set and a folder.
     given = ('--work-dir', 'one', '--datasets', 'StreetPeople=data/street')
@@ -292,7 +302,9 @@ def test_its_boards_and_samples_are_shown(project, checkpoint):
     run(project, tool('show_results'), CONFIG, checkpoint, '--restored', 1, *boards)
     with Image.open(project / 'results.png') as picture:
         assert min(picture.size) > 100
-    run(project, tool('browse_dataset'), CONFIG, '--num', 2)
+    cached = ('--cfg-options', 'image_cache=cache')
+    run(project, tool('browse_dataset'), CONFIG, '--num', 2, *cached)
+    assert list((project / 'cache').iterdir())
     # Captions are cut at their first comma, and decoded letter by letter.
     assert 'view' in (project / 'samples.html').read_text()
 
