@@ -170,12 +170,13 @@ def _program(
         try:
             _converted(part, example, sizes, names, [f'{side}_embedding'])
         except Exception as error:
-            reason = str(error).strip().partition('\n')[0]
             raise ValueError(
                 f'{encoder.model_id.name!r} cannot be exported to ONNX, because of its '
-                f'{_parts_of(model, side)}: {reason}'
+                f'{_parts_of(model, side)}: {_reason(error)}'
             ) from error
-    raise ValueError(f'{encoder.model_id.name!r} cannot be exported to ONNX: {failed}') from failed
+    raise ValueError(
+        f'{encoder.model_id.name!r} cannot be exported to ONNX: {_reason(failed)}'
+    ) from failed
 
 
 def _converted(
@@ -187,8 +188,28 @@ def _converted(
         # Traced here and not by the exporter: that one falls back to sizes that are not free.
         traced = torch.export.export(module.eval(), example, dynamic_shapes=sizes, strict=False)
         return torch.onnx.export(
-            traced, dynamo=True, verbose=False, input_names=inputs, output_names=outputs
+            traced,
+            dynamo=True,
+            verbose=False,
+            input_names=inputs,
+            output_names=outputs,
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
         )
+
+
+def _stable_sort(x, *, stable, dim, descending=False):
+    """What the exporter lacks; TopK of ONNX puts the earlier of equal values first."""
+    from onnxscript import opset18 as op
+
+    count = op.Gather(op.Shape(x), op.Constant(value_ints=[dim]))
+    return op.TopK(x, count, axis=dim, largest=descending, sorted=True)
+
+
+def _reason(error: Exception) -> str:
+    """What came first, in one line; the exporter wraps it in advice to its developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().partition('\n')[0]
 
 
 def _parts_of(model: nn.Module, side: str) -> str:

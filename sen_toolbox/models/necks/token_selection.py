@@ -59,11 +59,14 @@ class TokenSelection(nn.Module):
             count: How many (B,) of the tokens are to choose from; 0 is taken as 1.
         """
         # A stable order: topk breaks ties as the device likes.
-        chosen = score.sort(dim=1, descending=True, stable=True).indices[:, : self.num_chosen]
+        order = score.sort(dim=1, descending=True, stable=True).indices
+        position = torch.arange(self.num_chosen, device=score.device)
+        # Not a slice, which beyond the end would fix the length of captions of an exported model.
+        # Where there are fewer tokens, the last is taken again, as surplus.
+        chosen = order.index_select(1, position.clamp(max=order.shape[1] - 1))
         x = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[-1]))
         x = F.normalize(x, dim=-1)
         hidden = self.norm(self.hidden(x).flatten(0, 1)).unflatten(0, x.shape[:2])
         x = self.output(F.relu(hidden)) + self.skip(x)
-        position = torch.arange(x.shape[1], device=x.device)
         surplus = position >= count.clamp_min(1)[:, None]
         return x.masked_fill(surplus[..., None], -torch.inf).max(dim=1).values
