@@ -400,8 +400,9 @@ def test_views_reach_the_batch_and_are_normalised_as_images_are(noise):
     Tokenize(CLIPTokenizer())(record)
     record['views'] = np.stack([noise.transpose(2, 0, 1), 255 - noise.transpose(2, 0, 1)])
     sample = PackPair(per_image=['views'])(record)
-    given = dict(erasing_prob=1.0, also=['views'], **NORMALISE)
-    preprocessor = MODELS.build(dict(type='PairPreprocessor', **given))
+    preprocessor = MODELS.build(
+        dict(type='PairPreprocessor', erasing_prob=1.0, also=['views'], **NORMALISE)
+    )
     batch = preprocessor(collate_pairs([sample, sample]), training=True)
     assert batch['views'].shape == (2, 2, 3, 97, 41)
     whole = preprocessor(collate_pairs([sample, sample]))['images']
