@@ -2,14 +2,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench install
+.PHONY: demo test test-portable lint bench install
 
 # Draws the data, pretrains tiny towers, trains SEN on them, evaluates and shows the result.
 demo: install
 	$(BIN)/python tools/demo.py
 
+# TESTS picks some, for instance TESTS='-m numeric'.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
+
+# Other instruction sets and numbers of threads; with OLDEST=/path/to/python also the oldest versions.
+test-portable: install
+	$(BIN)/python tests/portable.py $(TESTS)
 
 lint: install
 	$(BIN)/ruff check .

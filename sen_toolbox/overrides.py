@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from typing import Any
 
 import mmengine.registry
+from mmengine import runner
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import init_dist
 from mmengine.registry import Registry
-from mmengine.runner import LogProcessor, Runner, TestLoop, ValLoop
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.distributed import init_process_group
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -24,15 +24,15 @@ import sen_toolbox.registry
 
 # What MMEngine calls with a dict that needs no type, by the place of the dict.
 CALLED_WITH: dict[str, tuple[Callable, ...]] = {
-    'randomness': (Runner.set_randomness,),
+    'randomness': (runner.Runner.set_randomness,),
     'env_cfg.mp_cfg': (set_multi_processing,),
     'env_cfg.dist_cfg': (init_dist, init_process_group),
     'train_dataloader': (DataLoader,),
     'val_dataloader': (DataLoader,),
     'test_dataloader': (DataLoader,),
-    'val_cfg': (ValLoop,),
-    'test_cfg': (TestLoop,),
-    'log_processor': (LogProcessor,),
+    'val_cfg': (runner.ValLoop,),
+    'test_cfg': (runner.TestLoop,),
+    'log_processor': (runner.LogProcessor,),
     'optim_wrapper.clip_grad': (clip_grad_norm_, clip_grad_value_),
 }
 # Keys that no signature has, because MMEngine takes them out of a dict first: by the place of the

@@ -41,7 +41,7 @@ NECKS = _root('neck', 'sen_toolbox.models.necks')
 # two embeddings names those features in `reads`, of its class or of itself; they are compared with
 # what the backbone provides when the model is built. What it compares between pairs it passes
 # through `gather` (models/gather.py), which makes it that of all processes and chunks; the rest of
-# its loss is a mean over pairs. It may have, each by itself:
+# its loss is a mean over pairs, one per caption. It may have, each by itself:
 # - `setup(backbone)`: before optimiser, wrapper and checkpoint see the model, and once more after
 #   pretrained weights are loaded; momentum copies are made, then refreshed, here.
 # - `after_step()`: once per optimiser step; queues move here, never in forward, so that chunks and

@@ -32,3 +32,11 @@ def made(tmp_path_factory):
     from small_model import write_model_and_crops
 
     return write_model_and_crops(tmp_path_factory.mktemp('made'))
+
+
+@pytest.fixture(scope='session')
+def drawn_people(tmp_path_factory):
+    """A folder of few drawn people that every config can read."""
+    from small_configs import write_drawn_people
+
+    return write_drawn_people(tmp_path_factory.mktemp('drawn'))

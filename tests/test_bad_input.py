@@ -206,7 +206,9 @@ def test_classes_that_an_encoder_brings_along_are_not_compared(monkeypatch):
     model = torch.nn.Module()
     model.backbone, model.heads = torch.nn.Linear(1, 1), torch.nn.ModuleDict()
     model.backbone.num_classes = 1000  # as timm's models have it
-    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(num_classes=7)))
+    pipeline = SimpleNamespace(transforms=[])
+    dataset = SimpleNamespace(metainfo=dict(num_classes=7), pipeline=pipeline)
+    loader = SimpleNamespace(dataset=dataset)
     runner = SimpleNamespace(
         train_dataloader=loader, val_loop=None, model=model, logger=logging.getLogger()
     )
@@ -223,7 +225,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys(toy, way)
     file = toy.parent / 'deeper.pth'
     save_model(load_config(toy, overrides), file)
     with pytest.raises(
-        ValueError, match=r'does not fit the model: unexpected backbone.visual.*resblocks\.1\.'
+        ValueError, match=r'does not fit the model: unexpected backbone.image.*resblocks\.1\.'
     ):
         if way == 'test':
             run_tool('test', toy, file, '--work-dir', toy.parent / 'tested')

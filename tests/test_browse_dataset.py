@@ -31,7 +31,7 @@ def test_text_of_the_data_cannot_break_the_page():
     sample = dict(
         image=Image.new('RGB', (2, 3)),
         name='<a>.jpg',
-        pid=3,
+        person_id=3,
         captions=[('a <b>man</b> & co', [('<b>', '"x"', True)])],
     )
     page = sample_page('<t>', [sample])

@@ -9,18 +9,20 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 from toy_data import LAYOUTS as TOY_LAYOUTS
-from toy_data import run_tool, toy_records, write_toy_data
+from toy_data import run_tool, tool, toy_records, write_toy_data
 
-from sen_toolbox.datasets import check
+from sen_toolbox.datasets import PedesDataset
 from sen_toolbox.datasets.check import (
-    LAYOUTS,
     Counts,
     check_counts,
     check_dataset,
     foreign_characters,
+    known_datasets,
     recognise,
     unreadable_images,
 )
+from sen_toolbox.datasets.layout import Layout
+from sen_toolbox.registry import DATASETS
 
 # Annotation file, image folder, names of path, id and split in a raw record.
 RAW = {
@@ -31,6 +33,12 @@ RAW = {
     'CaptionedImages': ('annotations.json', '.', 'image', 'identity'),
 }
 LAYOUT_NAMES = sorted(RAW)
+KNOWN = known_datasets()
+
+
+def with_counts(name, published):
+    """The data set, as if it had been published with these counts."""
+    return type(name, (KNOWN[name],), dict(LAYOUT=replace(KNOWN[name].LAYOUT, published=published)))
 
 
 def write(root, name, records=None):
@@ -82,8 +90,8 @@ class Copy:
 
     def check(self):
         """The findings by kind; the counts of the clean copy count as published."""
-        layout = replace(LAYOUTS[self.name], published=self.published)
-        report = check_dataset(self.root, layout, workers=2)
+        dataset = with_counts(self.name, self.published)
+        report = check_dataset(self.root, dataset, workers=2)
         assert len({finding.kind for finding in report.findings}) == len(report.findings)
         return {finding.kind: finding for finding in report.findings}
 
@@ -92,7 +100,7 @@ def clean_records(name):
     """Toy records of persons with several images, each caption of one image only."""
     records = toy_records(name if name in TOY_LAYOUTS else 'CUHKPEDES')
     images = Counter(record['id'] for record in records)
-    limit = LAYOUTS[name].captions_per_image
+    limit = KNOWN[name].LAYOUT.captions_per_image
     return [
         {**record, 'captions': [f'{text} Number {n}.' for text in record['captions'][:limit]]}
         for n, record in enumerate(records)
@@ -104,8 +112,8 @@ def clean_records(name):
 def pristine(request, tmp_path_factory):
     name = request.param
     root = write(tmp_path_factory.mktemp('pristine') / 'set', name, clean_records(name))
-    counts = check_dataset(root, replace(LAYOUTS[name], published={}), workers=2).counts
-    published = {split: counts[split] for split in LAYOUTS[name].published}
+    counts = check_dataset(root, with_counts(name, {}), workers=2).counts
+    published = {split: counts[split] for split in KNOWN[name].LAYOUT.published}
     return root, name, published
 
 
@@ -115,8 +123,27 @@ def copy(pristine, tmp_path):
     return Copy(shutil.copytree(root, tmp_path / 'set'), name, published)
 
 
+def test_a_data_set_of_someone_else_is_recognised_and_can_be_tested_on_by_its_short_name(tmp_path):
+    @DATASETS.register_module()
+    class Theirs(PedesDataset):
+        LAYOUT = Layout(name='Theirs', short_name='theirs', root='data/theirs')
+        ANNOTATION_FILES = ('theirs.json',)
+
+    try:
+        (write(tmp_path, 'CUHKPEDES') / 'reid_raw.json').rename(tmp_path / 'theirs.json')
+        assert recognise(tmp_path) is Theirs
+        assert 'Theirs' in known_datasets()
+        test_set = tool('test').test_set
+        assert test_set('theirs') == ('Theirs', 'data/theirs')
+        assert test_set('synthetic=drawn') == ('CUHKPEDES', 'drawn')
+        with pytest.raises(ValueError, match="unknown data set 'other', choose from .*theirs"):
+            test_set('other')
+    finally:
+        del DATASETS.module_dict['Theirs']
+
+
 def test_each_layout_is_recognised(copy):
-    assert recognise(copy.root) is LAYOUTS[copy.name]
+    assert recognise(copy.root) is KNOWN[copy.name]
 
 
 def test_a_clean_copy_has_no_findings(copy):
@@ -266,8 +293,8 @@ def cuhk(tmp_path):
 
 def test_caption_all_in_place_of_the_annotations_is_a_fault(cuhk):
     (cuhk / 'reid_raw.json').rename(cuhk / 'caption_all.json')
-    assert recognise(cuhk) is LAYOUTS['CUHKPEDES']
-    report = check_dataset(cuhk, LAYOUTS['CUHKPEDES'])
+    assert recognise(cuhk) is KNOWN['CUHKPEDES']
+    report = check_dataset(cuhk, KNOWN['CUHKPEDES'])
     [finding] = report.findings
     assert (finding.kind, finding.is_fault) == ('no splits', True)
     assert 'ask for reid_raw.json' in finding.advice
@@ -278,7 +305,7 @@ def test_caption_all_under_the_name_of_the_annotations_is_a_fault(cuhk):
     for record in records:
         del record['split']
     (cuhk / 'reid_raw.json').write_text(json.dumps(records))
-    [finding] = check_dataset(cuhk, LAYOUTS['CUHKPEDES']).findings
+    [finding] = check_dataset(cuhk, KNOWN['CUHKPEDES']).findings
     assert finding.kind == 'no splits'
     assert 'even under that name' in finding.advice
 
@@ -287,9 +314,7 @@ def test_images_with_more_captions_than_published_for_the_set_are_a_note(cuhk):
     records = json.loads((cuhk / 'reid_raw.json').read_text())
     records[0]['captions'] = [f'A man, caption {number}.' for number in range(10)]
     (cuhk / 'reid_raw.json').write_text(json.dumps(records))
-    found = {
-        finding.kind: finding for finding in check_dataset(cuhk, LAYOUTS['CUHKPEDES']).findings
-    }
+    found = {finding.kind: finding for finding in check_dataset(cuhk, KNOWN['CUHKPEDES']).findings}
     [place] = found['more captions'].places
     assert place.endswith(': 10 captions')
     assert 'published with 9 such images' in found['more captions'].advice
@@ -297,9 +322,7 @@ def test_images_with_more_captions_than_published_for_the_set_are_a_note(cuhk):
 
 def test_missing_camera_folders_of_cuhk_pedes_are_explained(cuhk):
     (cuhk / 'imgs/test').rename(cuhk / 'Market')
-    found = {
-        finding.kind: finding for finding in check_dataset(cuhk, LAYOUTS['CUHKPEDES']).findings
-    }
+    found = {finding.kind: finding for finding in check_dataset(cuhk, KNOWN['CUHKPEDES']).findings}
     assert 'Some archives lack CUHK01, CUHK03, Market' in found['missing folders'].advice
 
 
@@ -317,15 +340,15 @@ NOW = {
 
 
 def test_the_wrong_split_of_rstpreid_is_recognised_by_its_counts():
-    [finding] = check_counts({**EARLY, 'all': Counts(4101, 20505, 41010)}, LAYOUTS['RSTPReid'])
+    [finding] = check_counts({**EARLY, 'all': Counts(4101, 20505, 41010)}, KNOWN['RSTPReid'].LAYOUT)
     assert (finding.kind, finding.is_fault) == ('withdrawn release', True)
     assert 'download the annotations again' in finding.advice
 
 
 def test_the_published_counts_are_accepted():
-    assert check_counts({**NOW, 'all': Counts(4101, 20505, 41010)}, LAYOUTS['RSTPReid']) == []
+    assert check_counts({**NOW, 'all': Counts(4101, 20505, 41010)}, KNOWN['RSTPReid'].LAYOUT) == []
     for name in ('CUHKPEDES', 'ICFGPEDES', 'UFine6926'):
-        assert check_counts(LAYOUTS[name].published, LAYOUTS[name]) == []
+        assert check_counts(KNOWN[name].LAYOUT.published, KNOWN[name].LAYOUT) == []
 
 
 # Totals as the papers of the sets give them.
@@ -338,13 +361,13 @@ def test_the_published_counts_are_accepted():
     ],
 )
 def test_the_published_splits_add_up_to_the_published_totals(name, total):
-    splits = LAYOUTS[name].published.values()
+    splits = KNOWN[name].LAYOUT.published.values()
     assert tuple(sum(numbers) for numbers in zip(*splits, strict=True)) == total
 
 
 def test_a_split_that_was_not_published_is_a_fault():
-    counts = {**LAYOUTS['ICFGPEDES'].published, 'val': Counts(1, 2, 2)}
-    [finding] = check_counts(counts, LAYOUTS['ICFGPEDES'])
+    counts = {**KNOWN['ICFGPEDES'].LAYOUT.published, 'val': Counts(1, 2, 2)}
+    [finding] = check_counts(counts, KNOWN['ICFGPEDES'].LAYOUT)
     assert list(finding.places) == [
         'val: 1 ids, 2 images, 2 captions; published 0 ids, 0 images, 0 captions'
     ]
@@ -352,8 +375,8 @@ def test_a_split_that_was_not_published_is_a_fault():
 
 def test_a_drawn_set_is_not_taken_for_cuhk_pedes(cuhk):
     (cuhk / 'synthetic.json').write_text('{}')
-    assert recognise(cuhk) is LAYOUTS['SyntheticPedes']
-    assert check_counts({'train': Counts(1, 1, 1)}, LAYOUTS['SyntheticPedes']) == []
+    assert recognise(cuhk) is KNOWN['SyntheticPedes']
+    assert check_counts({'train': Counts(1, 1, 1)}, KNOWN['SyntheticPedes'].LAYOUT) == []
 
 
 # Parts
@@ -391,8 +414,8 @@ def test_progress_counts_every_image(tmp_path):
 @pytest.fixture
 def published(copy, monkeypatch):
     """The tool takes the copy for a complete one."""
-    layout = replace(LAYOUTS[copy.name], published=copy.published)
-    monkeypatch.setitem(check.LAYOUTS, copy.name, layout)
+    layout = replace(KNOWN[copy.name].LAYOUT, published=copy.published)
+    monkeypatch.setattr(KNOWN[copy.name], 'LAYOUT', layout)
     return copy
 
 
@@ -423,7 +446,8 @@ def test_the_tool_ends_with_1_for_faults_and_writes_them_all(published, tmp_path
 
 def test_the_tool_ends_with_2_where_nothing_is_recognised(tmp_path, capsys):
     assert status(tmp_path) == 2
-    assert 'reid_raw.json, ICFG-PEDES.json' in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert all(name in message for name in ('reid_raw.json', 'ICFG-PEDES.json', 'annotations.csv'))
 
 
 def test_the_tool_names_the_folder_inside(cuhk, capsys):

@@ -14,9 +14,8 @@ from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
 from safetensors.torch import save_file
-from sen_toolbox.checkpoint.official import SEN_UNUSED, sen_from_official
-from tiny import golden_state, sen_config
-from toy_data import run_tool
+from tiny import clip_arch, golden_state, layout, sen_config
+from toy_data import ROOT, run_tool
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
@@ -152,9 +151,10 @@ class FakeRunner:
 
 def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys():
     model = MODELS.build(sen_config(image_size=(64, 32)))
-    deeper = MODELS.build(sen_config(image_size=(64, 32), layers=3)).state_dict()
+    deeper = sen_config(image_size=(64, 32), clip_arch=clip_arch(layers=3))
+    deeper = MODELS.build(deeper).state_dict()
     with pytest.raises(
-        ValueError, match=r'the checkpoint does not fit the model: unexpected backbone.visual.*2\.'
+        ValueError, match=r'the checkpoint does not fit the model: unexpected backbone.image.*2\.'
     ):
         StrictLoadHook().after_load_checkpoint(FakeRunner(model), dict(state_dict=deeper))
     with pytest.raises(ValueError, match=r'missing backbone.*and \d+ more'):
@@ -169,12 +169,16 @@ def test_a_checkpoint_of_other_shapes_is_refused_with_both_shapes():
     check_keys(model, model.state_dict(), 'x.pth')
 
 
+def write_sen(path, **overrides):
+    """A config file of the golden model, with other values."""
+    official = str(ROOT / 'configs' / 'sen' / 'official.py')
+    path.write_text(f'model = {sen_config(**overrides)!r}\nofficial = {official!r}\n')
+    return str(path)
+
+
 @pytest.fixture
 def small_sen(tmp_path):
-    """A config file of the golden model."""
-    path = tmp_path / 'small_sen.py'
-    path.write_text(f'model = {sen_config()!r}\n')
-    return str(path)
+    return write_sen(tmp_path / 'small_sen.py')
 
 
 def test_an_official_checkpoint_is_converted_there_and_back(tmp_path, small_sen):
@@ -194,20 +198,20 @@ def test_an_official_checkpoint_is_converted_there_and_back(tmp_path, small_sen)
     )
     back = torch.load(back_file, weights_only=True)['model']
     for key, value in golden_state().items():
-        if not key.startswith(SEN_UNUSED[1:]):
+        if not key.startswith(layout('sen').UNUSED[1:]):
             assert torch.allclose(back[key], value.float(), atol=1e-6), key
-    again = sen_from_official(back)
+    again = layout('sen').from_official(back)
     assert set(again) == set(ours)
     assert all(torch.equal(again[key], ours[key]) for key in ours)
 
 
 def test_an_official_checkpoint_of_another_size_is_not_converted(tmp_path):
     torch.save(dict(model=golden_state()), tmp_path / 'official.pth')
-    (tmp_path / 'other.py').write_text(f'model = {sen_config(num_classes=7)!r}\n')
+    other = write_sen(tmp_path / 'other.py', num_classes=7)
     with pytest.raises(ValueError, match=r'classifier.weight has shape \(20, 64\), expected \(7,'):
         run_tool(
             'convert_checkpoint',
-            tmp_path / 'other.py',
+            other,
             tmp_path / 'official.pth',
             tmp_path / 'ours.pth',
         )

@@ -7,9 +7,12 @@ from tiny_methods import (
     build_model,
     build_optim_wrapper,
     fix_noise,
+    has_batch_norm,
     pair_batch,
+    parts_of_kind,
     step_and_gradients,
     tiny_config,
+    with_several_captions,
 )
 from torch import nn
 
@@ -18,16 +21,23 @@ from sen_toolbox.models.gather import GatheredChunks, gather, gather_wide
 
 pytestmark = pytest.mark.numeric
 
-WITH_BATCH_NORM = {'rde', 'cmpm'}
-METHODS = sorted(set(CONFIGS) - WITH_BATCH_NORM)
+WITH_BATCH_NORM = [method for method in CONFIGS if has_batch_norm(method)]
+WITH_BLOCKS = [
+    method for method in CONFIGS if parts_of_kind(build_model(tiny_config(method)), Block)
+]
+CHUNKABLE = [method for method in CONFIGS if method not in WITH_BATCH_NORM]
 SIZE = 10
+# Captions of each image, so that no two chunks have the same share of images and of captions.
+CAPTIONS = [3, 1, 1, 4, 1]
 
 
-def step(method, *, chunks=1, dtype=None, model=None):
+def step(method, *, chunks=1, dtype=None, model=None, captions=None):
     """What a step logs, its gradients and the optimiser's wrapper."""
     config = tiny_config(method)
     model = model or build_model(config, chunks=chunks)
     batch, noise = pair_batch(SIZE, seed=1)
+    if captions:
+        batch = with_several_captions(batch, captions)
     fix_noise(model, noise)
     options = dict(type='AutocastOptimWrapper', dtype=dtype) if dtype else {}
     if dtype:
@@ -39,18 +49,36 @@ def step(method, *, chunks=1, dtype=None, model=None):
     return *step_and_gradients(model, wrapper, batch), wrapper
 
 
-@pytest.mark.parametrize('method', METHODS)
-def test_chunks_give_the_numbers_and_the_gradient_of_one_piece(method):
-    logged, gradients, _ = step(method)
-    for chunks in (2, 4, 7, 2 * SIZE):  # 7 pieces of 10 differ in size; there are at most 10
-        chunked_logged, chunked_gradients, _ = step(method, chunks=chunks)
+def assert_chunks_change_nothing(method, all_chunks, **batch):
+    logged, gradients, _ = step(method, **batch)
+    for chunks in all_chunks:
+        chunked_logged, chunked_gradients, _ = step(method, chunks=chunks, **batch)
         assert list(chunked_logged) == list(logged)
         for name, value in logged.items():
-            torch.testing.assert_close(chunked_logged[name], value, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(
+                chunked_logged[name], value, rtol=1e-9, atol=1e-9, msg=f'{name}, {chunks}'
+            )
         for name, gradient in gradients.items():
             torch.testing.assert_close(
                 chunked_gradients[name], gradient, rtol=1e-7, atol=1e-9, msg=f'{name}, {chunks}'
             )
+
+
+def test_methods_of_both_kinds_are_found():
+    assert WITH_BATCH_NORM
+    assert {'sen', 'irra'} <= set(CHUNKABLE)
+
+
+@pytest.mark.parametrize('method', CHUNKABLE)
+def test_chunks_give_the_numbers_and_the_gradient_of_one_piece(method):
+    # 7 pieces of 10 differ in size; there are at most 10
+    assert_chunks_change_nothing(method, (2, 4, 7, 2 * SIZE))
+
+
+@pytest.mark.parametrize('method', CHUNKABLE)
+def test_chunks_of_images_with_several_captions_give_the_numbers_of_one_piece(method):
+    assert sum(CAPTIONS) == SIZE
+    assert_chunks_change_nothing(method, (2, 3, len(CAPTIONS)), captions=CAPTIONS)
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
@@ -71,7 +99,8 @@ def test_chunks_work_in_mixed_precision(dtype):
 def test_masks_and_dropout_repeat_between_the_passes(monkeypatch):
     config = tiny_config('sen')
     model = build_model(config, chunks=3)
-    model.backbone.visual.ln_pre = nn.Sequential(model.backbone.visual.ln_pre, nn.Dropout(0.5))
+    encoder = model.backbone.image
+    encoder.ln_pre = nn.Sequential(encoder.ln_pre, nn.Dropout(0.5))
     head, noises, seen = model.heads['restoration'], [], []
     draw = head.draw_noise
 
@@ -128,12 +157,12 @@ def test_what_losses_compare_has_at_least_single_precision(dtype, wide):
     assert gather_wide(torch.ones(2, 3, dtype=dtype)).dtype == wide
 
 
-@pytest.mark.parametrize(
-    ('method', 'name'), [('rde', 'heads.tse.image_neck.norm'), ('cmpm', 'bn1')]
-)
-def test_a_model_with_batch_norm_is_refused(method, name):
-    with pytest.raises(ValueError, match=rf'chunks must be 1: .*{name} is a GlobalBatchNorm'):
-        build_model(tiny_config(method), chunks=2)
+@pytest.mark.parametrize('method', WITH_BATCH_NORM)
+def test_a_model_with_batch_norm_is_refused(method):
+    config = tiny_config(method)
+    name = next(iter(parts_of_kind(build_model(config), nn.modules.batchnorm._BatchNorm)))
+    with pytest.raises(ValueError, match=rf'chunks must be 1: {name} is a GlobalBatchNorm'):
+        build_model(config, chunks=2)
 
 
 def test_no_chunk_at_all_is_refused():
@@ -149,16 +178,29 @@ def test_chunks_and_accumulation_exclude_each_other():
         model.train_step(pair_batch(4, seed=1)[0], wrapper)
 
 
-def test_a_batch_with_several_captions_an_image_is_refused():
+@pytest.mark.parametrize(('name', 'rows'), [('tokens', 8), ('labels', 3), ('further', 5)])
+def test_rows_that_belong_to_no_image_are_refused(name, rows):
     config = tiny_config('clip')
     model = build_model(config, chunks=2)
-    batch, _ = pair_batch(4, seed=1)
-    batch['tokens'] = batch['tokens'].repeat(2, 1)
-    with pytest.raises(ValueError, match=r"of 4 pairs there are \{'tokens': 8\}"):
+    given, _ = pair_batch(8, seed=1)
+    batch = {key: value[:4] for key, value in given.items()}
+    batch[name] = given['tokens' if name == 'tokens' else 'labels'][:rows]
+    message = rf"of 4 images and 4 captions there are \{{'{name}': {rows}\}}.*without image_of"
+    with pytest.raises(ValueError, match=message):
         model.train_step(batch, build_optim_wrapper(config, model))
 
 
-@pytest.mark.parametrize('method', ['sen', 'irra', 'clip', 'rde'])
+def test_rows_that_belong_to_no_caption_are_refused():
+    config = tiny_config('clip')
+    model = build_model(config, chunks=2)
+    batch = with_several_captions(pair_batch(SIZE, seed=1)[0], CAPTIONS)
+    batch['word_labels'] = batch['word_labels'][:7]
+    message = r"of 5 images and 10 captions there are \{'word_labels': 7\}"
+    with pytest.raises(ValueError, match=message):
+        model.train_step(batch, build_optim_wrapper(config, model))
+
+
+@pytest.mark.parametrize('method', WITH_BLOCKS)
 def test_recomputed_activations_give_the_same_bits(method, monkeypatch):
     recomputed = set()
     original = torch.utils.checkpoint.checkpoint
@@ -170,9 +212,7 @@ def test_recomputed_activations_give_the_same_bits(method, monkeypatch):
     monkeypatch.setattr('sen_toolbox.models.blocks.checkpoint', noted)
     logged, gradients, _ = step(method)
     assert not recomputed
-    config = tiny_config(method)
-    config.model.backbone.checkpoint_activations = True
-    model = build_model(config)
+    model = build_model(tiny_config(method), checkpoint_activations=True)
     logged_again, gradients_again, _ = step(method, model=model)
     # Those of the heads too.
     assert recomputed == {part for part in model.modules() if isinstance(part, Block)}
@@ -185,10 +225,8 @@ def test_recomputed_activations_give_the_same_bits(method, monkeypatch):
 def test_recomputed_dropout_repeats_its_draws(method, head):
     found = []
     for checkpointed in (False, True):
-        config = tiny_config(method)
-        config.model.backbone.checkpoint_activations = checkpointed
-        model = build_model(config)
-        for tower in (model.backbone.visual.transformer, model.heads[head].neck.transformer):
+        model = build_model(tiny_config(method), checkpoint_activations=checkpointed)
+        for tower in (model.backbone.image.transformer, model.heads[head].neck.transformer):
             tower.resblocks[0].ls_1 = nn.Dropout(0.5)
         torch.manual_seed(0)
         found.append(step(method, model=model))

@@ -1,83 +1,16 @@
 """Every config takes a training and an evaluation step, as it stands but for small towers."""
 
-import json
-
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
-from open_clip import get_model_config
+from small_configs import BATCH_SIZE, IMAGE_SIZE, build_loader, small_config
 from test_configs import CONFIGS
-from test_open_clip_backbone import arch
 from tiny_methods import build_optim_wrapper
-from toy_data import ROOT
 
-import sen_toolbox.models.backbones  # noqa: F401  (open_clip gets to know 'tiny')
-from sen_toolbox.config import load_config
-from sen_toolbox.datasets.synthetic import write_synthetic_pedes
 from sen_toolbox.registry import METRICS, MODELS
 
 pytestmark = pytest.mark.slow
-
-# 6 x 4 patches, of which masks of nine tenths leave some to see.
-IMAGE_SIZE, BATCH_SIZE = (96, 64), 8
-DRAWN = dict(num_ids=dict(train=4, val=1, test=3), images_per_id=2, image_size=(64, 32), seed=0)
-# Annotation file, key of the image path, and the folder that paths begin with.
-LAYOUTS = [
-    ('ICFG-PEDES.json', 'file_path', ''),
-    ('data_captions.json', 'img_path', ''),
-    ('UFine6926_Annotations.json', 'file_path', 'imgs/'),
-]
-
-
-@pytest.fixture(scope='module')
-def data_root(tmp_path_factory):
-    """Drawn people in one folder, which any of the data sets can read."""
-    root = tmp_path_factory.mktemp('drawn')
-    write_synthetic_pedes(root, **DRAWN, workers=1)
-    records = json.loads((root / 'reid_raw.json').read_text())
-    for name, key, folder in LAYOUTS:
-        renamed = [{**record, key: folder + record['file_path']} for record in records]
-        (root / name).write_text(json.dumps(renamed))
-    renamed = [
-        dict(record, image=f'imgs/{record["file_path"]}', identity=record['id'])
-        for record in records
-    ]
-    (root / 'annotations.json').write_text(json.dumps(renamed))
-    return root
-
-
-def small_tower(backbone, context_length):
-    """Other values for a backbone's config: few narrow layers, random weights, the same inputs."""
-    if backbone.type == 'ResNetLSTM':
-        return dict(depth=10, embed_dim=16, word_dim=16, hidden_dim=16, pretrained=None)
-    if backbone.type == 'OpenCLIPBackbone':
-        return dict(arch=arch('vit', context_length=context_length), pretrained=None)
-    tiny = get_model_config('tiny')
-    own = get_model_config(backbone.arch)
-    tiny['vision_cfg']['patch_size'] = own['vision_cfg']['patch_size']
-    tiny['text_cfg']['context_length'] = context_length
-    return dict(arch=tiny, pretrained=None)
-
-
-def small_config(path, data_root):
-    sizes = dict(image_size=IMAGE_SIZE, batch_size=BATCH_SIZE, num_workers=0)
-    config = load_config(ROOT / path, dict(sizes, data_root=str(data_root)))
-    config.model.backbone.update(small_tower(config.model.backbone, config.context_length))
-    for name in ('train_dataloader', 'test_dataloader'):
-        dataset = config[name].dataset
-        if dataset.type == 'SyntheticPedes':
-            dataset.update(DRAWN)
-        if dataset.get('tagger', {}).get('type') == 'NLTKTagger':
-            dataset.tagger = dict(type='RuleTagger')  # needs no data of NLTK
-    return config
-
-
-def build_loader(config):
-    loader = Runner.build_dataloader(config, seed=0)
-    loader.dataset.set_epoch(seed=0, epoch=0)
-    return loader
 
 
 def without_gradient(model):
@@ -86,8 +19,8 @@ def without_gradient(model):
 
 
 @pytest.mark.parametrize('path', CONFIGS)
-def test_a_config_takes_a_training_and_an_evaluation_step(path, data_root):
-    config = small_config(path, data_root)
+def test_a_config_takes_a_training_and_an_evaluation_step(path, drawn_people):
+    config = small_config(path, drawn_people)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('sen_toolbox'):
         model = MODELS.build(config.model)

@@ -34,8 +34,8 @@ PIPELINE = [
 RULES = dict(type='RuleTagger')
 
 
-def record(split, pid, path, *captions, key='file_path'):
-    return {'split': split, key: path, 'id': pid, 'captions': list(captions)}
+def record(split, person_id, path, *captions, key='file_path'):
+    return {'split': split, key: path, 'id': person_id, 'captions': list(captions)}
 
 
 # Two training ids, neither contiguous nor in the order of a Python set, one with one image.
@@ -76,19 +76,18 @@ def warnings(monkeypatch):
     return lines
 
 
-def contents(dataset):
-    keys = ('pid', 'captions')
-    return [
-        tuple(dataset.get_data_info(index)[key] for key in keys) for index in range(len(dataset))
-    ]
+def contents(dataset, person='person_id'):
+    records = [dataset.get_data_info(index) for index in range(len(dataset))]
+    return [(record[person], record['captions']) for record in records]
 
 
 # Records
 
 
-def test_training_has_one_record_a_pair_and_ids_from_zero(folder):
+def test_training_has_one_record_per_pair_and_labels_from_zero_beside_the_ids(folder):
     dataset = CUHKPEDES(data_root=folder(), split='train')
-    assert contents(dataset) == [
+    assert [person_id for person_id, _ in contents(dataset)] == [40, 40, 9, 9, 40]
+    assert contents(dataset, 'label') == [
         (1, ['A man in a red coat.']),
         (1, ['He wears a coat.']),
         (0, ['A woman with a bag.']),
@@ -103,18 +102,19 @@ def test_training_has_one_record_a_pair_and_ids_from_zero(folder):
     }
 
 
-def test_evaluation_has_one_record_an_image_and_the_original_ids(folder):
+def test_evaluation_has_one_record_per_image_and_the_original_ids(folder):
     dataset = CUHKPEDES(data_root=folder(), split='test')
     assert contents(dataset) == [
         (91, ['A girl in blue.', 'A blue dress.', 'She walks.']),
         (40, ['A tall man.']),
     ]
     assert dataset.metainfo == {'num_classes': 2, 'num_images': 2, 'num_captions': 4}
+    assert 'label' not in dataset.get_data_info(0)
 
 
 def test_the_training_split_can_be_evaluated(folder):
     dataset = CUHKPEDES(data_root=folder(), split='train', test_mode=True)
-    assert [pid for pid, _ in contents(dataset)] == [40, 9, 40]
+    assert [person_id for person_id, _ in contents(dataset)] == [40, 9, 40]
     assert [len(captions) for _, captions in contents(dataset)] == [2, 2, 1]
 
 
@@ -176,7 +176,7 @@ def test_a_config_builds_a_data_set_whose_sample_is_packed(folder):
     sample = dataset[2]
     assert sample['images'].shape == (3, 24, 8)
     assert sample['tokens'].ids.shape == (1, 16)
-    assert sample['pids'] == 0
+    assert sample['per_image'] == {'person_ids': 9, 'labels': 0}
 
 
 # Empty captions
@@ -191,7 +191,7 @@ def test_empty_captions_are_left_out_with_a_warning(folder, warnings):
     ]
     root = folder(records)
     dataset = CUHKPEDES(data_root=root, split='train')
-    assert contents(dataset) == [(0, ['A man.']), (1, ['A woman.'])]
+    assert contents(dataset, 'label') == [(0, ['A man.']), (1, ['A woman.'])]
     assert dataset.metainfo == {
         'num_classes': 2,
         'num_images': 2,
@@ -391,9 +391,9 @@ def test_workers_deliver_whole_batches_and_new_augmentations_in_each_epoch(folde
     config['sampler'] = dict(type='DefaultSampler', shuffle=False)
     loader = Runner.build_dataloader(config, seed=0)
     first, second = list(loader), list(loader)
-    assert [len(batch['pids']) for batch in first] == [8] * 6
+    assert [len(batch['labels']) for batch in first] == [8] * 6
     for one, other in zip(first, second, strict=True):
-        assert torch.equal(one['pids'], other['pids'])
+        assert torch.equal(one['labels'], other['labels'])
         assert not torch.equal(one['images'], other['images'])
         assert not torch.equal(one['tokens'].ids, other['tokens'].ids)
 
@@ -406,8 +406,8 @@ class Counting(BaseModel):
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.sizes = []
 
-    def forward(self, images, tokens, pids, num_captions, mode='loss'):
-        self.sizes.append(len(pids))
+    def forward(self, images, tokens, labels, person_ids, mode='loss'):
+        self.sizes.append(len(labels))
         return {'loss': self.weight * 0}
 
 

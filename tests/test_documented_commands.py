@@ -31,7 +31,7 @@ PLACEHOLDERS = {
     'CONFIG': SEN,
     'CONFIGS': SEN,
     'configs/sen/my_persons.py': 'configs/sen/sen_vitb_custom.py',
-    'projects/mine/configs/mine_vitb_cuhk.py': SEN,
+    'projects/mine/configs/mine.py': SEN,
 }
 # The tool that a launcher starts, and which of the launcher's arguments are its own.
 LAUNCHERS = {

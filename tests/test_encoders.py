@@ -28,7 +28,14 @@ RNN = dict(
     word_dim=6,
     hidden_dim=5,
 )
+CLIP = dict(
+    embed_dim=12,
+    quick_gelu=True,
+    vision_cfg=dict(layers=2, width=16, head_width=8, patch_size=8),
+    text_cfg=dict(layers=2, width=16, heads=2, context_length=12, vocab_size=40),
+)
 IMAGE = {
+    'CLIP ViT': dict(type='CLIPVisionTransformer', arch=CLIP, image_size=SIZE, stride=6),
     'ResNet': dict(type='ResNet', depth=10, image_size=SIZE),
     'ResNet at stride 1': dict(type='ResNet', depth=10, image_size=SIZE, last_stride=1),
     'CLIP ResNet': dict(
@@ -52,6 +59,7 @@ IMAGE = {
     ),
 }
 TEXT = {
+    'CLIP': dict(type='CLIPTextTransformer', arch=CLIP),
     'BERT': dict(type='BERT', config=BERT_SIZES, dropout=0.0),
     'BERT with its pooler': dict(type='BERT', config=BERT_SIZES, dropout=0.0, pooled='pooler'),
     'LSTM': RNN,
@@ -84,7 +92,9 @@ def batch(config: dict) -> torch.Tensor | Tokens:
         return torch.randn(4, 3, *config['image_size'])
     lengths = torch.tensor([12, 3, 7, 1])
     mask = torch.arange(12) < lengths[:, None]
-    return Tokens(torch.randint(1, 40, (4, 12)) * mask, mask, torch.zeros(4).long())
+    # CLIP sees a caption up to its end, BERT knows all of it at the start.
+    end = lengths - 1 if config['type'] == 'CLIPTextTransformer' else torch.zeros(4).long()
+    return Tokens(torch.randint(1, 40, (4, 12)) * mask, mask, end)
 
 
 def values(features: ImageFeatures | TextFeatures) -> dict[str, torch.Tensor]:

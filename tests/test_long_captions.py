@@ -6,28 +6,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sen_toolbox.models.backbones.weights import (
-    adapt_clip_state,
-    resize_text_position_embedding,
-)
+from tiny import as_tokens
 from toy_data import ROOT
 
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets import UFine6926
-from sen_toolbox.registry import BACKBONES, DATASETS, OPTIM_WRAPPER_CONSTRUCTORS
+from sen_toolbox.models.weights import resize_text_position_embedding
+from sen_toolbox.registry import DATASETS, OPTIM_WRAPPER_CONSTRUCTORS, TEXT_ENCODERS
 
 pytestmark = pytest.mark.numeric
 
 UFINE = ROOT / 'configs/sen/sen_vitb_ufine.py'
 
 
-def backbone(**kwargs):
+def encoder(**kwargs):
     arch = dict(
         embed_dim=8,
-        vision_cfg=dict(layers=1, width=64, patch_size=16),
         text_cfg=dict(layers=1, width=6, heads=1, context_length=7, vocab_size=20),
     )
-    return BACKBONES.build(dict(type='CLIPBackbone', arch=arch, image_size=(32, 16), **kwargs))
+    return TEXT_ENCODERS.build(dict(type='CLIPTextTransformer', arch=arch, **kwargs))
 
 
 def slow_linear(values, length):
@@ -51,42 +48,29 @@ def test_twice_the_length_gives_quarter_steps():
     assert resized.flatten().tolist() == [0, 1, 3, 4]
 
 
-def test_the_text_positions_change_only_where_the_length_differs():
-    state = {
-        'visual.positional_embedding': torch.randn(5, 4),
-        'positional_embedding': torch.ones(7, 4),
-    }
-    same, phrase = adapt_clip_state(state, (2, 2), square=True, context_length=7)
-    assert same['positional_embedding'] is state['positional_embedding']
-    assert phrase == 'as it is'
-    longer, phrase = adapt_clip_state(state, (2, 2), square=True, context_length=11)
-    assert longer['positional_embedding'].shape == (11, 4)
-    assert phrase == 'as it is, that of the text resized from 7 to 11 tokens'
-    assert state['positional_embedding'].shape == (7, 4)
-
-
-@pytest.mark.parametrize('of_this_toolbox', [False, True])
-def test_pretrained_weights_are_fitted_to_the_context_of_the_backbone(tmp_path, of_this_toolbox):
-    short = backbone()
-    state = short.state_dict()
-    if of_this_toolbox:
-        state = {f'backbone.{key}': value for key, value in state.items()}
+@pytest.mark.parametrize('layout', ['', 'base_model.', 'backbone.text.'])
+def test_pretrained_weights_are_fitted_to_the_context_of_the_encoder(tmp_path, layout):
+    short = encoder()
+    state = {f'{layout}{key}': value for key, value in short.state_dict().items()}
     torch.save(dict(state_dict=state), tmp_path / 'short.pt')
-    long = backbone(context_length=12, pretrained=str(tmp_path / 'short.pt'))
-    long.init_weights()
+    long = encoder(context_length=12, pretrained=str(tmp_path / 'short.pt'))
+    long.load_weights()
     assert long.spec.context_length == 12
     expected = slow_linear(short.positional_embedding.detach().numpy(), 12)
     np.testing.assert_allclose(long.positional_embedding.detach().numpy(), expected, atol=1e-6)
     others = {key for key in long.state_dict() if key != 'positional_embedding'}
     assert len(others) > 10
     assert all(torch.equal(long.state_dict()[key], short.state_dict()[key]) for key in others)
+    same = encoder(pretrained=str(tmp_path / 'short.pt'))
+    same.load_weights()
+    assert torch.equal(same.positional_embedding, short.positional_embedding)
 
 
 def test_a_longer_context_reads_longer_captions():
-    tokens = torch.arange(12)[None]
-    assert backbone(context_length=12).encode_text(tokens).shape == (1, 12, 8)
+    tokens = as_tokens(torch.arange(12)[None])
+    assert encoder(context_length=12)(tokens).tokens.shape == (1, 12, 8)
     with pytest.raises(ValueError, match='captions of 12 tokens exceed the context of 7'):
-        backbone().encode_text(tokens)
+        encoder()(tokens)
 
 
 # UFine6926
@@ -97,11 +81,13 @@ def root(tmp_path):
     (tmp_path / 'images').mkdir()
     records = []
     # Ids from 1 on, two captions an image, no validation split.
-    for number, (split, pid) in enumerate([('train', 1), ('train', 1), ('train', 3), ('test', 4)]):
+    for number, (split, person) in enumerate(
+        [('train', 1), ('train', 1), ('train', 3), ('test', 4)]
+    ):
         path = f'images/{number + 1}.jpg'
         Image.new('RGB', (10, 20)).save(tmp_path / path)
         captions = [f'Caption {number}. ' + 'A man in a red coat. ' * 20, 'Short.']
-        records.append(dict(split=split, id=pid, file_path=path, captions=captions))
+        records.append(dict(split=split, id=person, file_path=path, captions=captions))
     (tmp_path / 'UFine6926_Annotations_1024.json').write_text(json.dumps(records))
     return tmp_path
 
@@ -111,7 +97,8 @@ def test_images_are_found_beside_the_annotations_and_ids_begin_with_0(root):
     assert dataset.metainfo['num_classes'] == 2
     assert dataset.metainfo['num_images'] == 3
     records = [dataset.get_data_info(index) for index in range(len(dataset))]
-    assert [record['pid'] for record in records] == [0, 0, 0, 0, 1, 1]
+    assert [record['label'] for record in records] == [0, 0, 0, 0, 1, 1]
+    assert [record['person_id'] for record in records] == [1, 1, 1, 1, 3, 3]
     assert records[0]['img_path'] == str(root / 'images/1.jpg')
 
 
@@ -133,7 +120,7 @@ def test_a_missing_file_is_told_with_the_layout(tmp_path):
 
 def test_the_config_reads_168_tokens_in_every_split_and_raises_their_rate(root):
     config = load_config(UFINE, dict(data_root=str(root)))
-    assert config.model.backbone.context_length == 168
+    assert config.model.backbone.text.context_length == 168
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         steps = [step for step in config[name].dataset.pipeline if 'tokenizer' in step]
         assert {step.tokenizer.context_length for step in steps} == {168}
@@ -145,8 +132,8 @@ def test_the_config_reads_168_tokens_in_every_split_and_raises_their_rate(root):
         )
     )
     # 5 x 1e-5, the rate that the ICL paper gives.
-    assert constructor.factors('backbone.positional_embedding') == (5, 1)
-    assert constructor.factors('backbone.visual.positional_embedding') == (1, 1)
+    assert constructor.factors('backbone.text.positional_embedding') == (5, 1)
+    assert constructor.factors('backbone.image.positional_embedding') == (1, 1)
     assert constructor.factors('heads.identity.classifier.weight') == (5, 1)
 
 

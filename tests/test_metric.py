@@ -17,9 +17,9 @@ def make_records(num_captions, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return [
         dict(
-            image=normalize(torch.randn(8, generator=generator), dim=0),
-            text=normalize(torch.randn(number, 8, generator=generator), dim=1),
-            pid=100 + 7 * (index // 2),
+            image_embedding=normalize(torch.randn(8, generator=generator), dim=0),
+            text_embeddings=normalize(torch.randn(number, 8, generator=generator), dim=1),
+            person_id=100 + 7 * (index // 2),
         )
         for index, number in enumerate(num_captions)
     ]
@@ -36,15 +36,17 @@ def test_both_directions_are_measured_over_uneven_numbers_of_captions():
     records = make_records([1, 3, 2, 2, 5, 1, 1, 4])
     metrics = evaluate(records)
 
-    images = torch.stack([record['image'] for record in records])
-    texts = torch.cat([record['text'] for record in records])
-    image_pids = torch.tensor([record['pid'] for record in records])
-    text_pids = torch.tensor([record['pid'] for record in records for _ in record['text']])
+    images = torch.stack([record['image_embedding'] for record in records])
+    texts = torch.cat([record['text_embeddings'] for record in records])
+    image_ids = torch.tensor([record['person_id'] for record in records])
+    text_ids = torch.tensor(
+        [record['person_id'] for record in records for _ in record['text_embeddings']]
+    )
     similarity = texts @ images.T
     assert similarity.shape == (19, 8)
     expected = {
-        't2i': metrics_from_similarity(similarity, text_pids, image_pids),
-        'i2t': metrics_from_similarity(similarity.T, image_pids, text_pids),
+        't2i': metrics_from_similarity(similarity, text_ids, image_ids),
+        'i2t': metrics_from_similarity(similarity.T, image_ids, text_ids),
     }
     assert list(metrics) == KEYS
     for key, value in metrics.items():
@@ -57,7 +59,7 @@ def test_matching_captions_give_full_marks():
     records = make_records([2, 2, 2, 2])
     points = torch.eye(8)
     for record, point in zip(records, (0, 0, 1, 1), strict=True):
-        record.update(image=points[point], text=points[point].repeat(2, 1))
+        record.update(image_embedding=points[point], text_embeddings=points[point].repeat(2, 1))
     assert evaluate(records) == dict.fromkeys(KEYS, 100.0)
 
 
@@ -88,9 +90,9 @@ def test_a_second_evaluation_starts_afresh():
 def test_features_are_kept_without_their_graph():
     metric = METRICS.build(dict(type='RetrievalMetric'))
     record = make_records([2])[0]
-    record['image'].requires_grad_()
+    record['image_embedding'].requires_grad_()
     metric.process(None, [record])
-    assert not metric.results[0]['image'].requires_grad
+    assert not metric.results[0]['image_embedding'].requires_grad
 
 
 @pytest.fixture
@@ -123,17 +125,17 @@ def test_no_prefix_is_needed_so_nothing_warns_of_a_missing_one(logged):
 
 def test_an_image_without_captions_has_no_match_and_is_named():
     records = make_records([1, 1, 0, 0])
-    with pytest.raises(ValueError, match=r'query 2 \(pid 107\) has no match'):
+    with pytest.raises(ValueError, match=r'query 2 \(identity 107\) has no match'):
         evaluate(records)
 
 
 def test_a_record_of_another_shape_is_an_error():
     record = make_records([2])[0]
     metric = METRICS.build(dict(type='RetrievalMetric'))
-    with pytest.raises(ValueError, match=r'pid 100 .* got \(8,\) and \(8,\)'):
-        metric.process(None, [dict(record, text=record['text'][0])])
+    with pytest.raises(ValueError, match=r'person 100 .* got \(8,\) and \(8,\)'):
+        metric.process(None, [dict(record, text_embeddings=record['text_embeddings'][0])])
     with pytest.raises(ValueError, match=r'got \(8,\) and \(2, 7\)'):
-        metric.process(None, [dict(record, text=record['text'][:, :7])])
+        metric.process(None, [dict(record, text_embeddings=record['text_embeddings'][:, :7])])
 
 
 def test_no_records_is_an_error():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
-from toy_data import run_tool, write_toy_config, write_toy_data
+from toy_data import NUM_CLASSES, run_tool, write_toy_config, write_toy_data
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.optim import AutocastOptimWrapper
@@ -31,12 +31,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_can_be_replayed(toy, tmp_pa
         run_tool('train', toy, '--work-dir', tmp_path, *EXPLODES)
     message = str(caught.value)
     assert re.search(r"head .*'sdm' \(nan\)", message)
-    assert 'in iteration 2 (epoch 1, batch 2), identities ' in message
+    assert 'in iteration 2 (epoch 1, batch 2), person ids ' in message
     path, dump = dump_of(tmp_path)
     assert path.name == 'nonfinite_iter_2_rank_0.pth'
     assert str(path) in message
-    pids = sorted(set(dump['batch']['pids'].tolist()))
-    assert f'identities {", ".join(map(str, pids))};' in message
+    # The data set's own, by which a reader finds the images: here every third number, while labels
+    # have no gaps.
+    assert dump['batch']['person_ids'].tolist() == (3 * dump['batch']['labels']).tolist()
+    person_ids = sorted(set(dump['batch']['person_ids'].tolist()))
+    assert max(person_ids) >= NUM_CLASSES
+    assert f'person ids {", ".join(map(str, person_ids))};' in message
     assert dump['batch']['images'].dtype == torch.uint8
     # The weights of before the step: large, because of the first, and not a number nowhere.
     assert all(value.isfinite().all() for value in dump['state_dict'].values())

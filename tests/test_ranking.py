@@ -15,12 +15,12 @@ GOLDEN = np.load(Path(__file__).parent / 'data' / 'metrics.npz')
 GOLDEN_CASES = [name for name in GOLDEN.files if name.endswith(('/t2i', '/i2t'))]
 
 
-def slow_metrics(similarity, query_pids, gallery_pids, topk=(1, 5, 10)):
+def slow_metrics(similarity, query_ids, gallery_ids, topk=(1, 5, 10)):
     """Sort every query's gallery, wrong items before right ones of the same score, and walk it."""
-    gallery_pids = gallery_pids.tolist()
+    gallery_ids = gallery_ids.tolist()
     sums = [0.0] * (len(topk) + 2)
-    for row, pid in zip(similarity.tolist(), query_pids.tolist(), strict=True):
-        scored = zip(row, gallery_pids, strict=True)
+    for row, pid in zip(similarity.tolist(), query_ids.tolist(), strict=True):
+        scored = zip(row, gallery_ids, strict=True)
         items = sorted((-score, other == pid) for score, other in scored)
         hits = [rank for rank, (_, right) in enumerate(items, start=1) if right]
         precisions = [number / rank for number, rank in enumerate(hits, start=1)]
@@ -70,25 +70,25 @@ def test_counting_equals_sorting_with_and_without_ties(
     num_queries, num_gallery, num_identities, levels
 ):
     generator = torch.Generator().manual_seed(num_queries * 1000 + num_gallery)
-    query_pids, gallery_pids = draw_pids(num_queries, num_gallery, num_identities, generator)
+    query_ids, gallery_ids = draw_pids(num_queries, num_gallery, num_identities, generator)
     similarity = torch.rand(num_queries, num_gallery, generator=generator) * 2 - 1
     if levels is not None:
         similarity = (similarity * levels).round() / levels
-    expected = slow_metrics(similarity, query_pids, gallery_pids)
+    expected = slow_metrics(similarity, query_ids, gallery_ids)
     for chunk_size in (None, 1, 4):
-        found = metrics_from_similarity(similarity, query_pids, gallery_pids, chunk_size=chunk_size)
+        found = metrics_from_similarity(similarity, query_ids, gallery_ids, chunk_size=chunk_size)
         assert found == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize('chunk_size', [None, 1, 7, 1000])
 def test_metrics_of_features_equal_sorting_their_products(chunk_size):
     generator = torch.Generator().manual_seed(3)
-    query_pids, gallery_pids = draw_pids(33, 58, 9, generator)
+    query_ids, gallery_ids = draw_pids(33, 58, 9, generator)
     # Small integers, whose products are exact and often tied.
     queries = torch.randint(-2, 3, (33, 5), generator=generator)
     gallery = torch.randint(-2, 3, (58, 5), generator=generator)
-    expected = slow_metrics(queries @ gallery.T, query_pids, gallery_pids)
-    found = retrieval_metrics(queries, gallery, query_pids, gallery_pids, chunk_size=chunk_size)
+    expected = slow_metrics(queries @ gallery.T, query_ids, gallery_ids)
+    found = retrieval_metrics(queries, gallery, query_ids, gallery_ids, chunk_size=chunk_size)
     assert found == pytest.approx(expected, abs=1e-9)
 
 
@@ -140,15 +140,15 @@ def test_positive_and_negative_zero_are_a_tie():
 @pytest.mark.parametrize('num_queries, num_gallery', [(1, 63), (2, 17), (100, 301)])
 def test_constant_features_give_the_worst_ranks(num_queries, num_gallery, num_dims):
     constant = normalize(torch.rand(num_dims, generator=torch.Generator().manual_seed(1)), dim=0)
-    gallery_pids = torch.arange(num_gallery) // 2
-    query_pids = gallery_pids[:num_queries]
+    gallery_ids = torch.arange(num_gallery) // 2
+    query_ids = gallery_ids[:num_queries]
     found = retrieval_metrics(
         constant.repeat(num_queries, 1),
         constant.repeat(num_gallery, 1),
-        query_pids,
-        gallery_pids,
+        query_ids,
+        gallery_ids,
     )
-    worst = slow_metrics(torch.zeros(num_queries, num_gallery), query_pids, gallery_pids)
+    worst = slow_metrics(torch.zeros(num_queries, num_gallery), query_ids, gallery_ids)
     assert worst['R10'] == 0
     assert found == pytest.approx(worst)
 
@@ -163,11 +163,11 @@ def test_scores_within_rounding_error_are_a_tie_and_others_are_not():
 
 def test_the_order_of_a_tied_gallery_does_not_matter():
     generator = torch.Generator().manual_seed(5)
-    query_pids, gallery_pids = draw_pids(20, 50, 6, generator)
+    query_ids, gallery_ids = draw_pids(20, 50, 6, generator)
     similarity = torch.randint(0, 4, (20, 50), generator=generator)
     order = torch.randperm(50, generator=generator)
-    found = metrics_from_similarity(similarity, query_pids, gallery_pids)
-    shuffled = metrics_from_similarity(similarity[:, order], query_pids, gallery_pids[order])
+    found = metrics_from_similarity(similarity, query_ids, gallery_ids)
+    shuffled = metrics_from_similarity(similarity[:, order], query_ids, gallery_ids[order])
     assert found == pytest.approx(shuffled)
 
 
@@ -188,10 +188,10 @@ def test_k_may_exceed_the_gallery():
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_are_ranked_too(dtype):
     generator = torch.Generator().manual_seed(2)
-    query_pids, gallery_pids = draw_pids(10, 20, 4, generator)
+    query_ids, gallery_ids = draw_pids(10, 20, 4, generator)
     similarity = torch.rand(10, 20, generator=generator).to(dtype)
-    found = metrics_from_similarity(similarity, query_pids, gallery_pids)
-    assert found == pytest.approx(slow_metrics(similarity, query_pids, gallery_pids))
+    found = metrics_from_similarity(similarity, query_ids, gallery_ids)
+    assert found == pytest.approx(slow_metrics(similarity, query_ids, gallery_ids))
 
 
 def test_pids_may_be_of_different_integer_types():
@@ -208,7 +208,7 @@ def test_the_similarity_is_left_as_it_was():
 
 
 def test_a_query_without_a_match_is_named():
-    with pytest.raises(ValueError, match=r'query 1 \(pid 42\) has no match .* 2 of 4 queries'):
+    with pytest.raises(ValueError, match=r'query 1 \(identity 42\) has no match .* 2 of 4 queries'):
         retrieval_metrics(
             torch.eye(4), torch.eye(4), torch.tensor([3, 42, 4, 43]), torch.tensor([3, 4, 3, 4])
         )
@@ -220,7 +220,7 @@ def test_a_feature_that_is_not_finite_is_an_error(name, value):
     features = {'queries': torch.eye(4), 'gallery': torch.eye(4)}
     features[name][2, 1] = value
     with pytest.raises(ValueError, match=f'{name}: row 2 holds NaN or infinity'):
-        retrieval_metrics(**features, query_pids=torch.arange(4), gallery_pids=torch.arange(4))
+        retrieval_metrics(**features, query_ids=torch.arange(4), gallery_ids=torch.arange(4))
 
 
 def test_a_score_that_is_not_finite_is_an_error_in_any_chunk():
@@ -234,10 +234,10 @@ def test_a_score_that_is_not_finite_is_an_error_in_any_chunk():
     'change, message',
     [
         (dict(queries=torch.eye(5)), 'with one D, got .*5, 5.* and .*4, 4'),
-        (dict(query_pids=torch.arange(3)), 'query_pids .* 4 .* got 3'),
-        (dict(gallery_pids=torch.arange(6)), 'gallery_pids .* 4 .* got 6'),
-        (dict(queries=torch.zeros(0, 4), query_pids=torch.arange(0)), 'query_pids must be'),
-        (dict(gallery=torch.zeros(0, 4), gallery_pids=torch.arange(0)), 'gallery_pids must be'),
+        (dict(query_ids=torch.arange(3)), 'query_ids .* 4 .* got 3'),
+        (dict(gallery_ids=torch.arange(6)), 'gallery_ids .* 4 .* got 6'),
+        (dict(queries=torch.zeros(0, 4), query_ids=torch.arange(0)), 'query_ids must be'),
+        (dict(gallery=torch.zeros(0, 4), gallery_ids=torch.arange(0)), 'gallery_ids must be'),
         (dict(topk=(0, 5)), r'topk .* got \(0, 5\)'),
         (dict(topk=()), r'topk .* got \(\)'),
         (dict(chunk_size=0), 'chunk_size .* got 0'),
@@ -247,8 +247,8 @@ def test_wrong_arguments_are_named(change, message):
     arguments = dict(
         queries=torch.eye(4),
         gallery=torch.eye(4),
-        query_pids=torch.arange(4),
-        gallery_pids=torch.arange(4),
+        query_ids=torch.arange(4),
+        gallery_ids=torch.arange(4),
     )
     with pytest.raises(ValueError, match=message):
         retrieval_metrics(**{**arguments, **change})

@@ -381,6 +381,13 @@ def test_a_pipeline_without_sample_indices_is_told_what_it_lacks():
         divide(runner)
 
 
+def test_several_captions_of_an_image_are_not_divided():
+    runner = stub_runner(bimodal(), bimodal())
+    runner.train_dataloader[0] |= dict(tokens=range(6), image_of=torch.arange(4))
+    with pytest.raises(ValueError, match='one caption each, got 6 captions of 4 images'):
+        divide(runner)
+
+
 def numbered_pairs(count=41):
     return [dict(person_id=i // 3, captions=[f'c{i}'], pruned=[f'p{i}']) for i in range(count)]
 

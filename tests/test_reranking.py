@@ -138,7 +138,7 @@ def test_an_expansion_by_nothing_is_refused():
 def test_the_metric_tells_its_figures_apart_from_the_plain_ones():
     images, text = unit(6, 8), unit(12, 8, seed=1)
     records = [
-        dict(image=image, text=pair, pid=number % 3)
+        dict(image_embedding=image, text_embeddings=pair, person_id=number % 3)
         for number, (image, pair) in enumerate(zip(images, text.split(2), strict=True))
     ]
     plain, more = RetrievalMetric(), RetrievalMetric(rerank=list(reranking.RERANKERS))
@@ -146,11 +146,11 @@ def test_the_metric_tells_its_figures_apart_from_the_plain_ones():
         metric.process(None, records)
     expected, found = plain.evaluate(6), more.evaluate(6)
     assert {key: found[key] for key in expected} == expected
-    image_pids = torch.arange(6) % 3
-    text_pids = image_pids.repeat_interleave(2)
+    image_ids = torch.arange(6) % 3
+    text_ids = image_ids.repeat_interleave(2)
     for method in reranking.RERANKERS:
-        t2i = reranked_metrics(method, text, images, text_pids, image_pids)
-        i2t = reranked_metrics(method, images, text, image_pids, text_pids)
+        t2i = reranked_metrics(method, text, images, text_ids, image_ids)
+        i2t = reranked_metrics(method, images, text, image_ids, text_ids)
         for way, values in (('t2i', t2i), ('i2t', i2t)):
             for name, value in values.items():
                 assert found[f'{method}/{way}/{name}'] == pytest.approx(value)

@@ -174,11 +174,11 @@ def test_one_command_tests_on_several_data_sets(toy, capfd):
     assert both['checkpoint']['seed'] == 5
 
 
-def test_an_unknown_data_set_is_refused_with_the_choices(toy, capsys):
+@pytest.mark.parametrize('given', ['market', 'Market=data/market', 'CUHKPEDES'])
+def test_an_unknown_data_set_is_refused_with_the_choices(toy, given):
     _, config, checkpoint = toy
-    with pytest.raises(SystemExit):
-        run_tool('test', config, checkpoint, '--datasets', 'market')
-    assert "unknown data set 'market', choose from cuhk, icfg, rstp" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=f"unknown data set '{given}', choose from cuhk, icfg, rs"):
+        run_tool('test', config, checkpoint, '--datasets', given)
 
 
 @pytest.mark.slow

@@ -18,24 +18,25 @@ DRAWS = json.loads((Path(__file__).parent / 'data' / 'sampler_draws.json').read_
 
 
 class Captions:
-    """Records that have nothing but a pid."""
+    """Records that have nothing but a person."""
 
-    def __init__(self, pids):
-        self.pids = pids
+    def __init__(self, person_ids):
+        self.person_ids = person_ids
 
     def __len__(self):
-        return len(self.pids)
+        return len(self.person_ids)
 
     def __getitem__(self, index):
         return index
 
     def get_data_info(self, index):
-        return {'pid': self.pids[index]}
+        return {'person_id': self.person_ids[index]}
 
 
-def build(pids=None, **kwargs):
+def build(person_ids=None, **kwargs):
     kwargs = {'batch_size': 16, 'seed': 0, **kwargs}
-    return IdentityGroupSampler(Captions(DRAWS['pids'] if pids is None else pids), **kwargs)
+    captions = Captions(DRAWS['pids'] if person_ids is None else person_ids)
+    return IdentityGroupSampler(captions, **kwargs)
 
 
 def batches(indices, size):
@@ -60,12 +61,12 @@ def test_a_seed_gives_the_draw_of_the_release(case):
 @pytest.mark.parametrize('seed', range(5))
 @pytest.mark.parametrize('num_instances', [1, 2, 4])
 def test_a_batch_of_fixed_groups_has_exactly_that_many_persons_and_items(seed, num_instances):
-    pids = np.array(DRAWS['pids'])
+    person_ids = np.array(DRAWS['pids'])
     sampler = build(num_instances=num_instances, vary_group_size=False, seed=seed)
     drawn = batches(list(sampler), 16)
     assert drawn
     for batch in drawn:
-        groups = pids[batch].reshape(-1, num_instances)
+        groups = person_ids[batch].reshape(-1, num_instances)
         assert (groups == groups[:, :1]).all()
         assert len(set(groups[:, 0])) == 16 // num_instances
 
@@ -90,11 +91,11 @@ def test_all_groups_of_a_person_in_an_epoch_have_the_size_drawn_for_it():
             assert (low, high) == (1, 4)
             return self.left.pop(0)
 
-    pids = [person for person in range(8) for _ in range(12)]
+    person_ids = [person for person in range(8) for _ in range(12)]
     # Every round takes all eight persons, so it ends after 12 / 4 rounds.
-    sampler = build(pids, batch_size=32, num_instances=4)
+    sampler = build(person_ids, batch_size=32, num_instances=4)
     drawn = sampler.draw(Sizes(0), np.random.RandomState(0))
-    rounds = batches([pids[index] for index in drawn], sum(sizes))
+    rounds = batches([person_ids[index] for index in drawn], sum(sizes))
     assert len(rounds) == 3
     for persons in rounds:
         runs = [(person, len(list(run))) for person, run in groupby(persons)]
@@ -113,11 +114,11 @@ def test_the_published_statistics_hold_at_the_size_of_cuhk_pedes():
     0.999 of the captions drawn, 95.8 identities in a batch of 128, 1.506 positives for a caption.
     """
     sizes = np.random.RandomState(0).choice([4, 6, 8, 10], size=11003, p=[0.3, 0.45, 0.2, 0.05])
-    pids = np.repeat(np.arange(11003), sizes)
-    sampler = build(pids.tolist(), batch_size=128)
+    person_ids = np.repeat(np.arange(11003), sizes)
+    sampler = build(person_ids.tolist(), batch_size=128)
     drawn = np.array(list(sampler))
-    assert len(drawn) / len(pids) == pytest.approx(0.999, rel=0.01)
-    full = pids[drawn[: len(drawn) // 128 * 128]].reshape(-1, 128)
+    assert len(drawn) / len(person_ids) == pytest.approx(0.999, rel=0.01)
+    full = person_ids[drawn[: len(drawn) // 128 * 128]].reshape(-1, 128)
     distinct = np.mean([len(set(batch)) for batch in full.tolist()])
     positives = np.mean([(batch[:, None] == batch).sum() / 128 for batch in full])
     assert distinct == pytest.approx(95.8, rel=0.01)

@@ -8,14 +8,22 @@ import torch.nn.functional as F
 from closeness import ROUNDINGS, assert_same
 from open_clip.transformer import QuickGELU as OpenCLIPQuickGELU
 from open_clip.transformer import ResidualAttentionBlock
-from tiny import clip_config, irra_config, sen_config
+from tiny import as_tokens, clip_config, irra_config, sen_config
 
-from sen_toolbox.models.blocks import Block, QuickGELU, QuickGELULinear, attend
-from sen_toolbox.registry import BACKBONES, MODELS, NECKS
+from sen_toolbox.models.blocks import (
+    Block,
+    QuickGELU,
+    QuickGELULinear,
+    attend,
+    compile_blocks,
+    recompute_blocks,
+)
+from sen_toolbox.models.image_encoders.patches import embed_patches
+from sen_toolbox.registry import BACKBONES, IMAGE_ENCODERS, MODELS, NECKS
 
 pytestmark = pytest.mark.numeric
 
-TOKENS = torch.tensor([[49406, 320, 786, 49407, 0, 0], [49406, 530, 49407, 0, 0, 0]])
+TOKENS = as_tokens(torch.tensor([[49406, 320, 786, 49407, 0, 0], [49406, 530, 49407, 0, 0, 0]]))
 
 
 def gradients(module, loss):
@@ -116,13 +124,14 @@ def test_attention_drops_what_that_of_torch_drops_in_training_alone(training):
 @pytest.mark.parametrize('stride', [16, 12])
 def test_kept_patches_are_embedded_as_all_are_in_value_and_gradient(stride):
     torch.manual_seed(0)
-    backbone = BACKBONES.build(clip_config(image_size=(70, 40), stride=stride, layers=1)).double()
+    config = clip_config(image_size=(70, 40), layers=1, image=dict(stride=stride))
+    encoder = IMAGE_ENCODERS.build(config['image']).double()
     images = torch.randn(3, 3, 70, 40).double()
-    weight, patches = backbone.visual.conv1.weight, backbone.spec.num_patches
+    weight, patches = encoder.conv1.weight, encoder.spec.num_patches
     keep = torch.stack([torch.randperm(patches)[:4] for _ in range(3)])
-    everything = backbone.visual.conv1(images).flatten(2).transpose(1, 2)
+    everything = encoder.conv1(images).flatten(2).transpose(1, 2)
     expected = everything.gather(1, keep[..., None].expand(-1, -1, everything.shape[2]))
-    found = backbone._embed_kept(images, keep)
+    found = embed_patches(images, encoder.conv1, keep)
     assert_same(found, expected)
     assert_same(*(torch.autograd.grad(x.square().sum(), weight)[0] for x in (found, expected)))
 
@@ -148,12 +157,13 @@ def test_captions_of_any_length_and_order_have_the_embedding_of_the_padded_capti
     monkeypatch.setattr('sen_toolbox.models.retriever.CAPTIONS_AT_ONCE', 2)
     torch.manual_seed(0)
     model = MODELS.build(sen_config(image_size=(64, 32))).eval()
-    tokens = torch.zeros(5, 77, dtype=torch.long)
+    ids = torch.zeros(5, 77, dtype=torch.long)
     for row, length in enumerate((9, 3, 77, 4, 9)):
-        tokens[row, 1 : length - 1] = torch.randint(1, 400, (length - 2,))
-        tokens[row, 0], tokens[row, length - 1] = 49406, 49407
+        ids[row, 1 : length - 1] = torch.randint(1, 400, (length - 2,))
+        ids[row, 0], ids[row, length - 1] = 49406, 49407
+    tokens = as_tokens(ids)
     with torch.no_grad():
-        expected = F.normalize(model.backbone.embed_text(tokens), dim=1)
+        expected = F.normalize(model.backbone.encode_text(tokens).embedding, dim=1)
         assert_same(model.embed_text(tokens), expected)
         assert_same(model.embed_text(tokens[1:2]), expected[1:2])
 
@@ -164,8 +174,8 @@ def test_what_is_logged_holds_no_graph(config):
     batch = dict(
         images=torch.randn(2, 3, 64, 32),
         tokens=TOKENS,
-        pids=torch.tensor([0, 1]),
-        word_labels=TOKENS * (TOKENS == 786),
+        labels=torch.tensor([0, 1]),
+        word_labels=TOKENS.ids * (TOKENS.ids == 786),
     )
     loss, logged = model.parse_losses(model(**batch, mode='loss'))
     assert loss.requires_grad
@@ -176,20 +186,31 @@ def test_what_is_logged_holds_no_graph(config):
 @pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile needs a C++ compiler')
 def test_compiled_blocks_give_the_same_and_once_for_all_lengths():
     torch.manual_seed(0)
-    plain = BACKBONES.build(clip_config(image_size=(64, 32)))
-    compiled = BACKBONES.build(clip_config(image_size=(64, 32), compile_blocks=True))
+    plain, compiled = (BACKBONES.build(clip_config(image_size=(64, 32))) for _ in range(2))
     compiled.load_state_dict(plain.state_dict())
-    images = torch.randn(2, 3, 64, 32)
-    feats = compiled(images, TOKENS)
-    expected = plain(images, TOKENS)
-    assert_same(feats.image, expected.image)
-    assert_same(feats.text_tokens, expected.text_tokens)
+    compile_blocks(compiled)
+    images, reads = torch.randn(2, 3, 64, 32), frozenset({'text.tokens'})
+    found, expected = (backbone(images, TOKENS, reads) for backbone in (compiled, plain))
+    assert_same(found.image.embedding, expected.image.embedding)
+    assert_same(found.text.tokens, expected.text.tokens)
     assert_same_gradients(
-        gradients(compiled, feats.text.sum() + feats.image.sum()),
-        gradients(plain, expected.text.sum() + expected.image.sum()),
+        *(
+            gradients(backbone, pair.text.embedding.sum() + pair.image.embedding.sum())
+            for backbone, pair in ((compiled, found), (plain, expected))
+        ),
         roundings=10 * ROUNDINGS,  # there and back through the towers
     )
     with torch.compiler.set_stance('fail_on_recompile'):
         for length in (4, 5):
-            longer = F.pad(TOKENS, (0, length))
-            assert_same(compiled.encode_text(longer), plain.encode_text(longer))
+            longer = as_tokens(F.pad(TOKENS.ids, (0, length)))
+            found, expected = (b.encode_text(longer, reads).tokens for b in (compiled, plain))
+            assert_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    ('change', 'option'),
+    [(recompute_blocks, 'checkpoint_activations'), (compile_blocks, 'compile_blocks')],
+)
+def test_an_option_for_attention_blocks_is_refused_where_there_are_none(change, option):
+    with pytest.raises(ValueError, match=f'{option} is for attention blocks .* has none'):
+        change(torch.nn.Linear(2, 2))

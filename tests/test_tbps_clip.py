@@ -229,6 +229,8 @@ def test_a_batch_without_views_says_what_to_add():
         small_model()(mode='loss', **batch)
     with pytest.raises(ValueError, match='reads view 2 .* makes 2'):
         small_model()(mode='loss', **batch, views=few)
+    with pytest.raises(ValueError, match=r"not normalised: put also=\['views'\]"):
+        small_model()(mode='loss', **batch, views=few.byte())
 
 
 @pytest.mark.parametrize(
@@ -398,7 +400,9 @@ def test_views_reach_the_batch_and_are_normalised_as_images_are(noise):
     Tokenize(CLIPTokenizer())(record)
     record['views'] = np.stack([noise.transpose(2, 0, 1), 255 - noise.transpose(2, 0, 1)])
     sample = PackPair(per_image=['views'])(record)
-    preprocessor = MODELS.build(dict(type='PairPreprocessor', erasing_prob=1.0, **NORMALISE))
+    preprocessor = MODELS.build(
+        dict(type='PairPreprocessor', erasing_prob=1.0, also=['views'], **NORMALISE)
+    )
     batch = preprocessor(collate_pairs([sample, sample]), training=True)
     assert batch['views'].shape == (2, 2, 3, 97, 41)
     whole = preprocessor(collate_pairs([sample, sample]))['images']

@@ -127,7 +127,7 @@ def official_state(official):
     return state, torch.from_numpy(rng.standard_normal((4, 5, 3, 32, 16)).astype(np.float32))
 
 
-def small_model():
+def small_model(**overrides):
     """The config's model on towers of width 32, without dropout."""
     arch = dict(
         embed_dim=16,
@@ -135,18 +135,17 @@ def small_model():
         vision_cfg=dict(layers=2, width=32, head_width=16, patch_size=8),
         text_cfg=dict(layers=2, width=32, heads=2, context_length=77, vocab_size=49408),
     )
-    overrides = {
+    sizes = {
         'clip_arch': arch,
         'image_size': (32, 16),
         'model.backbone.text.attention_dropout': 0.0,
     }
-    return MODELS.build(shipped_model(CONFIG, **overrides))
+    return MODELS.build(shipped_model(CONFIG, **sizes, **overrides))
 
 
-@pytest.fixture(scope='module')
-def trained(official):
-    """The model after a backward pass, and what it logged."""
-    model = small_model().train()
+def golden_tbps_clip(official, **overrides):
+    """The model with the official weights, and the official batch."""
+    model = small_model(**overrides).train()
     state, images = official_state(official)
     model.load_state_dict(LAYOUT.from_official(state))
     batch = dict(
@@ -155,6 +154,13 @@ def trained(official):
         tokens=as_tokens(torch.from_numpy(official['model/tokens']).long()),
         labels=torch.from_numpy(official['model/pids']),
     )
+    return model, batch
+
+
+@pytest.fixture(scope='module')
+def trained(official):
+    """The model after a backward pass, and what it logged."""
+    model, batch = golden_tbps_clip(official)
     logged = model(**batch, mode='loss')
     total, _ = model.parse_losses(logged)
     total.backward()
@@ -176,6 +182,11 @@ def test_every_loss_of_the_model_equals_the_official_one(official, trained):
     expected = sum(official[f'model/{name}_loss'] for name in ('nitc', 'ritc', 'citc', 'ss'))
     assert total.item() == pytest.approx(expected.item(), abs=2e-5)
     assert logged['contrast.scale'].item() == pytest.approx(100, abs=1e-4)
+
+
+def test_the_scale_starts_where_the_pretraining_of_clip_ended():
+    # The release takes it from OpenAI's ViT-B/16, whose logit_scale is the logarithm of 100.
+    assert small_model().heads['contrast'].scale().item() == pytest.approx(100, rel=1e-6)
 
 
 def test_features_of_the_model_equal_the_official_ones(official, trained):

@@ -139,7 +139,7 @@ def test_pruning_without_a_tagger_says_what_to_add():
 )
 @pytest.mark.parametrize('prob', [-0.1, 1.5])
 def test_what_is_no_probability_is_refused(build, prob):
-    with pytest.raises(ValueError, match=f'probability in 0..1, got {prob}'):
+    with pytest.raises(ValueError, match=f'must be in 0..1, got {prob}'):
         build(prob)
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_methods import (
+    CONFIGS,
     build_model,
     build_optim_wrapper,
     fix_noise,
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.numeric, pytest.mark.slow]
 PAIRS = 512
 
 
-@pytest.mark.parametrize('method', ['clip', 'irra', 'rde', 'sen', 'tbps_clip'])
+@pytest.mark.parametrize('method', CONFIGS)
 def test_the_gradient_is_the_same_each_time(method):
     config = tiny_config(method)
     # In double precision torch adds in one thread what it adds in several in single.

@@ -84,12 +84,15 @@ def test_an_image_of_too_many_pixels_is_refused(tmp_path, noise, monkeypatch):
         LoadImage()({'img_path': str(tmp_path / 'huge.jpg')})
 
 
-def test_an_image_is_not_turned_by_its_exif_tag(tmp_path, noise):
+def test_an_image_is_turned_upright_by_its_exif_tag(tmp_path, noise):
     image = Image.fromarray(noise)
     exif = image.getexif()
     exif[0x0112] = 6  # orientation: turn by 90 degrees
     image.save(tmp_path / 'a.jpg', exif=exif)
-    assert LoadImage()({'img_path': str(tmp_path / 'a.jpg')})['img'].shape == noise.shape
+    found = LoadImage()({'img_path': str(tmp_path / 'a.jpg')})['img']
+    stored = np.array(Image.open(tmp_path / 'a.jpg'))
+    # Its first row is the right side.
+    np.testing.assert_array_equal(found, np.rot90(stored, -1))
 
 
 @pytest.mark.parametrize('kept', [0, 10, 400, 2000])
@@ -171,7 +174,7 @@ def test_the_whole_image_chain_equals_torchvision(tmp_path, noise):
     Image.fromarray(noise).save(tmp_path / 'a.jpg')
     pad_crop = PadCrop(padding=10)
     pad_crop.draw_offset = lambda: (4, 13)
-    results = {'img_path': str(tmp_path / 'a.jpg'), 'tokens': np.zeros((1, 5), np.int64), 'pid': 3}
+    results = {'img_path': str(tmp_path / 'a.jpg'), 'tokens': tokenize('a'), 'person_id': 3}
     flip = TRANSFORMS.build(dict(type='RandomFlip', prob=1.0))
     for step in (LoadImage(), ResizeImage(size=(48, 16)), flip, pad_crop, PackPair()):
         results = step(results)
@@ -182,38 +185,68 @@ def test_the_whole_image_chain_equals_torchvision(tmp_path, noise):
 
 @pytest.mark.parametrize('prob', [-0.1, 1.5])
 def test_what_is_no_probability_is_refused(prob):
-    with pytest.raises(ValueError, match=f'probability in 0..1, got {prob}'):
+    with pytest.raises(ValueError, match=f'prob must be in 0..1, got {prob}'):
         RandomFlip(prob)
 
 
 # Packing and collation
 
 
-def test_packing_keeps_images_tokens_and_pids_only(noise):
-    sample = PackPair()({'img': noise, 'tokens': tokenize('a', 'b'), 'pid': 7, 'img_path': 'x'})
-    assert set(sample) == {'images', 'tokens', 'pids'}
+def test_packing_keeps_what_was_asked_for_and_nothing_else(noise):
+    record = {'img': noise, 'tokens': tokenize('a', 'b'), 'person_id': 7, 'img_path': 'x'}
+    sample = PackPair()(dict(record))
+    assert set(sample) == {'images', 'tokens', 'per_image', 'per_caption'}
     assert sample['images'].dtype == torch.uint8
     assert torch.equal(sample['images'][2], torch.from_numpy(noise[:, :, 2]))
-    assert sample['tokens'].dtype == torch.int64
-    assert sample['pids'] == 7
+    assert sample['tokens'].ids.dtype == torch.int64
+    assert (sample['per_image'], sample['per_caption']) == ({'person_ids': 7}, {})
+    pack = PackPair(per_image=['mask'], per_caption=['word_labels'])
+    sample = pack({**record, 'label': 2, 'mask': noise[:, :, 0], 'word_labels': np.zeros((2, 77))})
+    assert set(sample['per_image']) == {'person_ids', 'labels', 'mask'}
+    assert sample['per_caption']['word_labels'].shape == (2, 77)
+    with pytest.raises(KeyError, match=r"no 'mask' in the record; it has \['img', 'img_path'"):
+        pack(dict(record))
 
 
-def test_a_batch_joins_captions_and_counts_them(noise):
-    pack = PackPair()
-    samples = [
-        pack({'img': noise, 'tokens': tokenize(*captions), 'pid': pid})
-        for captions, pid in ((['a', 'b', 'c'], 5), (['d'], 2))
-    ]
+def packed(noise, *captions, person_id=0, **extra):
+    record = {'img': noise, 'tokens': tokenize(*captions), 'person_id': person_id, **extra}
+    return PackPair(per_image=['place'], per_caption=['word_labels'])(
+        {'place': person_id, 'word_labels': np.full((len(captions), 77), person_id), **record}
+    )
+
+
+def test_a_batch_joins_captions_and_says_whose_they_are(noise):
+    samples = [packed(noise, 'a', 'b', 'c', person_id=5), packed(noise, 'd', person_id=2)]
     batch = collate_pairs(samples)
     assert batch['images'].shape == (2, 3, 97, 41)
     assert batch['images'].dtype == torch.uint8
-    assert torch.equal(batch['tokens'], torch.from_numpy(tokenize('a', 'b', 'c', 'd')))
-    assert batch['pids'].tolist() == [5, 2]
-    assert batch['num_captions'].tolist() == [3, 1]
+    expected = tokenize('a', 'b', 'c', 'd')
+    for name in ('ids', 'mask', 'end'):
+        found = getattr(batch['tokens'], name)
+        assert torch.equal(found, torch.from_numpy(getattr(expected, name)))
+    assert batch['person_ids'].tolist() == batch['place'].tolist() == [5, 2]
+    assert batch['word_labels'][:, 0].tolist() == [5, 5, 5, 2]
+    assert batch['image_of'].tolist() == [0, 0, 0, 1]
+
+
+def test_a_batch_of_one_caption_each_does_not_say_whose_they_are(noise):
+    batch = collate_pairs([packed(noise, 'a'), packed(noise, 'b')])
+    assert 'image_of' not in batch
+
+
+def test_a_mask_is_mirrored_and_shifted_with_its_image(noise):
+    mask = noise[:, :, 0].copy()
+    shift = PadCrop(padding=3, also=['mask'])
+    shift.draw_offset = lambda: (1, 5)
+    results = dict(img=noise.copy(), mask=mask)
+    for step in (RandomFlip(1.0, also=['mask']), shift):
+        results = step(results)
+    np.testing.assert_array_equal(results['img'][:, :, 0], results['mask'])
+    assert not np.array_equal(results['mask'], mask)
+    np.testing.assert_array_equal(results['mask'][2:, :-2], mask[:-2, ::-1][:, 2:])
 
 
 def test_images_of_two_sizes_are_refused(noise):
-    pack = PackPair()
-    samples = [pack({'img': img, 'tokens': tokenize('a'), 'pid': 0}) for img in (noise, noise[1:])]
+    samples = [packed(img, 'a') for img in (noise, noise[1:])]
     with pytest.raises(ValueError, match=r'\(96, 41\), \(97, 41\).*ResizeImage'):
         collate_pairs(samples)

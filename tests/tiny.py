@@ -109,18 +109,18 @@ def golden_batch(case: str = 'sen_tiny') -> tuple[dict[str, torch.Tensor], torch
     return batch, arrays['noise'][:, 1:]
 
 
-def golden_sen():
+def golden_sen(**overrides):
     """SEN with the official weights and the official masks."""
-    model = MODELS.build(sen_config())
+    model = MODELS.build(sen_config(**overrides))
     model.load_state_dict(layout('sen').from_official(golden_state()))
     _, noise = golden_batch()
     model.heads['restoration'].draw_noise = lambda batch_size, device: noise
     return model
 
 
-def golden_irra():
+def golden_irra(**overrides):
     """IRRA with the official weights, and the official batch."""
-    model = MODELS.build(irra_config())
+    model = MODELS.build(irra_config(**overrides))
     model.load_state_dict(layout('irra').from_official(golden_state('irra_tiny')))
     arrays = {k: torch.from_numpy(v) for k, v in golden('batch', 'irra_tiny').items()}
     batch = dict(

@@ -1,5 +1,7 @@
 """Every method as its tiny config describes it, with still smaller towers, in double precision."""
 
+from collections.abc import Callable, Iterator
+
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
@@ -17,40 +19,67 @@ CONFIGS = {
     for folder in ('configs', 'projects')
     for path in sorted((ROOT / folder).rglob('*_tiny_synthetic.py'))
 }
-SMALLER = dict(
-    image_size=IMAGE_SIZE,
-    context_length=CONTEXT,
-    pretrained=None,
-    clip_arch=dict(
-        embed_dim=64,
-        quick_gelu=True,
-        vision_cfg=dict(layers=2, width=64, patch_size=16),
-        text_cfg=dict(layers=2, width=64, heads=1, context_length=CONTEXT, vocab_size=VOCABULARY),
-    ),
+ARCH = dict(
+    embed_dim=64,
+    quick_gelu=True,
+    vision_cfg=dict(layers=2, width=64, patch_size=16),
+    text_cfg=dict(layers=2, width=64, heads=1, context_length=CONTEXT, vocab_size=VOCABULARY),
 )
-# Numbers of other encoders that have a smaller value here, wherever they stand.
-WIDTHS = dict(
-    embed_dim=16, word_dim=16, hidden_dim=16, vocab_size=VOCABULARY, attention_dropout=0.0
-)
+# What other settings of encoders are at most, wherever they stand.
+LIMITS = dict(depth=10, embed_dim=16, word_dim=16, hidden_dim=16, vocab_size=VOCABULARY)
 
 
 def tiny_config(method: str) -> Config:
-    """The method's config on smaller encoders, without random erasing and dropout of attention."""
-    config = load_config(CONFIGS[method], {k: v for k, v in SMALLER.items() if k in _keys(method)})
-    for part in (backbone := config.model.backbone, backbone.image, backbone.text):
-        part.update({name: value for name, value in WIDTHS.items() if name in part})
+    """The method's config on smaller encoders, without random erasing and dropout."""
+    sizes = dict(image_size=IMAGE_SIZE, context_length=CONTEXT)
+    config = load_config(CONFIGS[method], sizes)
+    shrink_encoders(config.model.backbone, lambda arch: ARCH)
+    for part, name, _ in settings(config.model.backbone):
+        if name.endswith('dropout'):
+            part[name] = 0.0
     config.model.data_preprocessor.erasing_prob = 0.0
     return config
 
 
-def _keys(method: str) -> set[str]:
-    return set(load_config(CONFIGS[method]))
+def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) -> None:
+    """Makes the encoders of a backbone's config small, with random weights.
+
+    Args:
+        backbone: The config; changed.
+        small_arch: Gives the architecture to take in the place of one.
+    """
+    for part, name, value in settings(backbone):
+        if name == 'arch':
+            part[name] = small_arch(value)
+        elif name == 'pretrained':
+            part[name] = None
+        elif name in LIMITS:
+            part[name] = min(value, LIMITS[name])
+
+
+def settings(part: dict) -> Iterator[tuple[dict, str, object]]:
+    """Each setting of a backbone and its parts: the dict that holds it, its name, its value."""
+    for name, value in list(part.items()):
+        if isinstance(value, dict) and name != 'arch':
+            yield from settings(value)
+        else:
+            yield part, name, value
 
 
 def build_model(config: Config, **kwargs) -> nn.Module:
     """The model of a tiny config, the same each time."""
     torch.manual_seed(0)
     return MODELS.build({**config.model, **kwargs}).double().train()
+
+
+def has_batch_norm(method: str) -> bool:
+    """Whether the method's images and captions depend on each other before they are compared."""
+    return bool(parts_of_kind(build_model(tiny_config(method)), nn.modules.batchnorm._BatchNorm))
+
+
+def parts_of_kind(model: nn.Module, kind: type[nn.Module]) -> dict[str, nn.Module]:
+    """The modules of this class by their name."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, kind)}
 
 
 def build_optim_wrapper(config: Config, model: nn.Module, **kwargs) -> OptimWrapper:
@@ -86,6 +115,14 @@ def pair_batch(size: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
         pair_weights=draw(2, size).double(),
     )
     return batch, torch.rand(size, 8, generator=generator)
+
+
+def with_several_captions(batch: dict, counts: list[int]) -> dict:
+    """The captions of a batch of pairs at fewer images, ``counts`` of them at each in turn."""
+    image_of = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    per_caption = {name: batch[name] for name in ('tokens', 'word_labels')}
+    per_image = {k: v[: len(counts)] for k, v in batch.items() if k not in per_caption}
+    return {**per_image, **per_caption, 'image_of': image_of}
 
 
 class GivenNoise:

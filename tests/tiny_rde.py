@@ -71,9 +71,9 @@ def official_state() -> dict[str, torch.Tensor]:
     return state
 
 
-def golden_rde():
+def golden_rde(**overrides):
     """RDE with the official weights."""
-    model = MODELS.build(rde_config())
+    model = MODELS.build(rde_config(**overrides))
     model.load_state_dict(layout('rde').from_official(official_state()))
     return model
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 from PIL import Image, ImageDraw
@@ -100,11 +101,17 @@ def write_toy_config(path: Path, data_root: Path, layout: str = 'CUHKPEDES') -> 
     return path
 
 
-def run_tool(name: str, *arguments: object) -> None:
-    """Runs tools/``name``.py in this process, on the CPU."""
+def tool(name: str) -> ModuleType:
+    """The module tools/``name``.py."""
     spec = importlib.util.spec_from_file_location(name, ROOT / 'tools' / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def run_tool(name: str, *arguments: object) -> None:
+    """Runs tools/``name``.py in this process, on the CPU."""
+    module = tool(name)
     argv = [f'{name}.py', *map(str, arguments)]
     with mock.patch.object(sys, 'argv', argv), mock.patch('mmengine.device.utils.DEVICE', 'cpu'):
         module.main()

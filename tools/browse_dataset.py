@@ -11,7 +11,6 @@ from PIL import Image
 
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
-from sen_toolbox.datasets.transforms import PackPair, Tokenize
 from sen_toolbox.registry import DATASETS, MODELS
 from sen_toolbox.text.decoding import seen_pieces
 from sen_toolbox.visualization.sample_page import sample_page
@@ -49,10 +48,11 @@ def main() -> None:
 def seen_sample(dataset, index: int, preprocessor, *, training: bool) -> dict:
     record = dataset.get_data_info(index)
     originals = list(record['captions'])
-    [tokenizer] = [s.tokenizer for s in dataset.pipeline.transforms if isinstance(s, Tokenize)]
-    for step in dataset.pipeline.transforms:
-        # Packing drops what is shown here.
-        if not isinstance(step, PackPair):
+    steps = dataset.pipeline.transforms
+    tokenizer = next(step.tokenizer for step in steps if hasattr(step, 'tokenizer'))
+    for step in steps:
+        # What changes nothing packs, and drops what is shown here.
+        if getattr(step, 'changes', None) != frozenset():
             record = step(record)
     pixels = torch.from_numpy(np.ascontiguousarray(record['img'].transpose(2, 0, 1)))[None]
     # Erasing happens after normalisation, so the preprocessor takes part.
@@ -62,7 +62,7 @@ def seen_sample(dataset, index: int, preprocessor, *, training: bool) -> dict:
     return {
         'image': Image.fromarray(seen.permute(1, 2, 0).numpy()),
         'name': record['img_path'],
-        'pid': record['pid'],
+        'person_id': record['person_id'],
         'captions': [
             (original, seen_pieces(tokenizer, ids, chosen))
             for original, ids, chosen in zip(originals, record['tokens'].ids, labels, strict=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sen_toolbox.datasets.check import LAYOUTS, check_dataset, recognise
+from sen_toolbox.datasets.check import check_dataset, known_datasets, recognise
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -22,7 +22,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('data_root', type=Path, help='folder of the data set')
     parser.add_argument(
-        '--type', choices=LAYOUTS, help='dataset_type; by the annotation file if not given'
+        '--type', choices=known_datasets(), help='dataset_type; by the annotation file if not given'
     )
     parser.add_argument('--out', type=Path, help='JSON file for the whole report')
     parser.add_argument(
@@ -36,8 +36,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    layout = LAYOUTS[args.type] if args.type else recognise(args.data_root)
-    if layout is None:
+    dataset = known_datasets()[args.type] if args.type else recognise(args.data_root)
+    if dataset is None:
         stop(not_recognised(args.data_root))
     with tqdm(desc='decode images', unit='image', file=sys.stderr, disable=None) as bar:
 
@@ -46,7 +46,7 @@ def main() -> None:
             bar.update()
 
         try:
-            report = check_dataset(args.data_root, layout, workers=args.workers, progress=progress)
+            report = check_dataset(args.data_root, dataset, workers=args.workers, progress=progress)
         except FileNotFoundError as error:
             stop(str(error))
     print(report.to_text())
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def not_recognised(root: Path) -> str:
-    names = [name for layout in LAYOUTS.values() for name in layout.dataset.ANNOTATION_FILES]
+    names = [name for cls in known_datasets().values() for name in cls.ANNOTATION_FILES]
     message = f'{root} holds no annotation file that is known: {", ".join(dict.fromkeys(names))}'
     if root.is_dir():
         inside = [str(child) for child in sorted(root.iterdir()) if recognise(child)]

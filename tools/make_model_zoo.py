@@ -41,7 +41,7 @@ def find_configs(root: Path = ROOT) -> list[str]:
         path.relative_to(root).as_posix()
         for pattern in ('configs/*/*.py', 'projects/*/configs/*.py')
         for path in root.glob(pattern)
-        if '_base_' not in path.parts
+        if '_base_' not in path.parts and path.name != 'official.py'
     )
 
 

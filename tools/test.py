@@ -20,6 +20,7 @@ from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config, pretrained_weights
+from sen_toolbox.datasets.check import known_datasets
 from sen_toolbox.distributed import finish_launch, prepare_launch
 from sen_toolbox.evaluation.reranking import RERANKERS
 from sen_toolbox.evaluation.results import (
@@ -30,15 +31,7 @@ from sen_toolbox.evaluation.results import (
     write_results,
 )
 from sen_toolbox.models.wrapping import unwrapped
-
-# Type and default folder of each data set by its short name. Drawn people are read as what they
-# are laid out as, so that a folder drawn with any seed and size will do.
-DATASETS = {
-    'cuhk': ('CUHKPEDES', 'data/CUHK-PEDES'),
-    'icfg': ('ICFGPEDES', 'data/ICFG-PEDES'),
-    'rstp': ('RSTPReid', 'data/RSTPReid'),
-    'synthetic': ('CUHKPEDES', 'data/synthetic'),
-}
+from sen_toolbox.registry import DATASETS
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,7 +50,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='NAME[=FOLDER]',
-        help=f'evaluate on the test splits of these instead; names: {", ".join(DATASETS)}',
+        help='evaluate on the test splits of these instead: cuhk, icfg, rstp, synthetic, ..., or '
+        'any registered data set as TYPE=FOLDER',
     )
     add_cfg_options(parser)
     parser.add_argument(
@@ -72,9 +66,6 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
     )
     args = parser.parse_args(arguments)
-    for text in args.datasets:
-        if text.partition('=')[0] not in DATASETS:
-            parser.error(f'unknown data set {text!r}, choose from {", ".join(DATASETS)}')
     for given in ([name for name, _ in args.checkpoints], args.datasets):
         if len(set(given)) < len(given):
             parser.error(f'one of these is there twice: {", ".join(given)}')
@@ -93,6 +84,9 @@ def prepare(args: argparse.Namespace) -> Config:
     config.work_dir = args.work_dir or config.work_dir or f'work_dirs/{Path(args.config).stem}'
     config.launcher = args.launcher
     config.resume = False
+    # The config has imported what a project registers.
+    for text in args.datasets:
+        test_set(text)
     if args.rerank:
         config.test_evaluator.rerank = args.rerank
     if not args.checkpoints and not pretrained_weights(config.model.backbone):
@@ -101,6 +95,29 @@ def prepare(args: argparse.Namespace) -> Config:
             'checkpoint or --cfg-options pretrained=FILE'
         )
     return config
+
+
+def test_set(text: str) -> tuple[str, str]:
+    """Type and folder of a data set given as NAME, NAME=FOLDER or TYPE=FOLDER.
+
+    Raises:
+        ValueError: If there is none of that name; tells the choices.
+    """
+    name, _, folder = text.partition('=')
+    short = {
+        cls.LAYOUT.short_name: (cls.LAYOUT.read_as or kind, cls.LAYOUT.root)
+        for kind, cls in known_datasets().items()
+        if cls.LAYOUT.short_name
+    }
+    if name in short:
+        kind, default = short[name]
+        return kind, folder or default
+    if folder and DATASETS.get(name) is not None:
+        return name, folder
+    raise ValueError(
+        f'unknown data set {text!r}, choose from {", ".join(short)}, or give the type of a '
+        'registered data set and its folder: TYPE=FOLDER'
+    )
 
 
 class OtherIdentitiesHook(Hook):
@@ -184,11 +201,10 @@ def main() -> None:
         config.load_from = path
         evaluations = []
         for text in args.datasets:
-            name, _, folder = text.partition('=')
-            kind, root = DATASETS[name]
+            kind, root = test_set(text)
             config.test_dataloader.dataset = dict(
                 type=kind,
-                data_root=folder or root,
+                data_root=root,
                 split='test',
                 pipeline=config.test_dataloader.dataset.pipeline,
             )

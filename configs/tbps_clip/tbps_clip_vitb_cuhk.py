@@ -6,7 +6,7 @@ image_size = (224, 224)
 model = dict(
     backbone=dict(text=dict(attention_dropout=0.05)),
     data_preprocessor=dict(  # ImageNet's
-        mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], erasing_prob=0.0),
+        mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], erasing_prob=0.0, also=['views']),
     heads=dict(
         contrast=dict(
             type='ScaledMatchingHead',

@@ -23,14 +23,14 @@ class PairSigmoidLoss(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.bias = nn.Parameter(torch.tensor(-10.0))
 
-    def forward(self, image: Tensor, text: Tensor, pids: Tensor) -> Tensor:
+    def forward(self, image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
         """Returns a scalar.
 
         Args:
             image: Image embeddings (B, D), of any length.
             text: Text embeddings (B, D), of any length.
-            pids: Identities (B,) of the pairs.
+            labels: Identities (B,) of the pairs.
         """
         logits = self.log_scale.exp() * cosines(image, text) + self.bias
-        sign = 2.0 * same_identity(pids) - 1
+        sign = 2.0 * same_identity(labels) - 1
         return -F.logsigmoid(sign * logits).sum() / len(image)

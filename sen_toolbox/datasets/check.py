@@ -6,24 +6,15 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from prettytable import PrettyTable
 
-from .custom import CaptionedImages
-from .pedes import (
-    CUHKPEDES,
-    ICFGPEDES,
-    SPLITS,
-    PedesDataset,
-    RSTPReid,
-    SyntheticPedes,
-    UFine6926,
-    missing_files,
-)
-from .synthetic.write import PARAMETERS
+from sen_toolbox.registry import DATASETS
+
+from .layout import Counts, Layout
+from .pedes import SPLITS, WITHOUT_SPLITS, PedesDataset, missing_files
 from .transforms import LoadImage
 
 # Brackets, operators and calls, which a sentence about a person does not have.
@@ -32,97 +23,14 @@ CODE = re.compile(r'[\[\]{}=\\_<>|`]|\b(?:print|range|len|str|int)\(|\b(?:self|n
 CJK = re.compile('[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]')
 
 
-class Counts(NamedTuple):
-    """Identities, images and captions of a split."""
-
-    ids: int
-    images: int
-    captions: int
-
-    def __str__(self) -> str:
-        return f'{self.ids:,} ids, {self.images:,} images, {self.captions:,} captions'
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What is known of a data set.
-
-    Args:
-        name: Its published name.
-        dataset: The class that reads it.
-        published: Counts of each split; under ``all`` those of the whole set, where no others are
-            known. Empty for sets without published counts.
-        superseded: Counts of a release that was withdrawn.
-        captions_per_image: The usual number; None where any is usual.
-        hints: What is known of this set, by kind of finding.
-    """
-
-    name: str
-    dataset: type[PedesDataset]
-    published: Mapping[str, Counts] = field(default_factory=dict)
-    superseded: Mapping[str, Counts] = field(default_factory=dict)
-    captions_per_image: int | None = None
-    hints: Mapping[str, str] = field(default_factory=dict)
-
-
-# By the dataset_type of a config. Counts: the papers of the sets and of IRRA.
-# RSTPReid's first release: its repository, issue 2.
-LAYOUTS = {
-    'CUHKPEDES': Layout(
-        name='CUHK-PEDES',
-        dataset=CUHKPEDES,
-        published={
-            'train': Counts(11003, 34054, 68126),
-            'val': Counts(1000, 3078, 6158),
-            'test': Counts(1000, 3074, 6156),
-        },
-        captions_per_image=2,
-        hints={
-            'missing folders': 'Some archives lack CUHK01, CUHK03, Market, test_query or '
-            'train_query: ask the authors for the complete one.',
-            'single images': 'CUHK-PEDES was published with 4 such persons.',
-            'more captions': 'CUHK-PEDES was published with 9 such images.',
-        },
-    ),
-    'ICFGPEDES': Layout(
-        name='ICFG-PEDES',
-        dataset=ICFGPEDES,
-        published={'train': Counts(3102, 34674, 34674), 'test': Counts(1000, 19848, 19848)},
-        captions_per_image=1,
-        hints={
-            'missing folders': 'The folders train and test come from MSMT17 and hold images of '
-            'both splits: unpack both.'
-        },
-    ),
-    'RSTPReid': Layout(
-        name='RSTPReid',
-        dataset=RSTPReid,
-        published={
-            'train': Counts(3701, 18505, 37010),
-            'val': Counts(200, 1000, 2000),
-            'test': Counts(200, 1000, 2000),
-        },
-        superseded={
-            'train': Counts(3901, 19505, 39010),
-            'val': Counts(100, 500, 1000),
-            'test': Counts(100, 500, 1000),
-        },
-        captions_per_image=2,
-        hints={
-            'shared captions': 'RSTPReid was published with them.',
-            'foreign characters': 'RSTPReid was published with them.',
-            'code': 'RSTPReid was published with them.',
-        },
-    ),
-    'UFine6926': Layout(
-        name='UFine6926',
-        dataset=UFine6926,
-        published={'all': Counts(6926, 26206, 52412)},
-        captions_per_image=2,
-    ),
-    'CaptionedImages': Layout(name='CaptionedImages', dataset=CaptionedImages),
-    'SyntheticPedes': Layout(name='SyntheticPedes', dataset=SyntheticPedes),
-}
+def known_datasets() -> dict[str, type[PedesDataset]]:
+    """The registered data sets that say what is known of them, by name."""
+    DATASETS.import_from_location()
+    return {
+        name: cls
+        for name, cls in DATASETS.module_dict.items()
+        if isinstance(cls, type) and issubclass(cls, PedesDataset) and 'LAYOUT' in vars(cls)
+    }
 
 
 @dataclass(frozen=True)
@@ -197,20 +105,16 @@ class Report:
         return '\n'.join(lines)
 
 
-def recognise(root: str | Path) -> Layout | None:
-    """The layout of a folder by its annotation file; None if it has none that is known."""
-    root = Path(root)
-    if (root / PARAMETERS).is_file():
-        return LAYOUTS['SyntheticPedes']
-    for layout in LAYOUTS.values():
-        if any((root / name).is_file() for name in layout.dataset.ANNOTATION_FILES):
-            return layout
-    return LAYOUTS['CUHKPEDES'] if (root / 'caption_all.json').is_file() else None
+def recognise(root: str | Path) -> type[PedesDataset] | None:
+    """The data set that a folder holds a copy of; None if it is not known."""
+    # What extends another data set is looked for first.
+    classes = sorted(known_datasets().values(), key=lambda cls: len(cls.__mro__), reverse=True)
+    return next((cls for cls in classes if cls.recognises(Path(root))), None)
 
 
 def check_dataset(
     root: str | Path,
-    layout: Layout,
+    dataset: type[PedesDataset],
     *,
     workers: int = 8,
     progress: Callable[[int, int], None] | None = None,
@@ -219,28 +123,29 @@ def check_dataset(
 
     Args:
         root: Folder of the data set.
-        layout: What it should be, from :func:`recognise` or ``LAYOUTS``.
+        dataset: What it should be, from :func:`recognise` or :func:`known_datasets`.
         workers: Threads that decode images; 0 decodes none.
         progress: Called with the number of decoded images and of all.
 
     Raises:
         FileNotFoundError: If the folder has no annotation file of this layout.
     """
-    reader = layout.dataset(data_root=root, split='train', lazy_init=True)
+    layout = dataset.LAYOUT
+    reader = dataset(data_root=root, split='train', lazy_init=True)
     try:
         path = reader.annotation_path()
     except FileNotFoundError:
-        path = Path(root) / 'caption_all.json'
+        path = Path(root) / WITHOUT_SPLITS
         if not path.is_file():
             raise
-        return Report(layout, str(path), {}, [_no_splits(path, layout)])
+        return Report(layout, str(path), {}, [_no_splits(path, dataset)])
     try:
         raw_records = reader.raw_records(path)
     except ValueError as error:
         advice = 'Copy the file again, or repair the place named.'
         return Report(layout, str(path), {}, [Finding('annotations', [str(error)], advice, True)])
     if raw_records and not any('split' in raw for raw, _ in raw_records if isinstance(raw, dict)):
-        return Report(layout, str(path), {}, [_no_splits(path, layout)])
+        return Report(layout, str(path), {}, [_no_splits(path, dataset)])
     records, damaged = [], []
     for raw, where in raw_records:
         try:
@@ -255,16 +160,16 @@ def check_dataset(
         findings.append(Finding('damaged records', damaged, advice, True))
     counts = count_records(records)
     findings += check_counts(counts, layout)
-    findings += check_images(records, root, layout, workers=workers, progress=progress)
+    findings += check_images(records, root, dataset, workers=workers, progress=progress)
     findings += check_persons(records, layout)
     findings += check_captions(records, layout)
     return Report(layout, str(path), counts, findings)
 
 
-def _no_splits(path: Path, layout: Layout) -> Finding:
-    names = ' or '.join(layout.dataset.ANNOTATION_FILES)
+def _no_splits(path: Path, dataset: type[PedesDataset]) -> Finding:
+    names = ' or '.join(dataset.ANNOTATION_FILES)
     advice = (
-        f'caption_all.json lists captions without their splits and cannot replace {names}, even '
+        f'{WITHOUT_SPLITS} lists captions without their splits and cannot replace {names}, even '
         f'under that name: ask for {names}, or take it from the repository of the data set.'
     )
     return Finding('no splits', [str(path)], advice, True)
@@ -316,7 +221,7 @@ def check_counts(counts: Mapping[str, Counts], layout: Layout) -> list[Finding]:
 def check_images(
     records: Sequence[Mapping],
     root: str | Path,
-    layout: Layout,
+    dataset: type[PedesDataset],
     *,
     workers: int = 8,
     progress: Callable[[int, int], None] | None = None,
@@ -330,9 +235,9 @@ def check_images(
     unreadable = unreadable_images(
         [path for path in paths if path not in gone], workers=workers, progress=progress
     )
-    places = f'below {os.path.join(root, layout.dataset.IMAGE_FOLDER)}'
+    places = f'below {os.path.join(root, dataset.IMAGE_FOLDER)}'
     return _findings(
-        layout,
+        dataset.LAYOUT,
         (
             'missing folders',
             [f'{folder} ({folders[folder]:,} images)' for folder in sorted(absent)],

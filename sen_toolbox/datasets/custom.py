@@ -9,6 +9,7 @@ from typing import Any
 
 from sen_toolbox.registry import DATASETS
 
+from .layout import Layout
 from .pedes import SPLITS, PedesDataset, check_captions, read_json_list
 
 COLUMNS = ('image', 'caption', 'identity', 'split')
@@ -44,6 +45,7 @@ class CaptionedImages(PedesDataset):
         ValueError: If the file lacks a column or a line is damaged; names the line.
     """
 
+    LAYOUT = Layout(name='CaptionedImages')
     ANNOTATION_FILES = ('annotations.csv', 'annotations.json')
     IMAGE_FOLDER = ''
 

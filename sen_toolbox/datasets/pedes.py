@@ -10,19 +10,20 @@ from typing import Any
 
 import torch
 from mmengine.dataset import BaseDataset
-from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
-from sen_toolbox.registry import DATASETS, TASK_UTILS, TRANSFORMS
+from sen_toolbox.registry import TASK_UTILS, TRANSFORMS
 from sen_toolbox.seeding import SAMPLE, generators_kept, seed_cpu
 
 from .cache import pruned_captions, token_ids
 from .image_cache import cache_images, split_pipeline
+from .layout import Layout
 from .noise import CAPTION_KEYS, swap_captions
-from .synthetic import DRAWN_IDS, write_synthetic_pedes
 from .transforms import Tokenize
 
 SPLITS = ('train', 'val', 'test')
+# Captions of CUHK-PEDES that some copies have in the place of its annotation file.
+WITHOUT_SPLITS = 'caption_all.json'
 
 
 class PedesDataset(BaseDataset):
@@ -57,6 +58,7 @@ class PedesDataset(BaseDataset):
         OSError: If the folder of the image cache cannot be written or has too little room.
     """
 
+    LAYOUT: Layout
     ANNOTATION_FILES: tuple[str, ...] = ()
     IMAGE_FOLDER = 'imgs'
     PATH_KEY = 'file_path'
@@ -97,6 +99,11 @@ class PedesDataset(BaseDataset):
             test_mode=test_mode or split != 'train',
             lazy_init=lazy_init,
         )
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """Whether a folder looks like a copy of this data set: by its annotation file."""
+        return any((root / name).is_file() for name in cls.ANNOTATION_FILES)
 
     @property
     def metainfo(self) -> dict:
@@ -216,8 +223,8 @@ class PedesDataset(BaseDataset):
             if (root / name).is_file():
                 return root / name
         message = f'there is no annotation file in {root}: {layout}'
-        if (root / 'caption_all.json').is_file():
-            message += f'; caption_all.json says nothing about splits and cannot replace {names}'
+        if (root / WITHOUT_SPLITS).is_file():
+            message += f'; {WITHOUT_SPLITS} says nothing about splits and cannot replace {names}'
         raise FileNotFoundError(message)
 
     def _image_place(self) -> str:
@@ -357,96 +364,3 @@ def _as_pairs(records: list[dict]) -> list[dict]:
                 pair['pruned'] = [record['pruned'][number]]
             pairs.append(pair)
     return pairs
-
-
-@DATASETS.register_module()
-class CUHKPEDES(PedesDataset):
-    """CUHK-PEDES: ``imgs`` and ``reid_raw.json``."""
-
-    ANNOTATION_FILES = ('reid_raw.json',)
-
-
-@DATASETS.register_module()
-class ICFGPEDES(PedesDataset):
-    """ICFG-PEDES: ``imgs`` and ``ICFG-PEDES.json``, or one of its other two spellings."""
-
-    ANNOTATION_FILES = ('ICFG-PEDES.json', 'ICFG_PEDES.json', 'ICFG-PDES.json')
-    EMPTY_SPLIT_HINTS = {
-        'val': 'ICFG-PEDES was published without a validation split; use test, and say so'
-    }
-
-
-@DATASETS.register_module()
-class RSTPReid(PedesDataset):
-    """RSTPReid: ``imgs`` and ``data_captions.json``."""
-
-    ANNOTATION_FILES = ('data_captions.json',)
-    PATH_KEY = 'img_path'
-
-
-@DATASETS.register_module()
-class UFine6926(PedesDataset):
-    """UFine6926: ``images`` and ``UFine6926_Annotations_1024.json``, or without ``_1024``.
-
-    Paths in the annotations begin with ``images/``, and the folder lies beside them, where ICL's
-    public code looks for it. Captions have 80.8 words on average, more than the 77 tokens of CLIP:
-    see ``context_length`` of ``CLIPBackbone``.
-    """
-
-    ANNOTATION_FILES = ('UFine6926_Annotations_1024.json', 'UFine6926_Annotations.json')
-    IMAGE_FOLDER = ''
-    EMPTY_SPLIT_HINTS = {'val': 'no validation split of UFine6926 is known; use test, and say so'}
-
-
-@DATASETS.register_module()
-class SyntheticPedes(CUHKPEDES):
-    """Drawn persons with generated captions, in the layout of CUHK-PEDES.
-
-    Draws the data set if the folder has none and completes one whose drawing was interrupted.
-
-    Args:
-        data_root: Folder of the data set; made if needed.
-        num_ids: Identities of each split.
-        images_per_id: Images of each identity.
-        captions_per_image: Captions of each image.
-        image_size: (rows, columns) in pixels.
-        seed: Decides every image and caption.
-        **kwargs: The other arguments of ``PedesDataset``.
-
-    Raises:
-        ValueError: If the folder holds a data set that was not drawn with these numbers.
-    """
-
-    def __init__(
-        self,
-        *,
-        data_root: str | Path,
-        num_ids: Mapping[str, int] = DRAWN_IDS,
-        images_per_id: int = 4,
-        captions_per_image: int = 2,
-        image_size: tuple[int, int] = (128, 64),
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        self.recipe = {
-            'num_ids': dict(num_ids),
-            'images_per_id': images_per_id,
-            'captions_per_image': captions_per_image,
-            'image_size': tuple(image_size),
-            'seed': seed,
-        }
-        super().__init__(data_root=data_root, **kwargs)
-
-    def load_data_list(self) -> list[dict]:
-        """Draws the data set if needed and reads it."""
-        # One process draws while the others wait.
-        if is_main_process():
-            write_synthetic_pedes(self.data_root, **self.recipe, progress=_log_progress)
-        barrier()
-        return super().load_data_list()
-
-
-def _log_progress(done: int, total: int) -> None:
-    # Ten lines suit a log file better than a bar.
-    if done * 10 // total > (done - 1) * 10 // total:
-        print_log(f'drew {done} of {total} persons', logger='current')

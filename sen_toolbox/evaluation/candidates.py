@@ -37,12 +37,17 @@ def candidate_metrics(
         text_ids: Identity (T,) of each caption.
         image_ids: Identity (G,) of each image.
         count: Candidates per caption, 1 to G.
+
+    Raises:
+        ValueError: If a score is not finite.
     """
 
     def score_rows(start: int, stop: int) -> Tensor:
         plain = (texts[start:stop] @ images.T).double()
         best = plain.topk(count, dim=1).indices
         anew = score(candidate_texts[start:stop], candidate_images[best]).double()
+        if not anew.isfinite().all():
+            raise ValueError('a score of a candidate is NaN or infinite')
         # All others below the worst candidate, in steps that keep their order.
         others = plain.scatter(1, best, -torch.inf).amax(dim=1, keepdim=True)
         others = torch.where(others.isfinite(), others, 0)

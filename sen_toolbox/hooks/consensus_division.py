@@ -99,6 +99,11 @@ class ConsensusDivisionHook(Hook):
                     "the batch has no 'sample_idx': end the training pipeline with "
                     "PackPair(per_image=['sample_idx'])"
                 )
+            if 'image_of' in batch:
+                raise ValueError(
+                    'ConsensusDivisionHook divides samples of one caption each, got '
+                    f'{len(batch["tokens"])} captions of {len(batch["sample_idx"])} images'
+                )
             batch = model.data_preprocessor(batch, training=True)
             with runner.optim_wrapper.optim_context(runner.model):
                 pair = model.backbone(batch['images'], batch['tokens'], model.reads)

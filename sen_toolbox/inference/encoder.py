@@ -19,7 +19,7 @@ from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.inference.processor import Processor
 from sen_toolbox.inference.unknown_words import unknown_words
 from sen_toolbox.registry import MODELS
-from sen_toolbox.text.tokens import Tokens
+from sen_toolbox.text.tokens import Tokens, check_fit
 
 
 class Encoder:
@@ -33,7 +33,7 @@ class Encoder:
         half: Whether to compute in float16; None for yes on a GPU only.
 
     Raises:
-        ValueError: If there is no such GPU.
+        ValueError: If there is no such GPU, or the processor's tokenizer does not fit the model.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class Encoder:
         device = device or get_device()
         if device.startswith('cuda') and not torch.cuda.is_available():
             raise ValueError(f'device {device!r}: torch finds no GPU here; use cpu')
+        text = model.backbone.spec.text
+        check_fit(processor.tokenizer, text.vocab_size, text.context_length)
         self.processor, self._name = processor, name
         self.device = torch.device(device)
         half = self.device.type != 'cpu' if half is None else half

@@ -1,6 +1,9 @@
 """Opens whatever a model is kept in."""
 
 import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,20 @@ if TYPE_CHECKING:
 
 # Trained on drawn people: shows how all this works, and finds colours of clothes on real ones.
 SHIPPED_MODEL = Path(__file__).parent / 'models' / 'tiny.safetensors'
+
+
+def import_parts(modules: Sequence[str]) -> None:
+    """Imports modules of the current folder or of installed packages, so that they register parts.
+
+    A model file names its parts and may not say what to import: that would run code.
+
+    Raises:
+        ModuleNotFoundError: If there is none.
+    """
+    if modules and '' not in sys.path:
+        sys.path.insert(0, '')
+    for name in modules:
+        import_module(name)
 
 
 def load_encoder(

@@ -37,7 +37,7 @@ def _check(value: Any, known: Mapping[str, Any]) -> None:
     if 'type' in value and value['type'] not in known:
         raise ValueError(
             f'unknown part {value["type"]!r}, known are {sorted(known)}; the parts of a project '
-            'must be imported before'
+            'must be imported before: sen-search --import MODULE, or import it in Python'
         )
     if value.get('pretrained') is not None:
         raise ValueError(f'a model file reads no other file, this one {value["pretrained"]!r}')

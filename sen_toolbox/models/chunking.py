@@ -37,7 +37,8 @@ def train_step_in_chunks(
         model: The retriever, or its wrapper for several processes.
         data: Collated batch; every entry has one row per image or one per caption.
         optim_wrapper: Takes the step after the last chunk.
-        num_chunks: Number of chunks; of a batch with fewer images, one per image.
+        num_chunks: Number of chunks; of a batch with fewer images, one per image. A chunk has the
+            captions of its images.
 
     Returns:
         What the heads log, for the whole batch.
@@ -50,7 +51,7 @@ def train_step_in_chunks(
     retriever = unwrapped(model)
     with optim_wrapper.optim_context(model):
         chunks = _split(retriever.data_preprocessor(data, True), num_chunks)
-    size = sum(len(chunk['images']) for chunk in chunks)
+    num_pairs = sum(len(chunk['tokens']) for chunk in chunks)
     gathered, states = GatheredChunks(), []
     # Passes have an autocast context each: one that has cast the weights without gradient would
     # reuse those.
@@ -62,7 +63,7 @@ def train_step_in_chunks(
     logged: dict[str, Tensor] = {}
     for index, (chunk, state) in enumerate(zip(chunks, states, strict=True)):
         last = index == len(chunks) - 1
-        share = len(chunk['images']) / size
+        share = len(chunk['tokens']) / num_pairs
         _set_random_state(chunk['images'].device, state)
         with nullcontext() if last or model is retriever else model.no_sync():
             with optim_wrapper.optim_context(model), gathered.replay(index, share):
@@ -79,12 +80,13 @@ def train_step_in_chunks(
 
 def _split(batch: dict, num_chunks: int) -> list[dict]:
     """Parts of a batch with some of its images each, and their captions."""
-    size, captions = len(batch['images']), len(batch['tokens'])
+    size = len(batch['images'])
+    captions = len(batch['image_of']) if 'image_of' in batch else size
     odd = {key: len(value) for key, value in batch.items() if len(value) not in (size, captions)}
     if odd:
         raise ValueError(
             f'a batch in chunks has one row per image or per caption; of {size} images and '
-            f'{captions} captions there are {odd}'
+            f'{captions} captions there are {odd} (without image_of every image has one caption)'
         )
     bounds = torch.arange(size).tensor_split(min(num_chunks, size))
     return [_part(batch, int(rows[0]), int(rows[-1]) + 1) for rows in bounds]

@@ -130,6 +130,8 @@ class PairFeatures:
 
 # Always there; nobody has to name them.
 EMBEDDINGS = frozenset({'image.embedding', 'text.embedding'})
+# What any backbone provides, whatever its encoders say that they do.
+ALWAYS_PROVIDED = EMBEDDINGS | {'text.mask', 'text.end'}
 
 
 def reads_of(reads: frozenset[str], modality: str) -> frozenset[str]:

@@ -30,27 +30,34 @@ class PairPreprocessor(BaseDataPreprocessor):
         std: Standard deviation of each channel.
         erasing_prob: Probability that an image of a training batch loses a rectangle of 2 % to
             40 % of its area, in 0..1.
+        also: Keys of further pictures of a batch, uint8 (B, ..., 3, H, W), such as ``views``. They
+            are normalised, too, and never erased.
     """
 
     def __init__(
-        self, *, mean: Sequence[float], std: Sequence[float], erasing_prob: float = 0.0
+        self,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        erasing_prob: float = 0.0,
+        also: Sequence[str] = (),
     ) -> None:
         # Without effect unless the loader pins its batches.
         super().__init__(non_blocking=True)
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.erasing_prob = checked_share('erasing_prob', erasing_prob)
+        self.keys = ('images', *also)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Returns the batch on the device with float images (B, 3, H, W).
 
         Args:
-            data: A collated batch; ``images`` is uint8 (B, 3, H, W), ``views``, if it has any,
-                uint8 (B, V, 3, H, W).
-            training: Whether to erase; views are never erased.
+            data: A collated batch; ``images`` is uint8 (B, 3, H, W).
+            training: Whether to erase.
         """
         data = {key: self._moved(value) for key, value in data.items()}
-        for key in ('images', 'views'):
+        for key in self.keys:
             if key in data:
                 data = {**data, key: self._normalise(data[key])}
         if training and self.erasing_prob > 0:

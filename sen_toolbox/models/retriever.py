@@ -45,7 +45,8 @@ class TextImageRetriever(BaseModel):
 
     Raises:
         ValueError: If ``chunks`` is below 1, or above it and the model has batch norm, if nothing
-            is left to score by, or if no block is there to be recomputed or compiled.
+            is left to score by, if two heads score candidates, or if no block is there to be
+            recomputed or compiled.
         KeyError: If ``heads`` and ``loss_weights`` do not name the same heads, or a head reads a
             feature that the backbone does not provide.
     """
@@ -79,6 +80,8 @@ class TextImageRetriever(BaseModel):
             global_score_weight, [self.heads[name] for name in self.embedding_heads]
         )
         self.scorers = [name for name, head in self.heads.items() if hasattr(head, 'score')]
+        if len(self.scorers) > 1:
+            raise ValueError(f'one head may score candidates, got {self.scorers}')
         self.reads = self._features_read(self.heads)
         self.embedding_reads = self._features_read([*self.embedding_heads, *self.scorers])
         if checkpoint_activations:

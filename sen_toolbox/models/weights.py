@@ -60,7 +60,9 @@ def load_tower(
     """
     path = find_pretrained(pretrained, arch)
     state, is_ours = read_tower(path, part)
-    phrase = fit(state, is_ours)
+    # Where tensors are missing, there may be nothing to fit, and they are named.
+    is_whole = encoder.state_dict().keys() <= state.keys()
+    phrase = fit(state, is_ours) if is_whole else ''
     check_keys(encoder, state, path)
     encoder.load_state_dict(state)
     print_log(f'{part} weights from {path}: {len(state)} tensors, {phrase}', logger='current')

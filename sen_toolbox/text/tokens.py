@@ -117,3 +117,23 @@ class Tokenizer(Protocol):
 
     def describe(self) -> dict:
         """Config that builds it again from nothing else: plain JSON values, the words included."""
+
+
+def check_fit(tokenizer: Tokenizer, vocab_size: int, context_length: int) -> None:
+    """Compares a tokenizer with the text encoder that is to read its rows.
+
+    Args:
+        tokenizer: The tokenizer.
+        vocab_size: Number of ids of the encoder.
+        context_length: Longest row of the encoder.
+
+    Raises:
+        ValueError: If it makes ids that the encoder lacks, or rows that are too long for it.
+    """
+    if tokenizer.vocab_size > vocab_size or tokenizer.context_length > context_length:
+        raise ValueError(
+            f'the tokenizer of the pipeline ({type(tokenizer).__name__}) has '
+            f'{tokenizer.vocab_size} ids and rows of {tokenizer.context_length} tokens, the text '
+            f'encoder takes {vocab_size} ids and {context_length} tokens at most: give both the '
+            "same tokenizer and context_length ('$tokenizer', '$context_length')"
+        )

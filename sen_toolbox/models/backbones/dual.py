@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import (
+    ALWAYS_PROVIDED,
     EMBEDDINGS,
     ImageFeatures,
     PairFeatures,
@@ -62,7 +63,7 @@ class DualEncoder(nn.Module):
             self.image_projection = nn.Linear(widths[0], embed_dim)
             self.text_projection = nn.Linear(widths[1], embed_dim)
         self.spec = PairSpec(embed_dim or widths[0], self.image.spec, self.text.spec)
-        self.provides = EMBEDDINGS | {
+        self.provides = ALWAYS_PROVIDED | {
             f'{modality}.{name}'
             for modality, encoder in (('image', self.image), ('text', self.text))
             for name in encoder.provides

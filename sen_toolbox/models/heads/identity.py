@@ -25,10 +25,13 @@ class IdentityHead(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
-        """Returns ``loss``, the mean of both modalities, and the accuracies, in 0..1."""
-        labels = batch['labels']
-        image_loss, image_acc = self._classify(pair.image.embedding, labels)
-        text_loss, text_acc = self._classify(pair.text.embedding, pair.of_texts(labels))
+        """Returns ``loss``, the mean of both modalities, and the accuracies, in 0..1.
+
+        All are means over pairs: an image with several captions counts once with each of them.
+        """
+        labels = pair.of_texts(batch['labels'])
+        image_loss, image_acc = self._classify(pair.of_texts(pair.image.embedding), labels)
+        text_loss, text_acc = self._classify(pair.text.embedding, labels)
         return dict(loss=(image_loss + text_loss) / 2, image_acc=image_acc, text_acc=text_acc)
 
     def _classify(self, embedding: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ def take_view(batch: dict, index: int) -> Tensor:
 
     Raises:
         KeyError: If the batch has no views.
-        ValueError: If it has too few.
+        ValueError: If it has too few, or they are still pixels.
     """
     if 'views' not in batch:
         raise KeyError(
@@ -16,6 +16,10 @@ def take_view(batch: dict, index: int) -> Tensor:
             "PackPair(per_image=['views']) at its end"
         )
     views = batch['views']
+    if not views.is_floating_point():
+        raise ValueError(
+            "the 'views' of the batch are not normalised: put also=['views'] into data_preprocessor"
+        )
     if index >= views.shape[1]:
         raise ValueError(
             f'a head reads view {index} (from 0), but MakeViews makes {views.shape[1]}'

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.models.blocks import attention_row, replace_blocks, run_block
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
+from sen_toolbox.models.image_encoders.patches import embed_patches, patch_grid
 from sen_toolbox.models.open_clip_config import build_transformer, open_clip_config
 from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.models.weights import fit_grid, load_tower
@@ -59,11 +60,8 @@ class CLIPVisionTransformer(nn.Module):
         _require_plain(arch, settings)
         self.arch, self.pretrained = arch, pretrained
         patch = settings.patch_size
-        self.stride = stride or patch
-        rows, columns = image_size
-        if min(rows, columns) < patch:
-            raise ValueError(f'image_size {image_size} is smaller than a patch of {patch} pixels')
-        grid = ((rows - patch) // self.stride + 1, (columns - patch) // self.stride + 1)
+        image_size = tuple(image_size)
+        grid, step = patch_grid(image_size, patch, stride)
         settings.image_size = (grid[0] * patch, grid[1] * patch)
         tower = build_transformer(
             VisionTransformer,
@@ -73,7 +71,7 @@ class CLIPVisionTransformer(nn.Module):
             heads=settings.width // settings.head_width,
         )
         self.conv1 = tower.conv1
-        self.conv1.stride = (self.stride, self.stride)
+        self.conv1.stride = (step, step)
         self.class_embedding = tower.class_embedding
         self.positional_embedding = tower.positional_embedding
         self.ln_pre = tower.ln_pre
@@ -83,10 +81,10 @@ class CLIPVisionTransformer(nn.Module):
         self.proj = tower.proj
         self.spec = ImageSpec(
             width=config['embed_dim'],
-            image_size=(rows, columns),
+            image_size=image_size,
             grid=grid,
             patch_size=patch,
-            patch_stride=self.stride,
+            patch_stride=step,
             takes_some_patches=True,
         )
 
@@ -134,24 +132,12 @@ class CLIPVisionTransformer(nn.Module):
         return ImageFeatures(tokens[:, 0], tokens=tokens, attention=attention)
 
     def _embed(self, images: Tensor, keep: Tensor | None) -> Tensor:
-        if keep is None:
-            x = self.conv1(images).flatten(2).transpose(1, 2)
-        else:
-            x = self._embed_kept(images, keep)
+        x = embed_patches(images, self.conv1, keep)
         position = self.positional_embedding.to(x.dtype)
         # Not position[1:][keep]: threads would add up its gradient in any order.
         x = x + (position[1:] if keep is None else F.embedding(keep, position[1:]))
         first = self.class_embedding.to(x.dtype) + position[0]
         return self.ln_pre(torch.cat([first.expand(x.shape[0], 1, -1), x], dim=1))
-
-    def _embed_kept(self, images: Tensor, keep: Tensor) -> Tensor:
-        """What the convolution gives for the patches ``keep`` (B, K), without the others."""
-        kernel = self.conv1.weight
-        step, columns = self.stride, self.spec.grid[1]
-        windows = images.unfold(2, kernel.shape[2], step).unfold(3, kernel.shape[3], step)
-        batch = torch.arange(len(images), device=images.device)[:, None]
-        patches = windows[batch, :, keep // columns, keep % columns]
-        return F.linear(patches.flatten(2), kernel.flatten(1))
 
     def _project(self, x: Tensor) -> Tensor:
         return self.ln_post(x) @ self.proj

@@ -124,7 +124,7 @@ class CLIPTextTransformer(nn.Module):
         ids, length = tokens.ids, tokens.ids.shape[1]
         if not self.causal:
             ids = F.pad(ids, (0, self.spec.context_length - length))
-        x = self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
+        x = self.token_embedding(ids) + self.positional_embedding.narrow(0, 0, ids.shape[1])
         for block in blocks:
             x = run_block(block, x, causal=self.causal)
         # Not len(x), which would fix the number of captions of an exported model.

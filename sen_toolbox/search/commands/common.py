@@ -3,16 +3,26 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from sen_toolbox.inference.loading import import_parts
+
 if TYPE_CHECKING:
     from sen_toolbox.search.person_search import PersonSearch
 
 
 def add_model_arguments(group: argparse._ArgumentGroup) -> None:
-    """Adds model and checkpoint."""
+    """Adds model, checkpoint, and modules for :func:`import_parts`."""
     group.add_argument(
         '--model', metavar='FILE', help='model file or config (default: the shipped small model)'
     )
     group.add_argument('--checkpoint', metavar='FILE', help='checkpoint, if --model is a config')
+    group.add_argument(
+        '--import',
+        dest='imports',
+        action='append',
+        default=[],
+        metavar='MODULE',
+        help='module with parts of a model file that are not of the toolbox, such as projects.mine',
+    )
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +49,7 @@ def open_search(args: argparse.Namespace, **options: object) -> 'PersonSearch':
     """The search that the arguments describe."""
     from sen_toolbox.search.person_search import PersonSearch
 
+    import_parts(args.imports)
     return PersonSearch(
         args.model,
         checkpoint=args.checkpoint,

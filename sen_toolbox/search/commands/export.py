@@ -25,9 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports; returns the exit code."""
-    from sen_toolbox.inference.loading import load_encoder
+    from sen_toolbox.inference.loading import import_parts, load_encoder
     from sen_toolbox.inference.onnx_export import export_onnx
 
+    import_parts(args.imports)
     encoder = load_encoder(args.model, args.checkpoint)
     difference = export_onnx(encoder, args.out, int8=args.int8)
     sys.stdout.write(f'{args.out}: embeddings differ by {difference:.1e} at most\n')

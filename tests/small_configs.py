@@ -1,0 +1,78 @@
+"""Every config as it stands but for small encoders, with drawn people that any of them can read."""
+
+import json
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+from tiny_methods import shrink_encoders
+from torch.utils.data import DataLoader
+from toy_data import ROOT
+
+from sen_toolbox.config import load_config
+from sen_toolbox.datasets.synthetic import write_synthetic_pedes
+from sen_toolbox.models.open_clip_config import open_clip_config
+
+# 6 x 4 patches, of which masks of nine tenths leave some to see.
+IMAGE_SIZE, BATCH_SIZE = (96, 64), 8
+DRAWN = dict(num_ids=dict(train=4, val=1, test=3), images_per_id=2, image_size=(64, 32), seed=0)
+# Annotation file, key of the image path, and the folder that paths begin with.
+LAYOUTS = [
+    ('ICFG-PEDES.json', 'file_path', ''),
+    ('data_captions.json', 'img_path', ''),
+    ('UFine6926_Annotations.json', 'file_path', 'imgs/'),
+]
+
+
+def write_drawn_people(root: Path) -> Path:
+    """Draws people in one folder in the layout of each data set; returns the folder."""
+    write_synthetic_pedes(root, **DRAWN, workers=1)
+    records = json.loads((root / 'reid_raw.json').read_text())
+    for name, key, folder in LAYOUTS:
+        renamed = [{**record, key: folder + record['file_path']} for record in records]
+        (root / name).write_text(json.dumps(renamed))
+    renamed = [
+        dict(record, image=f'imgs/{record["file_path"]}', identity=record['id'])
+        for record in records
+    ]
+    (root / 'annotations.json').write_text(json.dumps(renamed))
+    return root
+
+
+def small_arch(arch: str | dict) -> dict:
+    """Few narrow layers, with patches of the same size."""
+    own, small = open_clip_config(arch), open_clip_config('tiny')
+    if own['vision_cfg'].get('timm_model_name'):
+        # timm's own smallest tower
+        small['vision_cfg'] = dict(
+            timm_model_name='test_vit', timm_pool='token', timm_proj=None, image_size=160
+        )
+    else:
+        small['vision_cfg']['patch_size'] = own['vision_cfg']['patch_size']
+    return small
+
+
+def small_config(path: str, data_root: Path) -> Config:
+    """The config at this path below the root, on small encoders and the drawn people."""
+    sizes = dict(
+        image_size=IMAGE_SIZE,
+        batch_size=BATCH_SIZE,
+        num_workers=0,
+        num_classes=DRAWN['num_ids']['train'],
+    )
+    config = load_config(ROOT / path, dict(sizes, data_root=str(data_root)))
+    shrink_encoders(config.model.backbone, small_arch)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = config[name].dataset
+        if dataset.type == 'SyntheticPedes':
+            dataset.update(DRAWN)
+        if dataset.get('tagger', {}).get('type') == 'NLTKTagger':
+            dataset.tagger = dict(type='RuleTagger')  # needs no data of NLTK
+    return config
+
+
+def build_loader(config: dict) -> DataLoader:
+    """The first epoch of a split."""
+    loader = Runner.build_dataloader(config, seed=0)
+    loader.dataset.set_epoch(seed=0, epoch=0)
+    return loader
