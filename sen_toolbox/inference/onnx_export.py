@@ -151,7 +151,8 @@ def _program(
         ValueError: If one of them cannot be exported; names it.
     """
     model, text = encoder.model, encoder.model.backbone.spec.text
-    batch, sentences = torch.export.Dim('batch'), torch.export.Dim('sentences')
+    # Any size. Without the bound, torch 2.6 takes a slice of all there is for another program.
+    batch, sentences = (torch.export.Dim(name, max=2**31) for name in ('batch', 'sentences'))
     rows = {0: sentences}
     if text.cuts_padding:
         rows[1] = torch.export.Dim('length', max=text.context_length)
