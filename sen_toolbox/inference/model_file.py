@@ -39,8 +39,8 @@ def describe_model(config: Config, name: str) -> dict[str, Any]:
         name: What the model is called in messages.
 
     Raises:
-        ValueError: If JSON cannot hold the model or its processor, or if a head scores pairs or is not
-            registered.
+        ValueError: If JSON cannot hold the model or its processor, or if a head scores pairs or is
+            not registered.
     """
     model = plain(config.model)
     for option in TRAINING_OPTIONS:
