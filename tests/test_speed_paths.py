@@ -185,6 +185,7 @@ def test_what_is_logged_holds_no_graph(config):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile needs a C++ compiler')
 def test_compiled_blocks_give_the_same_and_once_for_all_lengths():
+    torch.compiler.reset()  # what other tests compiled or exported decides which sizes are free
     torch.manual_seed(0)
     plain, compiled = (BACKBONES.build(clip_config(image_size=(64, 32))) for _ in range(2))
     compiled.load_state_dict(plain.state_dict())

@@ -34,13 +34,15 @@ TRAINING_OPTIONS = ('chunks', 'checkpoint_activations', 'compile_blocks')
 def describe_model(config: Config, name: str) -> dict[str, Any]:
     """What a model file says of the model of a config, as plain JSON values.
 
+    Heads without embeddings stay out, those that score candidates too: a search ranks by inner
+    products, as the figures of the evaluation do that are not under ``scored/``.
+
     Args:
         config: A loaded config.
         name: What the model is called in messages.
 
     Raises:
-        ValueError: If JSON cannot hold the model or its processor, or if a head scores pairs or is
-            not registered.
+        ValueError: If JSON cannot hold the model or its processor, or if a head is not registered.
     """
     model = plain(config.model)
     for option in TRAINING_OPTIONS:
@@ -50,12 +52,6 @@ def describe_model(config: Config, name: str) -> dict[str, Any]:
         raise ValueError(
             f'{name}: nobody has registered the types of the heads {unknown}; a project names its '
             'modules in custom_imports'
-        )
-    if scorers := [head for head, kind in kinds.items() if hasattr(kind, 'score')]:
-        raise ValueError(
-            f'{name} cannot be searched as it is evaluated: the heads {scorers} score pairs of '
-            'image and text, and a search compares embeddings; leave them out of model.heads and '
-            'model.loss_weights to search without them'
         )
     kept = {h: model['heads'][h] for h, kind in kinds.items() if hasattr(kind, 'embed_image')}
     model['heads'] = kept
