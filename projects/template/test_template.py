@@ -6,7 +6,7 @@ from closeness import assert_same
 from mmengine.config import ConfigDict
 
 from projects.template import alignment  # registers the head
-from sen_toolbox.models.features import PairFeatures
+from sen_toolbox.models.features import ImageFeatures, PairFeatures, TextFeatures
 from sen_toolbox.registry import HEADS
 
 pytestmark = pytest.mark.numeric
@@ -17,7 +17,7 @@ def test_the_loss_is_the_squared_distance_of_unit_embeddings():
     image, text = torch.randn(3, 5), torch.randn(3, 5)
     head = HEADS.build(ConfigDict(type='AlignmentHead', spec=None))
     assert isinstance(head, alignment.AlignmentHead)
-    logged = head(PairFeatures(image, text), {}, None)
+    logged = head(PairFeatures(ImageFeatures(image), TextFeatures(text)), {}, None)
     distances = [
         (i / i.norm() - t / t.norm()).square().sum() for i, t in zip(image, text, strict=True)
     ]
