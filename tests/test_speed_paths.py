@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from closeness import ROUNDINGS, assert_same
 from open_clip.transformer import QuickGELU as OpenCLIPQuickGELU
 from open_clip.transformer import ResidualAttentionBlock
+from ranks import run_ranks
 from tiny import as_tokens, clip_config, irra_config, sen_config
 
 from sen_toolbox.models.blocks import (
@@ -184,8 +185,7 @@ def test_what_is_logged_holds_no_graph(config):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile needs a C++ compiler')
-def test_compiled_blocks_give_the_same_and_once_for_all_lengths():
-    torch.compiler.reset()  # what other tests compiled or exported decides which sizes are free
+def check_compiled_blocks(rank):
     torch.manual_seed(0)
     plain, compiled = (BACKBONES.build(clip_config(image_size=(64, 32))) for _ in range(2))
     compiled.load_state_dict(plain.state_dict())
@@ -206,6 +206,11 @@ def test_compiled_blocks_give_the_same_and_once_for_all_lengths():
             longer = as_tokens(F.pad(TOKENS.ids, (0, length)))
             found, expected = (b.encode_text(longer, reads).tokens for b in (compiled, plain))
             assert_same(found, expected)
+
+
+def test_compiled_blocks_give_the_same_and_once_for_all_lengths():
+    # In a process of its own: what others compiled or exported decides which sizes are free.
+    run_ranks(check_compiled_blocks, ranks=1)
 
 
 @pytest.mark.parametrize(
