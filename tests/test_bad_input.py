@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from commands import Command
 from toy_data import (
     NUM_CLASSES,
     ROOT,
     run_tool,
-    start,
     toy_records,
     write_toy_config,
     write_toy_data,
@@ -49,13 +49,13 @@ def train(toy, *options):
 
 def last_line(toy, *options):
     """The last line that a user sees of a training that fails."""
-    run = start(
-        *('python', ROOT / 'tools/train.py', toy, '--work-dir', toy.parent / 'work', *options),
-        cwd=toy.parent,
-    )
-    assert run.returncode == 1, run.stdout[-3000:]
+    train = ROOT / 'tools/train.py'
+    status, output = Command(
+        toy.parent, train, toy, '--work-dir', toy.parent / 'work', *options
+    ).end()
+    assert status == 1, output[-3000:]
     # An error from a data worker ends with an empty line.
-    return run.stdout.rstrip().splitlines()[-1]
+    return output.rstrip().splitlines()[-1]
 
 
 def save_model(config, file):

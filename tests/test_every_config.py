@@ -12,12 +12,6 @@ from sen_toolbox.checkpoint.loading import load_checkpoint_file
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-def plain_text_of_configs(monkeypatch):
-    """MMEngine formats the config seven times per run; that takes longer than all else."""
-    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, False))
-
-
 @pytest.mark.parametrize('path', CONFIGS)
 def test_a_config_trains_is_evaluated_and_goes_on(path, drawn_people, tmp_path):
     config, work_dir = tmp_path / 'small.py', tmp_path / 'work'

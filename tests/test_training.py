@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from commands import run
 from toy_data import NUM_CLASSES, ROOT, run_tool, start, write_toy_config, write_toy_data
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
@@ -33,9 +34,8 @@ def toy(folder, request):
 def trained(folder):
     """Two epochs as a user starts them."""
     config = write_toy_config(folder / 'toy.py', folder / 'data')
-    run = start('python', ROOT / 'tools/train.py', config, cwd=folder)
-    assert run.returncode == 0, run.stdout[-3000:]
-    return folder / 'work_dirs' / 'toy', run.stdout
+    output = run(folder, ROOT / 'tools/train.py', config)
+    return folder / 'work_dirs' / 'toy', output
 
 
 def state_of(path):
@@ -154,12 +154,12 @@ def test_every_published_layout_trains(folder, request):
 
 def test_two_processes_train_and_evaluate_as_one(toy, folder):
     work_dir = folder / 'two'
-    run = start(
+    launched = start(
         *('bash', ROOT / 'tools/dist_train.sh', toy, 2, '--work-dir', work_dir),
         *('--cfg-options', 'max_epochs=1'),
         cwd=folder,
     )
-    assert run.returncode == 0, run.stdout[-3000:]
+    assert launched.returncode == 0, launched.stdout[-3000:]
     trained_loss, together = scalars(work_dir)
     assert 0 < trained_loss['loss'] < 1000
     assert trained_loss['identity.loss'] < 1.5 * torch.tensor(float(NUM_CLASSES)).log().item()

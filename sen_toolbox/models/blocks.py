@@ -164,8 +164,17 @@ def attention_row(block: Block, x: Tensor, row: Tensor, hidden: Tensor | None = 
         row: The token, as it stands in ``x``.
         hidden: True (B, L) where the token may not look.
     """
-    keys = block.ln_1(x)
-    return block.attn(block.ln_1(row), keys, keys, key_padding_mask=hidden)[1][:, 0]
+    # The module itself would go on to its output layer. Under autocast, torch 2.6 keeps that
+    # layer's weights as they were cast here, without gradients, and takes them in the block too.
+    width = block.attn.embed_dim
+    weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
+    query = F.linear(block.ln_1(row), weight[:width], bias[:width])
+    key = F.linear(block.ln_1(x), weight[width : 2 * width], bias[width : 2 * width])
+    (query,), (key,) = (_split_heads(part, 1, block.attn.num_heads) for part in (query, key))
+    scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
+    if hidden is not None:
+        scores = scores.masked_fill(hidden[:, None, None], -torch.inf)
+    return scores.softmax(dim=3).mean(dim=1)[:, 0]
 
 
 def attend(
