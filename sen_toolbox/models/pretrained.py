@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.values import weights_in
 
 
 def find_weights(pretrained: str, part: str, wanted: str) -> Path:
@@ -44,7 +45,7 @@ def read_weights(path: Path, part: str) -> tuple[dict[str, Tensor], bool]:
         ValueError: If it is truncated or holds other things than tensors.
     """
     content = load_checkpoint_file(str(path), map_location='cpu')
-    state = content.get('state_dict', content.get('model', content))
+    state = weights_in(content, path, ('state_dict', 'model'))
     prefix = f'backbone.{part}.'
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if own:
