@@ -118,6 +118,10 @@ HOSTILE = {
     'a size of nothing': image(image_size=[0, 0]),
     'another size': step(1, size=[32, 32]),
     'fractions of pixels': step(1, size=[64.5, 48.5]),
+    'a picture of all memory': image(image_size=[10**8, 10**8]),
+    'words of all memory': lambda d: d['model']['backbone']['text']['arch']['text_cfg'].update(
+        vocab_size=10**11
+    ),
     'huge pictures': step(1, size=[10**6, 10**6]),
     'no context': step(2, tokenizer=dict(type='CLIPTokenizer', context_length=-1)),
     'context of text': step(2, tokenizer=dict(type='CLIPTokenizer', context_length='a')),

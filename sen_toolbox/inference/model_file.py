@@ -8,6 +8,7 @@ executed, and every part that it names must be one of the registered.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
+from sen_toolbox.checkpoint.keys import check_fit
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.checkpoint.tensor_file import pack_tensors
 from sen_toolbox.checkpoint.values import weights_in
@@ -92,13 +94,18 @@ def build_model(description: Mapping[str, Any]) -> tuple[nn.Module, Processor]:
     Raises:
         ValueError: If the description misses a value, or names a part that is not registered.
     """
+    require_description(description)
+    return MODELS.build(dict(description['model'])), Processor(description['steps'])
+
+
+def require_description(description: Mapping[str, Any]) -> None:
+    """Raises ValueError if a description misses a value, or names a part that is not registered."""
     if set(description) != KEYS or description['format'] != FORMAT:
         raise ValueError(
             f'a model of format {FORMAT} describes {sorted(KEYS)}, this one is of format '
             f'{description.get("format")!r} and describes {sorted(description)}'
         )
     require_registered(description)
-    return MODELS.build(dict(description['model'])), Processor(description['steps'])
 
 
 def load_model(
@@ -126,6 +133,11 @@ def load_model(
             )
         description = describe_model(load_config(model), Path(checkpoint).stem)
         state, source = _read_checkpoint(checkpoint, description), checkpoint
+    with _sensible(model):
+        require_description(description)
+        outline = _outline(description)
+    if outline is not None:
+        _check_sizes(outline, state, source)
     with _sensible(model):
         built, processor = build_model(description)
     _restore_words(state, built, source)
@@ -223,6 +235,26 @@ def _sensible(source: str | Path) -> Iterator[None]:
         raise ValueError(
             f'{source} describes a model that cannot be built or run: {one_line(error)}'
         ) from error
+
+
+def _outline(description: Mapping[str, Any]) -> nn.Module | None:
+    """The retriever with shapes and without memory for them; None if a part cannot do without."""
+    try:
+        with torch.device('meta'):
+            return MODELS.build(deepcopy(dict(description['model'])))
+    # That of a project may look at its values; what is wrong otherwise, the real one tells.
+    except Exception:
+        return None
+
+
+def _check_sizes(outline: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Compares shapes before there is memory for them: a description may ask for all there is."""
+    state = dict(state)
+    if state.pop(WORD_IDS, None) is not None:
+        # It has fewer rows here, which are looked at later.
+        table = outline.backbone.word_embedding.weight
+        state[_word_key(outline)] = torch.zeros(()).expand(table.shape)
+    check_fit(outline, state, source)
 
 
 @torch.inference_mode()
