@@ -77,6 +77,7 @@ NO_CHECKPOINTS = {
     'one sparse tensor': one(STATE[FIRST].to_sparse()),
     'one quantised tensor': one(torch.quantize_per_tensor(STATE[FIRST], 0.1, 0, torch.qint8)),
     'one nested tensor': one(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])),
+    'a shape without end': one(torch.zeros(1).half().expand(10**9, 10**6)),
     'averaged texts': dict(state_dict=STATE, ema_state_dict={'a': 'x'}),
     'a command': dict(state_dict=Harm()),
     'an expression': dict(state_dict=STATE, more=Evaluates()),
@@ -90,7 +91,6 @@ OTHER_VALUES = {
     'not a number': one(STATE[FIRST] * float('nan')),
     'infinite': one(STATE[FIRST] / 0),
     'a scalar': one(torch.tensor(1.0)),
-    'shape without end': one(torch.zeros(1).expand(10**9, 10**6)),
 }
 
 
@@ -148,6 +148,14 @@ def test_bools_for_a_tower_do_not_become_numbers(here):
     torch.save(dict(visual={}, **{'visual.proj': torch.ones(2, 2, dtype=torch.bool)}), 'bool.pth')
     state, _ = read_tower('bool.pth', 'image')
     assert state['proj'].dtype == torch.bool
+
+
+@pytest.mark.parametrize('kind', ['a shape without end', 'one sparse tensor'])
+def test_a_tower_is_looked_at_before_it_is_made_float32(here, kind):
+    content = {f'visual.{key}': v for key, v in NO_CHECKPOINTS[kind]['state_dict'].items()}
+    for saved in (dict(state_dict=content), dict(model=content), content):
+        torch.save(saved, 'bad.pth')
+        refusal(lambda file: read_tower(file, 'image'))
 
 
 def test_a_lying_archive_is_one_line(here):

@@ -70,6 +70,9 @@ def not_dense(value: Any) -> str | None:
         return 'has a shape and no values (device meta)'
     if value.layout != torch.strided or value.is_nested or value.is_quantized:
         return f'is not a dense tensor ({value.dtype}, {value.layout})'
+    # A copy of it, in another precision, would take memory that the file never had.
+    if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+        return f'has a shape of more numbers than there are, {tuple(value.shape)}'
     return None
 
 

@@ -249,12 +249,13 @@ def _outline(description: Mapping[str, Any]) -> nn.Module | None:
 
 def _check_sizes(outline: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Compares shapes before there is memory for them: a description may ask for all there is."""
-    state = dict(state)
-    if state.pop(WORD_IDS, None) is not None:
+    expected = {key: value.shape for key, value in outline.state_dict().items()}
+    given = {key: value.shape for key, value in state.items() if key != WORD_IDS}
+    if WORD_IDS in state:
         # It has fewer rows here, which are looked at later.
-        table = outline.backbone.word_embedding.weight
-        state[_word_key(outline)] = torch.zeros(()).expand(table.shape)
-    check_fit(outline, state, source)
+        given[_word_key(outline)] = expected[_word_key(outline)]
+    if given != expected:
+        check_fit(outline, {key: state[key] for key in state if key != WORD_IDS}, source)
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.values import weights_in
+from sen_toolbox.checkpoint.values import check_dense, weights_in
 
 
 def find_weights(pretrained: str, part: str, wanted: str) -> Path:
@@ -50,7 +50,9 @@ def read_weights(path: Path, part: str) -> tuple[dict[str, Tensor], bool]:
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if own:
         return own, True
-    return {k.removeprefix('module.'): v for k, v in state.items() if isinstance(v, Tensor)}, False
+    state = {k.removeprefix('module.'): v for k, v in state.items() if isinstance(v, Tensor)}
+    check_dense(state, path)
+    return state, False
 
 
 def load_weights(

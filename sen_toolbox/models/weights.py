@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import TorchScriptError, load_checkpoint_file
-from sen_toolbox.checkpoint.values import named_faults, weights_in
+from sen_toolbox.checkpoint.values import check_dense, kind_of, named_faults, weights_in
 
 # What OpenAI's and open_clip's files hold beside the towers.
 EXPECTED_UNUSED = {
@@ -140,7 +140,7 @@ def read_tower(path: str | Path, part: str) -> tuple[dict[str, Tensor], bool]:
             if not key.startswith(IMAGE_PREFIX)
         }
     state = {
-        key: value.float() if value.is_floating_point() else value
+        key: value.float() if kind_of(value) == 'floating' else value
         for key, value in state.items()
         if key not in EXPECTED_UNUSED
     }
@@ -158,7 +158,9 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], Mapping]:
     except TorchScriptError:
         return _read_openai_archive(path), {}
     state = weights_in(content, path, ('state_dict', 'model'))
-    return {k: v for k, v in state.items() if isinstance(v, Tensor)}, content.get('meta') or {}
+    state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    check_dense(state, path)
+    return state, content.get('meta') or {}
 
 
 def _read_openai_archive(path: Path) -> dict[str, Tensor]:
