@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sen_toolbox.checkpoint.keys import check_keys
 from sen_toolbox.checkpoint.layouts import official_layout
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.values import named_faults, weights_in
+from sen_toolbox.checkpoint.values import check_dense, named_faults, weights_in
 from sen_toolbox.command_line import run_main
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
@@ -47,6 +47,7 @@ def read_state(path: Path, entry: str) -> dict[str, Tensor]:
     state = weights_in(content, path, (entry,))
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f'{path} holds no weights under {entry!r}, only {list(state)[:8]}')
+    check_dense(state, path)
     return state
 
 
