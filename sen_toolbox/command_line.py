@@ -1,7 +1,12 @@
 """What the command lines of the tools share; imports nothing heavy."""
 
 import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from sen_toolbox.messages import one_line
 
 BRACKETS = {'[]': list, '()': tuple}
 WORDS = {'true': True, 'True': True, 'false': False, 'False': False, 'None': None}
@@ -72,6 +77,16 @@ def _split(text: str) -> list[str]:
         raise ValueError(f'brackets do not match in {text!r}')
     # As in Python, a comma may follow the last part.
     return parts if parts[-1].strip() else parts[:-1]
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Runs a tool; what is wrong with its input is one line, and the exit status 1."""
+    try:
+        main()
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        # A KeyError shows its text in quotation marks.
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        sys.exit(f'{Path(sys.argv[0]).name}: {one_line(text)}')
 
 
 class _ReadOptions(argparse.Action):

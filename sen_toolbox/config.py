@@ -5,11 +5,14 @@ import re
 import sys
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import yaml
 from mmengine.config import Config
+from mmengine.fileio import YamlHandler, register_handler
 from mmengine.runner import Runner
 
+from sen_toolbox.messages import one_line
 from sen_toolbox.overrides import apply_overrides, describe_unknown
 
 # Read by MMEngine's Runner, by MMEngine when it reads a file, and to convert official checkpoints.
@@ -20,6 +23,19 @@ READ_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
 # A resolved config lists here what its '$name' strings stood for: files that MMEngine writes of it
 # have the values at their top and nothing that refers to them.
 RESOLVED = '_resolved'
+
+
+@register_handler(['yaml', 'yml'])
+class SafeYamlHandler(YamlHandler):
+    """MMEngine's reader of YAML, for plain values alone; its own builds whatever a tag names."""
+
+    def load_from_fileobj(self, file: TextIO, **kwargs: Any) -> Any:
+        """The content of a file.
+
+        Raises:
+            yaml.YAMLError: If it holds a tag of Python, or is not YAML.
+        """
+        return super().load_from_fileobj(file, **{**kwargs, 'Loader': yaml.SafeLoader})
 
 
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Config:
@@ -35,21 +51,21 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     begin with an underscore.
 
     Args:
-        path: The config file.
+        path: The config file: Python, which runs, or JSON or YAML, of which plain values are read.
         overrides: Values by dotted key, as in :func:`sen_toolbox.overrides.apply_overrides`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         KeyError: If nothing reads a top-level key or an override, or if a ``'$name'`` stands for
             nothing; tells the choices and what is alike.
-        ValueError: If values refer to each other in a circle.
+        ValueError: If values refer to each other in a circle, or JSON or YAML cannot be read.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path}')
     if '' not in sys.path:
         # A script's path starts at its own folder; custom_imports name modules seen from here.
         sys.path.insert(0, '')
-    config = Config.fromfile(path, lazy_import=False)
+    config = _read(Path(path))
     # The text holds that of the bases too: a value may be referred to in a base alone, in what the
     # file replaces.
     shared = set(re.findall(r'\$(\w+)', config.text))
@@ -79,6 +95,15 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
         if config.get(key) and config[key].get('num_workers') == 0:
             config[key].persistent_workers = False
     return config
+
+
+def _read(path: Path) -> Config:
+    # MMEngine takes for granted that JSON and YAML hold a dict. What Python raises is its own.
+    of_content = () if path.suffix == '.py' else (ValueError, TypeError, AttributeError)
+    try:
+        return Config.fromfile(path, lazy_import=False)
+    except (yaml.YAMLError, *of_content) as error:
+        raise ValueError(f'{path} is not a readable config: {one_line(error)}') from error
 
 
 def pretrained_weights(part: Any) -> list[str]:

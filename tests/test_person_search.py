@@ -265,7 +265,7 @@ def rewritten(made, tmp_path, change):
         ),
         (
             lambda d: d['model']['backbone'].update(colour='red'),
-            "describes a model that cannot be built: .*'colour'",
+            "describes a model that cannot be built or run: .*'colour'",
         ),
     ],
 )

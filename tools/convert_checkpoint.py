@@ -8,7 +8,7 @@ plain containers, numbers and settings are read, all else is refused.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from sen_toolbox.checkpoint.keys import check_keys
 from sen_toolbox.checkpoint.layouts import official_layout
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.values import check_dense, named_faults, weights_in
+from sen_toolbox.command_line import run_main
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 
@@ -42,9 +44,10 @@ def read_state(path: Path, entry: str) -> dict[str, Tensor]:
         ValueError: If something else is there; names it.
     """
     content = load_checkpoint_file(str(path), map_location='cpu')
-    state = content.get(entry, content) if isinstance(content, Mapping) else {}
+    state = weights_in(content, path, (entry,))
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f'{path} holds no weights under {entry!r}, only {list(state)[:8]}')
+    check_dense(state, path)
     return state
 
 
@@ -54,7 +57,9 @@ def convert_from_official(layout: ModuleType, model: nn.Module, path: Path) -> d
     Raises:
         ValueError: If it does not fit the model; names the keys and shapes.
     """
-    state = layout.from_official(read_state(path, 'model'))
+    official = read_state(path, 'model')
+    with named_faults(path):
+        state = layout.from_official(official)
     check_keys(model, state, path)
     return state
 
@@ -87,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

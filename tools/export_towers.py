@@ -29,11 +29,13 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.keys import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.tensor_file import pack_tensors
+from sen_toolbox.checkpoint.values import weights_in
+from sen_toolbox.command_line import run_main
 from sen_toolbox.config import load_config
 from sen_toolbox.io import write_atomically
 from sen_toolbox.models.open_clip_config import open_clip_config
@@ -109,7 +111,7 @@ def open_clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_towers(path: Path, state: dict[str, Tensor], grid_size: tuple[int, int]) -> None:
     """Writes an open_clip checkpoint. The grid is noted, for the way back into a retriever."""
     if path.suffix == '.safetensors':
-        content = save(state, dict(grid_size=json.dumps(grid_size)))
+        content = pack_tensors(state, dict(grid_size=json.dumps(grid_size)))
     else:
         buffer = io.BytesIO()
         torch.save(dict(state_dict=state, meta=dict(grid_size=list(grid_size))), buffer)
@@ -121,8 +123,7 @@ def main() -> None:
     args = parse_args()
     config = load_config(args.config)
     backbone = build_backbone(config)
-    content = load_checkpoint_file(args.checkpoint, map_location='cpu')
-    ours = content.get('state_dict', content)
+    ours = weights_in(load_checkpoint_file(args.checkpoint, map_location='cpu'), args.checkpoint)
     towers = {k.removeprefix(BACKBONE): v for k, v in ours.items() if k.startswith(BACKBONE)}
     check_keys(backbone, towers, args.checkpoint)
     state = open_clip_state(ours)
@@ -143,4 +144,4 @@ tokenizer = open_clip.get_tokenizer({args.out.stem!r})"""
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

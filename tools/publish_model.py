@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sen_toolbox.command_line import run_main
 from sen_toolbox.config import load_config
 from sen_toolbox.inference.model_file import save_model
 from sen_toolbox.inference.processor import Processor
@@ -55,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from sen_toolbox.command_line import add_cfg_options
+from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.results import write_results
 
 TOOLS = Path(__file__).parent
@@ -134,7 +135,7 @@ def compare(
             folder = args.work_dir / config.stem / f'seed_{seed}'
             rows[name] += train_and_test(config, folder, seed, {'last': last_checkpoint}).values()
     expected = len(configs) * len(args.seeds) + (start is not None)
-    tested_on = Config.fromfile(next(iter(configs.values()))).test_dataloader.dataset
+    tested_on = load_config(next(iter(configs.values()))).test_dataloader.dataset
     report(rows, expected, f'{title}: last epoch, {tested_on.type} {tested_on.split}', args)
 
 

@@ -1,9 +1,12 @@
 """Runs the step again whose loss was not finite, and names the first module that went wrong.
 
 Takes a file nonfinite_iter_N_rank_R.pth of a training's work dir. Prints the loss of each head.
+Nothing in the file is executed: its model is built of the toolbox's parts and of those that
+--import registers, and reads no file but those of --file.
 """
 
 import argparse
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, is_dataclass
@@ -14,15 +17,43 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from sen_toolbox.checkpoint.keys import check_fit
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.command_line import run_main
+from sen_toolbox.inference.loading import import_parts
+from sen_toolbox.inference.registered import require_registered, without_weight_files
+from sen_toolbox.messages import one_line
 from sen_toolbox.registry import MODELS
 from sen_toolbox.seeding import seed_generators
 from sen_toolbox.text.tokens import Tokens
+
+# What a dump holds beside the rest, by the types that it may have.
+HELD = {
+    'model': (dict,), 'state_dict': (dict, OrderedDict), 'batch': (dict,), 'losses': (dict,),
+    'seed': (list,), 'autocast': (str, type(None)), 'device': (str,),
+    **dict.fromkeys(('iteration', 'epoch', 'batch_in_epoch', 'rank', 'world_size'), (int,)),
+}  # fmt: skip
+DTYPES = {None: None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('dump', help='file that the failed training named')
+    parser.add_argument(
+        '--import',
+        dest='imports',
+        action='append',
+        default=[],
+        metavar='MODULE',
+        help='module of a project whose parts the model has, such as projects.mine',
+    )
+    parser.add_argument(
+        '--file',
+        dest='files',
+        action='append',
+        default=[],
+        help='file that the model may read, as its config names it: a vocabulary',
+    )
     parser.add_argument('--device', help='where to compute; default a GPU if there is one')
     return parser.parse_args(arguments)
 
@@ -62,34 +93,86 @@ def watch(model: nn.Module) -> list[str]:
     return found
 
 
+def read_dump(path: str, files: Sequence[str]) -> dict[str, Any]:
+    """The dump of a step that nothing but the toolbox, and what the user named, is needed for.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else, or its model a part that is not registered or a
+            file that the user has not named.
+    """
+    dump = load_checkpoint_file(path, 'cpu')
+    wrong = [key for key, kinds in HELD.items() if type(dump.get(key)) not in kinds]
+    if wrong:
+        raise ValueError(f'{path} is not a dump of a step: it lacks {", ".join(wrong)}')
+    if dump['autocast'] not in DTYPES:
+        raise ValueError(f'{path}: autocast is one of {list(DTYPES)}, got {dump["autocast"]!r:.80}')
+    if len(dump['seed']) != 4 or not all(type(n) is int and 0 <= n < 2**64 for n in dump['seed']):
+        raise ValueError(f'{path}: seed is four numbers, got {one_line(dump["seed"])}')
+    # The weights are in the dump.
+    dump['model'] = without_weight_files(dump['model'])
+    try:
+        require_registered(dump['model'], files=files)
+    except ValueError as error:
+        raise ValueError(
+            f'{path}: {one_line(error)}; name what is yours by --import MODULE or --file FILE'
+        ) from error
+    return dump
+
+
+def run_again(
+    path: str, dump: dict[str, Any], device: torch.device
+) -> tuple[list[str], dict[str, Tensor]]:
+    """What went wrong in the step, the innermost module first, and its losses.
+
+    Raises:
+        ValueError: If the dump does not belong together.
+    """
+    # The dump chooses every argument and every shape, which may make the parts raise anything.
+    try:
+        model = MODELS.build(dump['model'])
+    except Exception as error:
+        raise ValueError(f'{path} has a model that cannot be built: {one_line(error)}') from error
+    # Numbers that are not finite may be what is looked for.
+    check_fit(model, dump['state_dict'], path)
+    model.load_state_dict(dump['state_dict'])
+    model.to(device).train()
+    found = watch(model)
+    seed_generators(*dump['seed'])
+    dtype = DTYPES[dump['autocast']]
+    context = nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+    try:
+        with torch.no_grad(), context:
+            batch = dict(dump['batch'], tokens=Tokens(**dump['batch']['tokens']))
+            losses = model(**model.data_preprocessor(batch, True), mode='loss')
+    except Exception as error:
+        raise ValueError(f'{path} has a step that cannot be run: {one_line(error)}') from error
+    return found, losses
+
+
 def main() -> None:
     args = parse_args()
     device = torch.device(args.device or get_device())
-    dump = load_checkpoint_file(args.dump, 'cpu')
+    import_parts(args.imports)
+    dump = read_dump(args.dump, args.files)
     init_default_scope('sen_toolbox')
-    model = MODELS.build(dump['model'])
-    model.load_state_dict(dump['state_dict'])
-    model.to(device).train()
+    found, losses = run_again(args.dump, dump, device)
     damaged = [k for k, value in dump['state_dict'].items() if not is_finite(value)]
-    found = watch(model)
-    seed_generators(*dump['seed'])
-    dtype = dump['autocast']
-    context = torch.autocast(device.type, getattr(torch, dtype)) if dtype else nullcontext()
-    with torch.no_grad(), context:
-        batch = dict(dump['batch'], tokens=Tokens(**dump['batch']['tokens']))
-        batch = model.data_preprocessor(batch, True)
-        losses = model(**batch, mode='loss')
     print(f'iteration {dump["iteration"]}, epoch {dump["epoch"]}, batch {dump["batch_in_epoch"]}')
-    for name, value in dump['losses'].items():
-        print(f'{name:<24} {value:>14.6g} in training {float(losses[name]):>14.6g} now')
+    for name in losses:
+        if type(dump['losses'].get(name)) is not float:
+            continue
+        given, now = dump['losses'][name], float(losses[name])
+        print(f'{name:<24} {given:>14.6g} in training {now:>14.6g} now')
     if damaged:
         print(f'not finite before the step already: {len(damaged)} weights, the first {damaged[0]}')
     print(f'first module whose output is not finite: {found[0] if found else "none"}')
     if not found and all(is_finite(value) for value in losses.values()):
-        print(f'All is finite here; it trained on {dump["device"]} and this is {device}.')
+        trained_on = one_line(dump['device'])
+        print(f'All is finite here; it trained on {trained_on} and this is {device}.')
     if dump['world_size'] > 1:
         print(f'This is the part of rank {dump["rank"]} of {dump["world_size"]}, by itself.')
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -1,6 +1,8 @@
 """Loads checkpoints with ``weights_only=True``; replaces all of MMEngine's loaders."""
 
 import argparse
+import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
-from safetensors import safe_open
-from safetensors.torch import load_file
+
+from sen_toolbox.checkpoint.tensor_file import read_tensors
+from sen_toolbox.checkpoint.values import check_dense, check_names
+from sen_toolbox.messages import one_line
 
 STATISTICS = ('min', 'max', 'mean', 'current', 'statistics')
 
@@ -40,9 +44,23 @@ MMENGINE_TYPES = [
 ]
 
 
+# By this record torch recognises an archive that it would run.
+TORCHSCRIPT_RECORD = 'constants.pkl'
+# Entries that hold weights of a model here.
+WEIGHTS = ('state_dict', 'ema_state_dict')
+
+
+class TorchScriptError(ValueError):
+    """The file is a TorchScript archive, which would run when it is loaded."""
+
+
 @CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_checkpoint_file(filename: str, map_location: Any = None) -> dict:
-    """Reads a checkpoint file without executing code from it.
+    """Reads a checkpoint file without executing code from it, and checks that it is whole.
+
+    A zip archive, as ``torch.save`` writes it, tells the CRC of each of its records, a
+    ``.safetensors`` file of this toolbox its digest. Whatever is under ``state_dict`` consists of
+    dense tensors by name. ``meta.config``, which MMEngine would run as Python, is left out.
 
     Args:
         filename: A file written by ``torch.save`` or a ``.safetensors`` file.
@@ -50,31 +68,63 @@ def load_checkpoint_file(filename: str, map_location: Any = None) -> dict:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, or holds types beyond tensors, MMEngine's logs and the
-            settings in official checkpoints.
+        TorchScriptError: If it is a TorchScript archive; a ValueError.
+        ValueError: If the file is truncated or damaged, or holds types beyond tensors, MMEngine's
+            logs and the settings in official checkpoints, or something else than weights.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'there is no checkpoint {path}')
     try:
-        if path.suffix == '.safetensors':
-            with safe_open(path, framework='pt') as file:
-                meta = file.metadata()
-            return dict(state_dict=load_file(path), **(dict(meta=meta) if meta else {}))
-        with torch.serialization.safe_globals([*MMENGINE_TYPES, *OFFICIAL_TYPES]):
-            return torch.load(path, map_location=map_location, weights_only=True)
+        content = _read(path, map_location)
+    except TorchScriptError:
+        raise
     except Exception as error:  # both libraries raise many types for a damaged or foreign file
         raise ValueError(
-            f'{path} is no readable checkpoint (truncated, or it holds other Python types): '
-            f'{_reason(error)}'
+            f'{path} is no readable checkpoint (truncated, damaged, or it holds other Python '
+            f'types): {_reason(error)}'
         ) from error
+    check_names(content, path)
+    for entry in WEIGHTS:
+        if entry in content:
+            check_dense(content[entry], f'{entry} of {path}')
+    if 'meta' in content:
+        check_names(content['meta'], f'meta of {path}')
+        content['meta'].pop('config', None)
+    return content
+
+
+def _read(path: Path, map_location: Any) -> Any:
+    if path.suffix == '.safetensors':
+        state, meta = read_tensors(path)
+        return dict(state_dict=state, **(dict(meta=meta) if meta else {}))
+    # What torch wrote before version 1.6 is no archive and has no sums.
+    if zipfile.is_zipfile(path):
+        _check_archive(path)
+    with torch.serialization.safe_globals([*MMENGINE_TYPES, *OFFICIAL_TYPES]):
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _check_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as file:
+        if any(name.rpartition('/')[2] == TORCHSCRIPT_RECORD for name in file.namelist()):
+            raise TorchScriptError(
+                f'{path} is a TorchScript archive, which runs code when it is loaded: save the '
+                'state_dict of its model with torch.save instead'
+            )
+        # torch itself does not compare them.
+        if damaged := file.testzip():
+            raise ValueError(f'its record {damaged} has another CRC than it was written with')
 
 
 def _reason(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    # torch advises to turn the safety off; what is wrong stands between its pieces of advice.
-    text = text.partition('WeightsUnpickler error:')[2].strip() or text
-    return text.splitlines()[0].partition(' Please use')[0]
+    # torch advises to turn the safety off, around what its own unpickler said. That one is the
+    # error behind it, and its advice is to allow the type.
+    said = error.__context__ if isinstance(error.__context__, pickle.UnpicklingError) else error
+    text = (str(said) or type(said).__name__).partition(' Please use')[0]
+    if 'weights_only' in text:
+        text = 'it holds a type that is not among those that are read'
+    return one_line(text.splitlines()[0])
 
 
 # MMEngine would unpickle whatever these send.

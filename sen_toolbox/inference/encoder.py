@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.values import weights_in
 from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.inference.processor import Processor
 from sen_toolbox.inference.unknown_words import unknown_words
@@ -68,8 +69,7 @@ class Encoder:
             ValueError: If the checkpoint is not of this config.
         """
         model = MODELS.build(config.model)
-        content = load_checkpoint_file(str(checkpoint), map_location='cpu')
-        state = content.get('state_dict', content)
+        state = weights_in(load_checkpoint_file(str(checkpoint), map_location='cpu'), checkpoint)
         check_keys(model, state, checkpoint)
         model.load_state_dict(state)
         processor = Processor.from_config(config)

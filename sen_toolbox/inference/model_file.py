@@ -7,25 +7,32 @@ executed, and every part that it names must be one of the registered.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
+from sen_toolbox.checkpoint.keys import check_fit
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.tensor_file import pack_tensors
+from sen_toolbox.checkpoint.values import weights_in
 from sen_toolbox.config import load_config
 from sen_toolbox.inference.processor import Processor, plain
-from sen_toolbox.inference.registered import require_registered
+from sen_toolbox.inference.registered import require_registered, without_weight_files
 from sen_toolbox.io import write_atomically
+from sen_toolbox.messages import one_line
 from sen_toolbox.registry import HEADS, MODELS
 
 FORMAT = 2
 KEYS = {'format', 'name', 'model', 'steps'}
+# Key of the description in the metadata of the file.
+METADATA = 'sen_toolbox'
 WORD_IDS = 'known_words'
 # Only needed to train.
 TRAINING_OPTIONS = ('chunks', 'checkpoint_activations', 'compile_blocks')
@@ -44,7 +51,7 @@ def describe_model(config: Config, name: str) -> dict[str, Any]:
     Raises:
         ValueError: If JSON cannot hold the model or its processor, or if a head is not registered.
     """
-    model = plain(config.model)
+    model = without_weight_files(plain(config.model))
     for option in TRAINING_OPTIONS:
         model.pop(option, None)
     kinds = {head: HEADS.get(settings['type']) for head, settings in model['heads'].items()}
@@ -60,8 +67,6 @@ def describe_model(config: Config, name: str) -> dict[str, Any]:
     model['data_preprocessor'].pop('erasing_prob', None)
     processor = Processor.from_config(config)
     for part in _dicts(model):
-        if 'pretrained' in part:
-            part['pretrained'] = None
         if 'tokenizer' in part:
             # Its config may name a file; this has all words in it.
             part['tokenizer'] = processor.tokenizer.describe()
@@ -89,13 +94,18 @@ def build_model(description: Mapping[str, Any]) -> tuple[nn.Module, Processor]:
     Raises:
         ValueError: If the description misses a value, or names a part that is not registered.
     """
+    require_description(description)
+    return MODELS.build(dict(description['model'])), Processor(description['steps'])
+
+
+def require_description(description: Mapping[str, Any]) -> None:
+    """Raises ValueError if a description misses a value, or names a part that is not registered."""
     if set(description) != KEYS or description['format'] != FORMAT:
         raise ValueError(
             f'a model of format {FORMAT} describes {sorted(KEYS)}, this one is of format '
             f'{description.get("format")!r} and describes {sorted(description)}'
         )
     require_registered(description)
-    return MODELS.build(dict(description['model'])), Processor(description['steps'])
 
 
 def load_model(
@@ -123,14 +133,19 @@ def load_model(
             )
         description = describe_model(load_config(model), Path(checkpoint).stem)
         state, source = _read_checkpoint(checkpoint, description), checkpoint
-    try:
+    with _sensible(model):
+        require_description(description)
+        outline = _outline(description)
+    if outline is not None:
+        _check_sizes(outline, state, source)
+    with _sensible(model):
         built, processor = build_model(description)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f'{source} describes a model that cannot be built: {error}') from error
-    _restore_words(state, built)
+    _restore_words(state, built, source)
     check_keys(built, state, source)
     built.load_state_dict(state)
-    return description['name'], built.eval(), processor
+    with _sensible(model):
+        _try_out(built.eval(), processor)
+    return description['name'], built, processor
 
 
 def save_model(
@@ -170,20 +185,20 @@ def save_model(
         state = {**state, key: state[key][words], WORD_IDS: words.int()}
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    tensors = {key: value.contiguous() for key, value in state.items()}
-    write_atomically(out, save(tensors, {'sen_toolbox': json.dumps(description, sort_keys=True)}))
+    metadata = {METADATA: json.dumps(description, sort_keys=True)}
+    write_atomically(out, pack_tensors(state, metadata))
 
 
 def _read_checkpoint(checkpoint: str | Path, description: Mapping) -> dict[str, Tensor]:
     """The tensors of the backbone and of the described heads."""
-    content = load_checkpoint_file(str(checkpoint), map_location='cpu')
-    state = content.get('state_dict', content)
+    state = weights_in(load_checkpoint_file(str(checkpoint), map_location='cpu'), checkpoint)
     wanted = ('backbone.', *(f'heads.{name}.' for name in description['model']['heads']))
     kept = {key: value for key, value in state.items() if key.startswith(wanted)}
     if not kept:
         raise ValueError(
             f'{checkpoint} does not fit the model: it has no tensor of a backbone, the first are '
-            f'{sorted(state)[:3]} (convert official checkpoints with tools/convert_checkpoint.py)'
+            f'{one_line(sorted(state)[:3])} (convert official checkpoints with '
+            'tools/convert_checkpoint.py)'
         )
     return kept
 
@@ -192,39 +207,88 @@ def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise FileNotFoundError(f'there is no model file {path}')
     try:
-        with safe_open(path, framework='pt') as file:
-            text = (file.metadata() or {}).get('sen_toolbox')
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f'{path} is not a readable model file (truncated?): {error}') from error
+        content = load_checkpoint_file(str(path), map_location='cpu')
+    except ValueError as error:
+        raise ValueError(f'{path} is not a readable model file: {error}') from error
+    text = content.get('meta', {}).get(METADATA)
+    state = content['state_dict']
     if text is None:
         raise ValueError(f'{path} holds weights only; make a model file by tools/publish_model.py')
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     try:
         description = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f'{path} does not describe its model in JSON: {error}') from error
-    if not isinstance(description, dict):
-        raise ValueError(f'{path} does not describe its model by a JSON object')
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f'{path} does not describe its model in JSON: {one_line(error)}'
+        ) from error
+    if not isinstance(description, dict) or not isinstance(description.get('name', ''), str):
+        raise ValueError(f'{path} does not describe its model by a JSON object with a name')
     return description, state
 
 
-def _restore_words(state: dict[str, Tensor], model: nn.Module) -> None:
+@contextmanager
+def _sensible(source: str | Path) -> Iterator[None]:
+    """Names the source of a description, which may make the parts raise anything."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f'{source} describes a model that cannot be built or run: {one_line(error)}'
+        ) from error
+
+
+def _outline(description: Mapping[str, Any]) -> nn.Module | None:
+    """The retriever with shapes and without memory for them; None if a part cannot do without."""
+    try:
+        with torch.device('meta'):
+            return MODELS.build(deepcopy(dict(description['model'])))
+    # That of a project may look at its values; what is wrong otherwise, the real one tells.
+    except Exception:
+        return None
+
+
+def _check_sizes(outline: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Compares shapes before there is memory for them: a description may ask for all there is."""
+    expected = {key: value.shape for key, value in outline.state_dict().items()}
+    given = {key: value.shape for key, value in state.items() if key != WORD_IDS}
+    if WORD_IDS in state:
+        # It has fewer rows here, which are looked at later.
+        given[_word_key(outline)] = expected[_word_key(outline)]
+    if given != expected:
+        check_fit(outline, {key: state[key] for key in state if key != WORD_IDS}, source)
+
+
+@torch.inference_mode()
+def _try_out(model: nn.Module, processor: Processor) -> None:
+    """Embeds a black picture and a sentence, so that a description without sense is found here."""
+    picture = processor.prepare_image(np.zeros((64, 64, 3), np.uint8))
+    pixels = model.data_preprocessor(dict(images=torch.from_numpy(picture)[None]))['images']
+    tokens = processor.prepare_texts(['a man'])
+    found = model.embed_images(pixels), model.embed_text(tokens.map(torch.from_numpy))
+    if found[0].shape != found[1].shape or not all(v.isfinite().all() for v in found):
+        raise ValueError(
+            f'it embeds a picture as {tuple(found[0].shape)} and a sentence as '
+            f'{tuple(found[1].shape)}, expected finite numbers of one length'
+        )
+
+
+def _restore_words(state: dict[str, Tensor], model: nn.Module, source: str | Path) -> None:
     """Spreads the kept rows of the word embedding over the whole vocabulary."""
     ids = state.pop(WORD_IDS, None)
     if ids is None:
         return
     key, table = _word_key(model), model.backbone.word_embedding.weight
-    rows = torch.zeros(len(table), table.shape[1])
+    given = state.get(key)
     if (
-        key not in state
-        or len(ids) != len(state[key])
-        or ids.min() < 0
-        or ids.max() >= len(rows)
-        or state[key].shape[1:] != rows.shape[1:]
+        given is None
+        or ids.dtype != torch.int32
+        or ids.shape != given.shape[:1]
+        or given.shape[1:] != table.shape[1:]
+        or given.dtype != torch.float32
+        or not ((ids >= 0) & (ids < len(table))).all()
     ):
-        raise ValueError(f'{WORD_IDS} must number the rows of {key}')
-    state[key] = rows.index_copy(0, ids.long(), state[key])
+        raise ValueError(f'{source}: {WORD_IDS} must number the rows of {key}')
+    state[key] = torch.zeros(table.shape).index_copy(0, ids.long(), given)
 
 
 def _word_key(model: nn.Module) -> str:

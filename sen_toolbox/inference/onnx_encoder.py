@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sen_toolbox.inference.identity import ModelId
+from sen_toolbox.inference.seal import check_seal
 from sen_toolbox.inference.unknown_words import unknown_words
+from sen_toolbox.messages import one_line
 from sen_toolbox.text.tokenizers import CLASSES, build_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens
 
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 # Name of the JSON object in the file's metadata.
 METADATA = 'sen_toolbox'
 FORMAT = 2
+# Types of what the object holds.
+DESCRIBED = {
+    'name': str, 'fingerprint': str, 'dim': int, 'image_size': list, 'steps': list,
+    'tokenizer': dict, 'tokenizes_alone': bool, 'cuts_padding': bool, 'words': str,
+}  # fmt: skip
+# Most numbers of an embedding, or pixels of a side.
+LARGEST = 10_000
 
 
 class OnnxEncoder:
@@ -43,7 +52,8 @@ class OnnxEncoder:
             raise ModuleNotFoundError(
                 'a model *.onnx takes onnxruntime: pip install "sen-toolbox[onnx]"'
             ) from error
-        if not Path(path).is_file():
+        path = Path(path)
+        if not path.is_file():
             raise FileNotFoundError(f'there is no model file {path}')
         provider = 'CPUExecutionProvider' if device == 'cpu' else 'CUDAExecutionProvider'
         if provider not in onnxruntime.get_available_providers():
@@ -51,23 +61,41 @@ class OnnxEncoder:
         options = onnxruntime.SessionOptions()
         # What limits the threads of torch and faiss limits these too; 0 is for all cores.
         options.intra_op_num_threads = int(os.environ.get('OMP_NUM_THREADS', 0))
+        # What it logs is raised, too.
+        options.log_severity_level = 4
+        # Weights may lie in other files, below a folder; nothing can lie below a file.
+        options.add_session_config_entry(
+            'session.model_external_initializers_file_folder_path', str(path.absolute())
+        )
+        content = path.read_bytes()
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(content, options, providers=[provider])
         # The errors of onnxruntime share no class of their own.
         except Exception as error:
-            raise ValueError(f'{path} is no readable ONNX file (truncated?): {error}') from error
+            raise ValueError(
+                f'{path} is no readable ONNX file (truncated?): {one_line(error)}'
+            ) from error
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
         if text is None:
             raise ValueError(f'{path} was not made by sen-search export')
-        known = json.loads(text)
-        if known['format'] != FORMAT:
-            raise ValueError(f'{path} has format {known["format"]}, this version reads {FORMAT}')
+        self._path = path
+        try:
+            known = checked_description(text)
+            check_seal(content, known)
+            self._tokenizer = _tokenizer(known['tokenizer'])
+            self._known = np.unpackbits(np.frombuffer(base64.b64decode(known['words']), np.uint8))
+            if len(self._known) < self._tokenizer.vocab_size:
+                raise ValueError(
+                    f'it knows of {len(self._known)} tokens whether they mean anything, of '
+                    f'{self._tokenizer.vocab_size}'
+                )
+        # A file chooses every argument of its tokenizer, which may raise anything of them.
+        except Exception as error:
+            raise ValueError(f'{path} cannot be read: {one_line(error)}') from error
         self.model_id = ModelId(known['name'], known['fingerprint'], known['dim'])
         self._steps, self._cuts_padding = known['steps'], known['cuts_padding']
         self._size = tuple(known['image_size'])
-        self._tokenizer = _tokenizer(known['tokenizer'])
         self._tokenizes_alone = known['tokenizes_alone']
-        self._known = np.unpackbits(np.frombuffer(base64.b64decode(known['words']), np.uint8))
         self._inputs = {given.name for given in self._session.get_inputs()}
 
     @cached_property
@@ -76,8 +104,15 @@ class OnnxEncoder:
         from sen_toolbox.inference.processor import Processor
         from sen_toolbox.inference.registered import require_registered
 
-        require_registered(self._steps)
-        return Processor(self._steps)
+        try:
+            require_registered(self._steps)
+            processor = Processor(self._steps)
+            if processor.image_size != self._size:
+                raise ValueError(f'its steps make images of {processor.image_size}')
+        # A file chooses every argument of the steps, which may raise anything of them.
+        except Exception as error:
+            raise ValueError(f'{self._path} prepares nothing: {one_line(error)}') from error
+        return processor
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """The model's input (3, rows, columns) uint8 of an RGB image (H, W, 3) uint8."""
@@ -115,12 +150,45 @@ class OnnxEncoder:
         )
         inputs |= given
         used = {name: value for name, value in inputs.items() if name in self._inputs}
-        return self._session.run([output], used)[0]
+        try:
+            [vectors] = self._session.run([output], used)
+        except Exception as error:
+            raise ValueError(f'{self._path} cannot be run: {one_line(error)}') from error
+        rows = len(next(iter(given.values())))
+        if vectors.shape != (rows, self.model_id.dim) or not np.isfinite(vectors).all():
+            raise ValueError(
+                f'{self._path} gives vectors of shape {vectors.shape} for {rows} inputs, expected '
+                f'{self.model_id.dim} finite numbers each'
+            )
+        return vectors
+
+
+def checked_description(text: str) -> dict[str, Any]:
+    """What the metadata of a file say, with every value of its type.
+
+    Raises:
+        ValueError: If something is missing or is not what it is to be.
+    """
+    known = json.loads(text)
+    if not isinstance(known, dict) or known.get('format') != FORMAT:
+        given = known.get('format') if isinstance(known, dict) else known
+        raise ValueError(f'it has format {given!r:.80}, this version reads {FORMAT}')
+    wrong = [key for key, kind in DESCRIBED.items() if type(known.get(key)) is not kind]
+    if wrong or len(known['image_size']) != 2:
+        raise ValueError(f'it does not describe its model: {", ".join(wrong or ["image_size"])}')
+    sizes = [known['dim'], *known['image_size']]
+    if not all(type(size) is int and 0 < size <= LARGEST for size in sizes):
+        raise ValueError(f'dim and image_size are whole numbers in 1..{LARGEST}, got {sizes}')
+    return known
 
 
 def _tokenizer(description: Mapping) -> Tokenizer:
     """A tokenizer; one that is not among the toolbox's own needs the registry, and so torch."""
-    if description['type'] in [cls.__name__ for cls in CLASSES]:
+    own = {cls.__name__: cls for cls in CLASSES}
+    if cls := own.get(description['type']):
+        reads = getattr(cls, 'reads_files', ())
+        if files := [key for key in reads if description.get(key) is not None]:
+            raise ValueError(f'a model file reads no other file, this one {description[files[0]]}')
         return build_tokenizer(description)
     from sen_toolbox.inference.registered import require_registered
     from sen_toolbox.text.registration import as_tokenizer

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.inference.encoder import Encoder
 from sen_toolbox.inference.onnx_encoder import FORMAT, METADATA, OnnxEncoder
+from sen_toolbox.inference.seal import OPEN, SEAL, seal
 from sen_toolbox.io import atomic_path
 from sen_toolbox.text.tokens import Tokens
 
@@ -101,8 +102,9 @@ def export_onnx(encoder: Encoder, out: str | Path, *, int8: bool = False) -> flo
             _quantise(partial)
         content = onnx.load(partial)
         _drop_unused_inputs(content.graph)
-        onnx.helper.set_model_props(content, {METADATA: json.dumps(description)})
-        onnx.save(content, partial)
+        text = json.dumps({SEAL: OPEN, **description})
+        onnx.helper.set_model_props(content, {METADATA: text})
+        partial.write_bytes(seal(content.SerializeToString()))
         difference = _difference(encoder, OnnxEncoder(partial), images.numpy())
         if not int8 and difference > TOLERANCE:
             raise ValueError(

@@ -1,6 +1,11 @@
-"""What a file from elsewhere may name: parts that are registered, and nothing that loads more."""
+"""What a file from elsewhere may name: parts that are registered, and nothing that loads more.
 
-from collections.abc import Mapping
+Some arguments of parts name files. A part lists in ``reads_files`` those that it reads while it is
+built, and in ``weight_files`` those that ``load_weights`` reads, if these are not ``pretrained``
+alone; what a part looks up by itself among safe values it lists in ``looks_up``.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sen_toolbox import registry
@@ -8,49 +13,99 @@ from sen_toolbox import registry
 # Parts of models, transforms and tokenizers.
 REGISTRIES = ('MODELS', 'BACKBONES', 'IMAGE_ENCODERS', 'TEXT_ENCODERS', 'NECKS', 'HEADS', 'LOSSES',
               'TRANSFORMS', 'TOKENIZERS')  # fmt: skip
+PLAIN = (str, int, float, bool, type(None))
+# What load_weights of every encoder reads.
+WEIGHT_FILES = frozenset({'pretrained'})
 
 
-def require_registered(description: Any) -> None:
-    """Looks through a description for types that a registry would import from elsewhere.
-
-    A part may have values with types that it looks up itself among safe ones; it names those
-    arguments in ``looks_up``.
+def require_registered(description: Any, *, files: Collection[str] = ()) -> None:
+    """Checks that nothing in a description leads a registry to import, or a part to read a file.
 
     Args:
-        description: Plain JSON values.
+        description: Configs of parts, which a file holds.
+        files: Files that the user himself has named, which parts may read.
 
     Raises:
-        ValueError: If a type is not registered, or if the description names a scope, which could
-            lead to other registries, or a file with weights.
+        ValueError: If it holds other values than plain ones (texts, numbers, lists, dicts with
+            texts as keys), a type that is not registered, a scope, which could lead to other
+            registries, or the name of a file.
     """
-    _check(description, _registered())
+    _require_plain(description)
+    _check(description, registered_parts(), frozenset({None, *files}))
 
 
-def _check(value: Any, known: Mapping[str, Any]) -> None:
-    if isinstance(value, list):
-        for item in value:
-            _check(item, known)
-    if not isinstance(value, Mapping):
-        return
-    if '_scope_' in value:
-        raise ValueError(f'a model file names no scope, this one has {value["_scope_"]!r}')
-    if 'type' in value and value['type'] not in known:
-        raise ValueError(
-            f'unknown part {value["type"]!r}, known are {sorted(known)}; the parts of a project '
-            'must be imported before: sen-search --import MODULE, or import it in Python'
-        )
-    if value.get('pretrained') is not None:
-        raise ValueError(f'a model file reads no other file, this one {value["pretrained"]!r}')
-    looked_up = getattr(known.get(value.get('type')), 'looks_up', ())
-    for key, item in value.items():
-        if key not in looked_up:
-            _check(item, known)
+def without_weight_files(description: Any) -> Any:
+    """A copy of configs of parts that names no weights to start from."""
+    known = registered_parts()
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(copied(item) for item in value)
+        if not isinstance(value, Mapping):
+            return value
+        files = _weight_files(_part(value, known))
+        return {key: None if key in files else copied(item) for key, item in value.items()}
+
+    return copied(description)
 
 
-def _registered() -> dict[str, Any]:
+def registered_parts() -> dict[str, Any]:
+    """Every part that a file may name, by its name."""
     parts: dict[str, Any] = {}
     for name in REGISTRIES:
         found = getattr(registry, name)
         found.import_from_location()
         parts |= found.module_dict
     return parts
+
+
+def _require_plain(value: Any) -> None:
+    if isinstance(value, list | tuple):
+        for item in value:
+            _require_plain(item)
+    elif type(value) is dict:
+        if others := [key for key in value if not isinstance(key, str)]:
+            raise ValueError(f'a description has texts as keys, this one has {others[0]!r}')
+        for item in value.values():
+            _require_plain(item)
+    elif type(value) not in PLAIN:
+        raise ValueError(f'a description has plain values, this one a {type(value).__name__}')
+
+
+def _check(value: Any, known: Mapping[str, Any], files: Collection[str | None]) -> None:
+    for config in _dicts(value, known):
+        if '_scope_' in config:
+            raise ValueError(f'a model file names no scope, this one has {config["_scope_"]!r}')
+        part = _part(config, known)
+        if 'type' in config and part is None:
+            raise ValueError(
+                f'unknown part {config["type"]!r}, known are {sorted(known)}; the parts of a '
+                'project must be imported before: sen-search --import MODULE, or import it in '
+                'Python'
+            )
+        for key in _weight_files(part) | getattr(part, 'reads_files', frozenset()):
+            given = config.get(key)
+            if isinstance(given, list | dict) or given not in files:
+                raise ValueError(f'a model file reads no other file, this one {given!r} ({key})')
+
+
+def _dicts(value: Any, known: Mapping[str, Any]) -> Iterator[dict]:
+    """Every dict in which a registry may look, the outer ones first."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _dicts(item, known)
+    elif isinstance(value, dict):
+        yield value
+        looked_up = getattr(_part(value, known), 'looks_up', ())
+        for key, item in value.items():
+            if key not in looked_up:
+                yield from _dicts(item, known)
+
+
+def _part(config: Mapping, known: Mapping[str, Any]) -> Any:
+    kind = config.get('type')
+    return known.get(kind) if isinstance(kind, str) else None
+
+
+def _weight_files(part: Any) -> frozenset[str]:
+    return WEIGHT_FILES | getattr(part, 'weight_files', frozenset())

@@ -25,10 +25,12 @@ def open_clip_config(arch: str | dict) -> dict:
     Raises:
         KeyError: If open_clip has no such model.
     """
-    config = get_model_config(arch) if isinstance(arch, str) else deepcopy(arch)
-    if config is None:
+    if not isinstance(arch, str):
+        return deepcopy(arch)
+    # open_clip itself would take 'hf-hub:' and 'local-dir:' too, and read a model from elsewhere.
+    if arch not in list_models():
         raise KeyError(f'open_clip has no model {arch!r}; it has {list_models()}')
-    return config
+    return get_model_config(arch)
 
 
 def build_transformer(

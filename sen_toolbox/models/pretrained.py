@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.values import check_dense, weights_in
 
 
 def find_weights(pretrained: str, part: str, wanted: str) -> Path:
@@ -44,12 +45,14 @@ def read_weights(path: Path, part: str) -> tuple[dict[str, Tensor], bool]:
         ValueError: If it is truncated or holds other things than tensors.
     """
     content = load_checkpoint_file(str(path), map_location='cpu')
-    state = content.get('state_dict', content.get('model', content))
+    state = weights_in(content, path, ('state_dict', 'model'))
     prefix = f'backbone.{part}.'
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if own:
         return own, True
-    return {k.removeprefix('module.'): v for k, v in state.items() if isinstance(v, Tensor)}, False
+    state = {k.removeprefix('module.'): v for k, v in state.items() if isinstance(v, Tensor)}
+    check_dense(state, path)
+    return state, False
 
 
 def load_weights(

@@ -18,7 +18,8 @@ from open_clip.pretrained import (
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
-from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.loading import TorchScriptError, load_checkpoint_file
+from sen_toolbox.checkpoint.values import check_dense, kind_of, named_faults, weights_in
 
 # What OpenAI's and open_clip's files hold beside the towers.
 EXPECTED_UNUSED = {
@@ -62,7 +63,8 @@ def load_tower(
     state, is_ours = read_tower(path, part)
     # Where tensors are missing, there may be nothing to fit, and they are named.
     is_whole = encoder.state_dict().keys() <= state.keys()
-    phrase = fit(state, is_ours) if is_whole else ''
+    with named_faults(path):
+        phrase = fit(state, is_ours) if is_whole else ''
     check_keys(encoder, state, path)
     encoder.load_state_dict(state)
     print_log(f'{part} weights from {path}: {len(state)} tensors, {phrase}', logger='current')
@@ -137,7 +139,11 @@ def read_tower(path: str | Path, part: str) -> tuple[dict[str, Tensor], bool]:
             for key, value in state.items()
             if not key.startswith(IMAGE_PREFIX)
         }
-    state = {key: value.float() for key, value in state.items() if key not in EXPECTED_UNUSED}
+    state = {
+        key: value.float() if kind_of(value) == 'floating' else value
+        for key, value in state.items()
+        if key not in EXPECTED_UNUSED
+    }
     if not state:
         raise ValueError(
             f'{path} holds no {part} tower of CLIP: no key begins with {prefix + own or "a name"!r}'
@@ -149,13 +155,12 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], Mapping]:
     """The tensors of a file, and its ``meta``."""
     try:
         content = load_checkpoint_file(str(path), map_location='cpu')
-    except ValueError as error:
-        if 'TorchScript' not in str(error.__cause__):
-            raise
+    except TorchScriptError:
         return _read_openai_archive(path), {}
-    content = content if isinstance(content, Mapping) else {}
-    state = content.get('state_dict', content.get('model', content))
-    return {k: v for k, v in state.items() if isinstance(v, Tensor)}, content.get('meta') or {}
+    state = weights_in(content, path, ('state_dict', 'model'))
+    state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    check_dense(state, path)
+    return state, content.get('meta') or {}
 
 
 def _read_openai_archive(path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,9 @@ from sen_toolbox.checks import checked_at_least, checked_share
 from sen_toolbox.pictures import DAMAGE, decode_image
 from sen_toolbox.registry import TRANSFORMS
 
+# A larger picture, which a model file could ask for, takes all memory.
+LARGEST_SIDE = 10_000
+
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
@@ -51,18 +54,18 @@ class ResizeImage(BaseTransform):
     torchvision's, on uint8 tensors, differs by one grey level here and there.
 
     Args:
-        size: (rows, columns) in pixels; the aspect ratio is not kept.
+        size: (rows, columns) in pixels, each in 1..10,000; the aspect ratio is not kept.
 
     Raises:
-        ValueError: If ``size`` is not two positive numbers.
+        ValueError: If ``size`` is not two such numbers.
     """
 
     deterministic = True
     changes = frozenset({'img'})
 
     def __init__(self, size: tuple[int, int]) -> None:
-        if len(size) != 2 or min(size) < 1:
-            raise ValueError(f'size is (rows, columns) in pixels, got {size}')
+        if len(size) != 2 or min(size) < 1 or max(size) > LARGEST_SIDE:
+            raise ValueError(f'size is (rows, columns) in 1..{LARGEST_SIDE} pixels, got {size}')
         self.size = tuple(size)
 
     def transform(self, results: dict) -> dict:

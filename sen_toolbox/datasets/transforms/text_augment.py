@@ -85,6 +85,7 @@ class BackTranslate(BaseTransform):
 
     changes = frozenset({'captions'})
     rewrites_captions = True
+    reads_files = frozenset({'file'})
 
     def __init__(self, *, file: str | Path | None = None, prob: float = 0.1) -> None:
         self.file = file

@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sen_toolbox.checkpoint.values import named_faults
+from sen_toolbox.messages import one_line
+
 # Name there, name in timm; first what a ViT has once, then what a block has.
 ONCE = {
     'embedding/kernel': 'patch_embed.proj.weight',
@@ -44,10 +47,15 @@ def read_google_weights(path: Path) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zipfile and NumPy raise many types for a damaged file
-        raise ValueError(f'{path} is no readable .npz file: {error}') from error
+        raise ValueError(f'{path} is no readable .npz file: {one_line(error)}') from error
+    with named_faults(path):
+        return _renamed({key: torch.from_numpy(array) for key, array in arrays.items()})
+
+
+def _renamed(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     state, of_attention = {}, {}
-    for key, array in arrays.items():
-        tensor = torch.from_numpy(array).float()
+    for key, given in arrays.items():
+        tensor = given.float() if given.is_floating_point() else given
         if key in ONCE:
             state[ONCE[key]] = _turned(tensor, key)
             continue
@@ -59,7 +67,7 @@ def read_google_weights(path: Path) -> dict[str, Tensor]:
             _, name, kind = rest.split('/')
             of_attention[prefix, name, kind] = tensor
         else:
-            raise ValueError(f'{path} is no ViT of Google: it holds {key}')
+            raise ValueError(f'this is no ViT of Google: it holds {key}')
     for prefix, kind in {(prefix, kind) for prefix, _, kind in of_attention}:
         names = [(prefix, name, kind) for name in ('query', 'key', 'value')]
         # Where one is missing, so is the key below, which whoever loads the state reports.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from sen_toolbox.checkpoint.values import named_faults
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
 from sen_toolbox.models.image_encoders.google_weights import read_google_weights
 from sen_toolbox.models.image_encoders.patches import embed_patches, patch_grid
@@ -118,10 +119,11 @@ class TimmViT(nn.Module):
             load_weights(self, state, path)
             return
         if 'pos_embed' in state:
-            rows = state['pos_embed'][0]
-            # The second row is that of the token that DeiT distils into.
-            rows = torch.cat([rows[:1], rows[2 if 'dist_token' in state else 1 :]])
-            state = {**state, 'pos_embed': self._resize(rows)[None]}
+            with named_faults(path):
+                rows = state['pos_embed'][0]
+                # The second row is that of the token that DeiT distils into.
+                rows = torch.cat([rows[:1], rows[2 if 'dist_token' in state else 1 :]])
+                state = {**state, 'pos_embed': self._resize(rows)[None]}
         count = len(self.blocks)
         unused = [f'blocks.{count + number}.' for number in range(self.num_unused_blocks)]
         if isinstance(self.norm, nn.Identity):

@@ -10,6 +10,13 @@ from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.tokens import Tokens
 
 POOLED = ('cls', 'pooler')
+# Of BertConfig's many words those that change what is computed here. Others, such as the name of an
+# implementation of attention, may have transformers fetch code from Hugging Face.
+SIZES = frozenset({
+    'hidden_act', 'hidden_size', 'initializer_range', 'intermediate_size', 'layer_norm_eps',
+    'max_position_embeddings', 'num_attention_heads', 'num_hidden_layers', 'pad_token_id',
+    'type_vocab_size', 'vocab_size',
+})  # fmt: skip
 WANTED = 'model.safetensors or pytorch_model.bin of google-bert/bert-base-uncased on Hugging Face'
 # Heads of pretraining, and a buffer that older versions of transformers saved.
 UNUSED = ('cls.', 'embeddings.position_ids')
@@ -41,7 +48,8 @@ class BERT(nn.Module):
             random weights.
 
     Raises:
-        ValueError: If ``pooled`` is another word, or there are fewer positions than tokens.
+        ValueError: If ``pooled`` is another word, ``config`` has one that is not a size, or there
+            are fewer positions than tokens.
     """
 
     def __init__(
@@ -61,6 +69,8 @@ class BERT(nn.Module):
 
         if pooled not in POOLED:
             raise ValueError(f'pooled is one of {list(POOLED)}, got {pooled!r}')
+        if unknown := sorted(set(config or {}) - SIZES):
+            raise ValueError(f'config takes {sorted(SIZES)}, got {unknown}')
         sizes = BertConfig(
             **(config or {}),
             hidden_dropout_prob=dropout,

@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from sen_toolbox.messages import one_line
 from sen_toolbox.models.features import TextFeatures, TextSpec
 from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
 from sen_toolbox.models.requests import check_text_request
@@ -52,6 +53,7 @@ class RecurrentTextEncoder(nn.Module):
     """
 
     provides = frozenset({'tokens'})
+    weight_files = frozenset({'word_vectors'})
 
     def __init__(
         self,
@@ -169,15 +171,18 @@ def _read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:
         )
     try:
         content = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f'{path} is no readable .npy or .npz file: {error}') from error
-    if isinstance(content, np.lib.npyio.NpzFile):
-        if len(content.files) != 1:
-            raise ValueError(f'{path} is to hold one array, it holds {content.files}')
-        content = content[content.files[0]]
+        names = content.files if isinstance(content, np.lib.npyio.NpzFile) else []
+        if len(names) == 1:
+            content = content[names[0]]
+    except Exception as error:  # zipfile and NumPy raise many types for a damaged file
+        raise ValueError(f'{path} is no readable .npy or .npz file: {one_line(error)}') from error
+    if not isinstance(content, np.ndarray):
+        raise ValueError(f'{path} is to hold one array, it holds {one_line(names)}')
     if content.shape != shape:
         raise ValueError(
             f'{path} has word vectors of shape {content.shape}, expected {shape} (ids, word_dim)'
         )
+    if content.dtype.kind != 'f' or not np.isfinite(content).all():
+        raise ValueError(f'{path} has word vectors that are not finite numbers ({content.dtype})')
     print_log(f'{len(content)} word vectors from {path}, not trained', logger='current')
     return torch.from_numpy(content).float()

@@ -59,6 +59,8 @@ class VocabularyTokenizer:
             twice, there is no room for a word, or not exactly one of file and vocabulary is given.
     """
 
+    reads_files = frozenset({'vocab_file'})
+
     def __init__(
         self,
         *,

@@ -36,6 +36,8 @@ class WordPieceTokenizer:
             piece twice, or not exactly one of file and vocabulary is given.
     """
 
+    reads_files = frozenset({'vocab_file'})
+
     def __init__(
         self,
         *,
