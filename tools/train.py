@@ -3,7 +3,9 @@
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from mmengine.config import Config
@@ -17,6 +19,7 @@ from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.distributed import finish_launch, prepare_launch
+from sen_toolbox.hooks import StopHook, StoppedBySignal
 from sen_toolbox.models.wrapping import unwrapped
 
 
@@ -94,8 +97,16 @@ def main() -> None:
     if config.load_from is None:
         # A checkpoint brings its own; the pretrained file may be gone.
         unwrapped(runner.model).load_weights()
-    runner.train()
+    status = 0
+    with ExitStack() as at_end:
+        runner.register_hook(StopHook(at_end))
+        try:
+            runner.train()
+        except StoppedBySignal as stop:
+            status = stop.code
     finish_launch()
+    if status:
+        sys.exit(status)
 
 
 if __name__ == '__main__':

@@ -8,15 +8,18 @@ from mmengine.logging import print_log
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 
-NUMBERED = re.compile(r'(epoch|iter)_(\d+)\.pth')
+NUMBERED = re.compile(r'(epoch|iter|stopped_iter)_(\d+)\.pth')
+WITHIN_EPOCHS = re.compile(r'(stopped_)?iter_\d+\.pth')
+STOPPED = re.compile(r'stopped_iter_\d+\.pth')
 
 
 def find_newest_checkpoint(folder: str | Path) -> tuple[Path, dict] | None:
     """Newest readable checkpoint of a work dir, and its ``meta``.
 
-    Looks at ``epoch_N.pth`` and ``iter_N.pth`` and orders them by the iteration that they hold.
-    The file ``last_checkpoint`` counts only where there are none, because it may be older than
-    they are or name another folder. An unreadable file is skipped with a warning.
+    Looks at ``epoch_N.pth``, ``iter_N.pth`` and ``stopped_iter_N.pth`` and orders them by the
+    iteration that they hold. The file ``last_checkpoint`` counts only where there are none, because
+    it may be older than they are or name another folder. An unreadable file is skipped with a
+    warning.
 
     Args:
         folder: The work dir; need not exist.

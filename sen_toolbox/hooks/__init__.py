@@ -8,6 +8,7 @@ from .finite_loss import FiniteLossHook
 from .provenance import ProvenanceHook
 from .ramp import RampHook
 from .safe_checkpoint import SafeCheckpointHook
+from .stop import StopHook, StoppedBySignal
 from .strict_load import StrictLoadHook
 
 __all__ = [
@@ -20,5 +21,7 @@ __all__ = [
     'IllustrationBoardHook',
     'RetrievalBoardHook',
     'SafeCheckpointHook',
+    'StopHook',
+    'StoppedBySignal',
     'StrictLoadHook',
 ]

@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from sen_toolbox.checkpoint.finding import NUMBERED, find_newest_checkpoint
+from sen_toolbox.checkpoint.finding import STOPPED, WITHIN_EPOCHS, find_newest_checkpoint
 from sen_toolbox.io import PARTIAL, write_atomically
 from sen_toolbox.registry import HOOKS
 
@@ -21,6 +21,9 @@ class SafeCheckpointHook(CheckpointHook):
     MMEngine's hook deletes first, so a crash between leaves fewer checkpoints than asked for,
     perhaps none. There is room for one more checkpoint than ``max_keep_ckpts`` to be needed on the
     disk, and for one more best.
+
+    What a stopped training leaves (see ``StopHook``) is ``stopped_iter_N.pth``, which the next
+    checkpoint replaces too.
 
     Args:
         every_iters: Also saves every so many iterations, into one ``iter_N.pth`` that the next
@@ -40,6 +43,8 @@ class SafeCheckpointHook(CheckpointHook):
             )
         self.every_iters = every_iters
         self._former_best: str | None = None
+        # Iterations that the newest checkpoint has seen, None before there is one.
+        self.saved_at: int | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Finds its place again and deletes what a kill left over."""
@@ -54,9 +59,11 @@ class SafeCheckpointHook(CheckpointHook):
             for partial in Path(self.out_dir).glob(f'*{PARTIAL}'):
                 partial.unlink()
             self._drop(hub.get_info(DROPPED, []))
-            resumed = runner.iter > 0
-            if self.every_iters and resumed and (newest := find_newest_checkpoint(self.out_dir)):
-                self._drop_within_epochs(newest[0].name)
+            # Reading the newest takes time, so only where there is a choice.
+            if runner.iter > 0 and self._within_epochs():
+                newest, _ = find_newest_checkpoint(self.out_dir)
+                self._drop_within_epochs(newest.name)
+        self.saved_at = runner.iter or None
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Saves by epoch, and the end of the training in any case."""
@@ -75,6 +82,13 @@ class SafeCheckpointHook(CheckpointHook):
             step = runner.iter + 1
             runner.logger.info(f'Saving checkpoint at {step} iterations')
             self._write(runner, f'iter_{step}.pth', dict(epoch=runner.epoch, iter=step))
+
+    def save_stopped(self, runner: Runner, done: int) -> None:
+        """Saves after ``done`` iterations, unless the newest checkpoint has seen as many."""
+        if self.saved_at != done:
+            name = f'stopped_iter_{done}.pth'
+            self._write(runner, name, dict(epoch=runner.epoch, iter=done))
+            runner.logger.info(f'Saved {name}')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         self._drop_former_best()
@@ -115,16 +129,21 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
+        self.saved_at = meta['iter']
         if not is_main_process():
             return
         write_atomically(Path(runner.work_dir) / 'last_checkpoint', self._path(name))
-        if self.every_iters:
-            self._drop_within_epochs(name)
+        self._drop_within_epochs(name)
 
     def _drop_within_epochs(self, newest: str) -> None:
-        for path in Path(self.out_dir).glob('iter_*.pth'):
-            if path.name != newest and NUMBERED.fullmatch(path.name):
+        for path in self._within_epochs():
+            if path.name != newest:
                 path.unlink()
+
+    def _within_epochs(self) -> list[Path]:
+        # Without every_iters a file iter_N.pth is one of by_epoch=False, to be kept.
+        pattern = WITHIN_EPOCHS if self.every_iters else STOPPED
+        return [p for p in Path(self.out_dir).glob('*.pth') if pattern.fullmatch(p.name)]
 
     def _drop_former_best(self) -> None:
         former, self._former_best = self._former_best, None
