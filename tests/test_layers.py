@@ -87,7 +87,7 @@ RULES = {
     'models.preprocessor': ('registry', 'text.tokens'),
     'models': ('registry',),
     'datasets': ('registry', 'seeding', 'text', 'pictures'),
-    'evaluation': ('registry', 'provenance'),
+    'evaluation': ('registry', 'checkpoint', 'provenance'),
     'optim': ('registry', 'models.wrapping'),
     'visualization': ('text', 'pictures'),
     'hooks': (

@@ -16,11 +16,11 @@ from toy_data import (
     write_toy_data,
 )
 
+from sen_toolbox.checkpoint.config_text import read_config_text
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.results import (
     describe_checkpoint,
     describe_pretrained,
-    read_config_text,
     results_record,
     results_table,
     write_results,

@@ -8,6 +8,7 @@ from .finite_loss import FiniteLossHook
 from .provenance import ProvenanceHook
 from .ramp import RampHook
 from .safe_checkpoint import SafeCheckpointHook
+from .same_data import SameDataHook
 from .stop import StopHook, StoppedBySignal
 from .strict_load import StrictLoadHook
 
@@ -21,6 +22,7 @@ __all__ = [
     'IllustrationBoardHook',
     'RetrievalBoardHook',
     'SafeCheckpointHook',
+    'SameDataHook',
     'StopHook',
     'StoppedBySignal',
     'StrictLoadHook',
