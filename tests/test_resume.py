@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from kill_training import differences
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.optim import CosineAnnealingLR
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from toy_data import ROOT, run_tool, toy_records, write_toy_config, write_toy_data
@@ -237,6 +238,39 @@ def test_states_of_another_training_are_refused_by_name(place, value, message):
     holder[last] = value
     with pytest.raises(ValueError, match=f'x.pth.*{message}|{message}'):
         check_fits_training(saved, 'x.pth', **training)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('best_ckpt', '/home/me/thesis.tex'),
+        ('best_ckpt', 'work/notes.pth'),
+        ('best_ckpt_t2i/R1', 7),
+        ('last_ckpt', ['epoch_1.pth']),
+        ('keep_ckpt_ids', ['/../../victim']),
+        ('keep_ckpt_ids', 3),
+        ('dropped_ckpt_ids', [True]),
+        ('best_score', 'high'),
+    ],
+)
+def test_a_checkpoint_may_not_name_what_is_deleted_later(tmp_path, key, value):
+    hub = MessageHub(f'{tmp_path}')
+    hub.update_info_dict({key: value})
+    runner = SimpleNamespace(message_hub=hub, cfg=dict(load_from='x.pth'))
+    with pytest.raises(ValueError, match=f'{key} in message_hub of x.pth '):
+        SafeCheckpointHook().before_train(runner)
+
+
+@pytest.mark.slow
+def test_the_place_within_an_epoch_is_a_number(toy, folder):
+    work_dir = folder / 'place'
+    options = ('--work-dir', work_dir, '--cfg-options', 'max_epochs=2')
+    run_tool('train', toy, *options, 'max_epochs=1')
+    content = load_checkpoint_file(str(work_dir / 'epoch_1.pth'))
+    content['message_hub']['runtime_info']['batches_done'] = 'three'
+    torch.save(content, work_dir / 'epoch_1.pth')
+    with pytest.raises(ValueError, match=r"batches_done in .*epoch_1.pth must .* got 'three'"):
+        run_tool('train', toy, '--resume', *options)
 
 
 @pytest.mark.slow

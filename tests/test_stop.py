@@ -184,6 +184,22 @@ def test_a_stopped_training_ends_as_one_that_was_not(
         assert differences(*ends) == [], part
 
 
+@pytest.mark.slow
+def test_two_processes_that_get_the_signal_at_any_moment_stop_after_the_same_step():
+    run = subprocess.run(
+        [sys.executable, ROOT / 'tests/kill_training.py', '--signal', 'TERM', '--ranks', '2']
+        + ['--kills', '2', '--epochs', '2', '--seed', '1'],
+        cwd=ROOT / 'tests',
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+    )
+    assert run.returncode == 0, run.stdout
+    assert '2 kills, 0 differences in ' in run.stdout
+
+
 SLURM = """#!/usr/bin/env bash
 echo "$(basename "$0") $*"
 [ "$(basename "$0")" != srun ] || exit "$STATUS"

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sen_toolbox.checks import checked_whole_number, is_whole_number
+
 # What MMEngine writes of every training; a file of the best epoch has no optimiser.
 PARTS = ('state_dict', 'optimizer', 'message_hub', 'meta')
 HUB_PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
@@ -47,10 +49,7 @@ def check_resumable(content: Any, source: str | Path) -> dict:
             raise ValueError(f'{source} has averaged weights of {key!r:.80} and no others')
     meta = content['meta']
     for key in ('epoch', 'iter'):
-        if not is_whole_number(meta.get(key)):
-            raise ValueError(
-                f'meta of {source} has the {key} {meta.get(key)!r:.80}, expected a whole number'
-            )
+        checked_whole_number(f'{key} in meta of {source}', meta.get(key))
     seed = meta.get('seed')
     if seed is not None and not (is_whole_number(seed) and seed < SEEDS):
         raise ValueError(
@@ -120,11 +119,6 @@ def check_fits_training(
         if unknown := sorted(set(theirs) - set(ours.state_dict())):
             raise ValueError(f'{where} has unknown values, {unknown!r:.80}')
         _check_alike(ours.state_dict(), theirs, where)
-
-
-def is_whole_number(value: Any) -> bool:
-    """Whether a value is a whole number from 0 up; bool is none."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 0
 
 
 def _check_names(value: Any, what: str) -> None:

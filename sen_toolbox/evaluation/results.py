@@ -9,6 +9,7 @@ from typing import Any
 from prettytable import PrettyTable
 
 from sen_toolbox.checkpoint.config_text import read_config_text
+from sen_toolbox.checks import is_whole_number
 from sen_toolbox.io import file_sha256, write_atomically
 from sen_toolbox.provenance import git_commit, versions
 
@@ -32,12 +33,16 @@ def describe_checkpoint(path: str | Path, meta: Mapping[str, Any]) -> dict:
     """
     text = meta.get('cfg')
     path, config = Path(path), read_config_text(text if isinstance(text, str) else '')
-    selected, words = _selection(path.name, meta.get('epoch'), config)
+    # Whatever else a file may hold there could not be written.
+    epoch, seed = (
+        int(n) if is_whole_number(n := meta.get(key)) else None for key in ('epoch', 'seed')
+    )
+    selected, words = _selection(path.name, epoch, config)
     return dict(
         path=str(path),
         sha256=file_sha256(path),
-        epoch=meta.get('epoch'),
-        seed=meta.get('seed'),
+        epoch=epoch,
+        seed=seed,
         trained_on=_split_of(config, 'train_dataloader'),
         selected=selected,
         selection=words,

@@ -1,5 +1,7 @@
 """Keeps checkpoints in an order in which a kill at any moment leaves a complete one."""
 
+import numbers
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,12 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from sen_toolbox.checkpoint.finding import STOPPED, WITHIN_EPOCHS, find_newest_checkpoint
+from sen_toolbox.checkpoint.finding import (
+    STOPPED,
+    WITHIN_EPOCHS,
+    find_newest_checkpoint,
+)
+from sen_toolbox.checks import is_whole_number
 from sen_toolbox.io import PARTIAL, write_atomically
 from sen_toolbox.registry import HOOKS
 
@@ -47,14 +54,21 @@ class SafeCheckpointHook(CheckpointHook):
         self.saved_at: int | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Finds its place again and deletes what a kill left over."""
-        super().before_train(runner)
+        """Finds its place again and deletes what a kill left over.
+
+        Raises:
+            ValueError: If a resumed checkpoint names as its own what this hook does not write.
+        """
         hub = runner.message_hub
+        _check_own_files(hub.runtime_info, f'message_hub of {runner.cfg.get("load_from")}')
+        super().before_train(runner)
         # A work dir may have been copied: nothing in the other folder is ours.
         if last := hub.get_info('last_ckpt'):
             self.last_ckpt = self._path(Path(last).name)
         if getattr(self, 'best_ckpt_path', None):
             self.best_ckpt_path = self._path(Path(self.best_ckpt_path).name)
+        for key, best in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = best and self._path(Path(best).name)
         if is_main_process():
             for partial in Path(self.out_dir).glob(f'*{PARTIAL}'):
                 partial.unlink()
@@ -160,3 +174,20 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _path(self, name: str) -> str:
         return self.file_backend.join_path(self.out_dir, name)
+
+
+def _check_own_files(info: Mapping[str, Any], source: str) -> None:
+    """Obsolete files are deleted, so a file from elsewhere may name none that is not ours."""
+    for key in ('keep_ckpt_ids', DROPPED):
+        steps = info.get(key, [])
+        if not isinstance(steps, list) or not all(map(is_whole_number, steps)):
+            raise ValueError(f'{key} in {source} must be a list of numbers, got {steps!r:.80}')
+    for key, value in info.items():
+        if key == 'last_ckpt' or key.startswith('best_ckpt'):
+            # The best one is deleted when a better one is written. None before there is one.
+            name = Path(value).name if isinstance(value, str) else value
+            fits = isinstance(name, str) and (key == 'last_ckpt' or name.startswith('best_'))
+            if value is not None and not fits:
+                raise ValueError(f'{key} in {source} is not a file of a training: {value!r:.80}')
+        elif key.startswith('best_score') and not isinstance(value, numbers.Real):
+            raise ValueError(f'{key} in {source} must be a number, got {value!r:.80}')
