@@ -1,5 +1,8 @@
 """Ranges of numbers that configs and callers give; each check returns the number."""
 
+import numbers
+from typing import Any
+
 
 def checked_share(name: str, value: float) -> float:
     """A share or a probability.
@@ -36,3 +39,19 @@ def checked_at_least(name: str, value: int, least: int) -> int:
     if not value >= least:
         raise ValueError(f'{name} must be at least {least}, got {value}')
     return value
+
+
+def checked_whole_number(name: str, value: Any) -> int:
+    """A whole number from 0 up, for values from files.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if not is_whole_number(value):
+        raise ValueError(f'{name} must be a whole number from 0 up, got {value!r:.80}')
+    return value
+
+
+def is_whole_number(value: Any) -> bool:
+    """Whether a value is a whole number from 0 up; bool is none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 0

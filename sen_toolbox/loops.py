@@ -9,6 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
+from sen_toolbox.checks import checked_whole_number
 from sen_toolbox.registry import LOOPS
 from sen_toolbox.seeding import EPOCH, STEP, VALIDATION, seed_generators
 
@@ -47,9 +48,13 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         """Trains to the last epoch.
 
         Raises:
-            ValueError: If the processes resumed from different checkpoints.
+            ValueError: If the processes resumed from different checkpoints, or the checkpoint does
+                not tell where it was written.
         """
         hub = self.runner.message_hub
+        for key in (BATCHES_DONE, VALIDATED_EPOCH):
+            source = self.runner.cfg.get('load_from')
+            checked_whole_number(f'{key} in message_hub of {source}', hub.get_info(key, 0))
         self._require_agreement()
         self.runner.call_hook('before_train')
         if self._iter > 0:

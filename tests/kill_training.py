@@ -1,7 +1,8 @@
 """Kills a training again and again, resumes it, and compares the end with an undisturbed run.
 
 Every victim is a process (or one for each rank) that runs tools/train.py and gets SIGKILL: half of
-them at a random moment, the others while a checkpoint is being written. To save the time that
+them at a random moment, the others while a checkpoint is being written. With --signal TERM all
+processes, those that load data too, get SIGTERM and must end by themselves. To save the time that
 importing takes, victims are forked from this process, which has imported all and computed nothing.
 
     python tests/kill_training.py --kills 20 --ranks 2
@@ -97,6 +98,8 @@ class Victim:
                 options = [*options, '--launcher', 'pytorch']
             run_tool('train', config, '--work-dir', work_dir, '--resume', *options)
             code = 0
+        except SystemExit as stop:
+            code = stop.code
         except BaseException as error:  # whatever it is, the child must not return
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
@@ -111,6 +114,20 @@ class Victim:
                 self.alive.remove(pid)
                 self.failed |= status != 0
         return not self.alive
+
+    def terminate(self) -> None:
+        """Sends SIGTERM to all processes and waits for their end.
+
+        Raises:
+            RuntimeError: If they do not end as those that were told to.
+        """
+        for pid in self.alive:
+            os.killpg(pid, signal.SIGTERM)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.alive]
+        self.alive.clear()
+        # By the signal itself before the training has begun, 0 after its last step.
+        if -signal.SIGTERM not in codes and set(codes) - {0, 128 + signal.SIGTERM}:
+            raise RuntimeError(f'a training ended with the statuses {codes}, see its log')
 
     def kill(self) -> None:
         # All groups at once, as a node that fails.
@@ -139,7 +156,7 @@ class Victim:
 
 
 def kill_at(
-    victim: Victim, work_dir: Path, steps: int, seconds: float, during_write: bool
+    victim: Victim, work_dir: Path, steps: int, seconds: float, during_write: bool, gently: bool
 ) -> str | None:
     """Kills a number of steps and seconds after the start, or at the next write after that.
 
@@ -153,7 +170,7 @@ def kill_at(
     while not victim.ended():
         writing = any(name.endswith(PARTIAL) for name in listed(work_dir))
         if time.monotonic() > end and (writing or not during_write):
-            victim.kill()
+            victim.terminate() if gently else victim.kill()
             left = listed(work_dir)
             if partial := [name for name in left if name.endswith(PARTIAL)]:
                 return f'writing {partial[0]}'
@@ -229,6 +246,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--kills', type=int, default=20)
     parser.add_argument('--ranks', type=int, choices=[1, 2], default=1)
+    parser.add_argument('--signal', choices=['KILL', 'TERM'], default='KILL')
     parser.add_argument('--epochs', type=int, default=3)
     parser.add_argument(
         '--by-iteration', action='store_true', help='no checkpoints by epoch; default both'
@@ -261,7 +279,14 @@ def main() -> int:
                 victim = Victim(config, work_dir, args.ranks, options)
                 # Early enough to need many attempts; half of the attempts die while they start.
                 steps = rng.choice([0, 0, 1, 2, 3, 4])
-                hit = kill_at(victim, work_dir, steps, rng.uniform(0, 2), kills % 2 == 1)
+                hit = kill_at(
+                    victim,
+                    work_dir,
+                    steps,
+                    rng.uniform(0, 2),
+                    kills % 2 == 1,
+                    args.signal == 'TERM',
+                )
                 if hit is None:
                     break
                 kills += 1

@@ -59,7 +59,13 @@ def last_line(toy, *options):
 
 
 def save_model(config, file):
-    torch.save(dict(state_dict=MODELS.build(config.model).state_dict(), meta={}), file)
+    content = dict(
+        state_dict=MODELS.build(config.model).state_dict(),
+        meta=dict(epoch=1, iter=1),
+        optimizer={},
+        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
+    )
+    torch.save(content, file)
 
 
 def test_a_missing_data_folder_is_named_with_the_layout_it_should_have(toy):
@@ -225,7 +231,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys(toy, way)
     file = toy.parent / 'deeper.pth'
     save_model(load_config(toy, overrides), file)
     with pytest.raises(
-        ValueError, match=r'does not fit the model: unexpected backbone.image.*resblocks\.1\.'
+        ValueError, match=r'deeper.pth does not fit the model: unexpected backbone.*resblocks\.1\.'
     ):
         if way == 'test':
             run_tool('test', toy, file, '--work-dir', toy.parent / 'tested')
@@ -233,6 +239,27 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys(toy, way)
             run_tool('train', toy, '--work-dir', toy.parent / 'work', '--resume', file)
         else:
             train(toy, f'load_from={file}')
+
+
+@pytest.mark.slow
+def test_a_test_leaves_the_config_of_the_training_and_names_forgotten_overrides(toy):
+    work_dir, deeper = toy.parent / 'trained', 'clip_arch.vision_cfg.layers=2'
+    file = work_dir / 'epoch_1.pth'
+    options = ('--work-dir', work_dir, '--cfg-options')
+    run_tool('train', toy, *options, 'max_epochs=1', deeper)
+    written = (work_dir / toy.name).read_text()
+    with pytest.raises(
+        ValueError,
+        match=r'epoch_1.pth does not fit the model: unexpected .*; settings that differ from its '
+        r'own config: .*layers=1 where the checkpoint has 2',
+    ):
+        run_tool('test', toy, file, '--work-dir', work_dir)
+    assert (work_dir / toy.name).read_text() == written
+    run_tool('test', toy, file, *options, deeper)
+    assert (work_dir / toy.name).read_text() == written
+    assert (work_dir / 'results.json').exists()
+    # What was tested is told beside the log of the test.
+    assert len(list(work_dir.glob('*/vis_data/config.py'))) == 3
 
 
 def test_a_checkpoint_that_is_none_is_refused_by_name(toy):

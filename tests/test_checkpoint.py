@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
@@ -18,6 +19,7 @@ from tiny import clip_arch, golden_state, layout, sen_config
 from toy_data import ROOT, run_tool
 
 from sen_toolbox.checkpoint import check_keys
+from sen_toolbox.checkpoint.config_text import differing_model
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.hooks import StrictLoadHook
 from sen_toolbox.registry import MODELS
@@ -145,8 +147,9 @@ def test_text_is_written_by_the_same_backend(tmp_path):
 
 
 class FakeRunner:
-    def __init__(self, model):
+    def __init__(self, model, /, **cfg):
         self.model = model
+        self.cfg = cfg
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys():
@@ -154,11 +157,36 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys():
     deeper = sen_config(image_size=(64, 32), clip_arch=clip_arch(layers=3))
     deeper = MODELS.build(deeper).state_dict()
     with pytest.raises(
-        ValueError, match=r'the checkpoint does not fit the model: unexpected backbone.image.*2\.'
+        ValueError, match=r'x/deep.pth does not fit the model: unexpected backbone.image.*2\.'
     ):
-        StrictLoadHook().after_load_checkpoint(FakeRunner(model), dict(state_dict=deeper))
+        runner = FakeRunner(model, load_from='x/deep.pth')
+        StrictLoadHook().after_load_checkpoint(runner, dict(state_dict=deeper))
     with pytest.raises(ValueError, match=r'missing backbone.*and \d+ more'):
         StrictLoadHook().after_load_checkpoint(FakeRunner(model), {})
+
+
+def test_settings_that_differ_from_those_of_the_checkpoint_are_told_with_both_values():
+    text = Config(dict(model=dict(width=4, heads=dict(a=dict(size=(2, 1)))), lr=1)).pretty_text
+    runner = FakeRunner(
+        torch.nn.Linear(2, 3),
+        load_from='x.pth',
+        lr=2,
+        model=dict(width=3, heads=dict(a=dict(size=[2, 1]), b={})),
+    )
+    with pytest.raises(ValueError, match=r'x.pth does not fit .*shape') as refused:
+        checkpoint = dict(meta=dict(cfg=text), state_dict=torch.nn.Linear(2, 4).state_dict())
+        StrictLoadHook().after_load_checkpoint(runner, checkpoint)
+    assert str(refused.value).endswith(
+        'settings that differ from its own config: model.heads.b={} where the checkpoint has '
+        'nothing; model.width=3 where the checkpoint has 4'
+    )
+
+
+@pytest.mark.parametrize(
+    'meta', [None, [], dict(cfg=3), dict(cfg='model = 3'), dict(cfg='model = (' * 999), {1: 2}]
+)
+def test_a_checkpoint_that_tells_no_config_tells_no_settings(meta):
+    assert differing_model(dict(model=dict(width=3)), meta) == ''
 
 
 def test_a_checkpoint_of_other_shapes_is_refused_with_both_shapes():

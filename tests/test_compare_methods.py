@@ -1,8 +1,12 @@
 """Trainings with several seeds, side by side, that go on where they stopped."""
 
 import json
+import os
+import signal
 import statistics
 import sys
+import threading
+import time
 
 import pytest
 import torch
@@ -173,3 +177,33 @@ def test_a_tool_that_fails_is_told(capfd):
     output = capfd.readouterr()
     assert 'there is no config nowhere.py' in output.err
     assert 'test.py failed with status 1' in output.out
+
+
+SAVES = """
+import pathlib, signal, sys, time
+def save(*_):
+    time.sleep(0.5)
+    pathlib.Path('saved').touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path('ready').touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_that_is_told_to_end_may_save_and_no_other_one_follows(tmp_path, monkeypatch):
+    (tmp_path / 'train.py').write_text(SAVES)
+    monkeypatch.setattr(repeat, 'TOOLS', tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def tell():
+        while not (tmp_path / 'ready').exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=tell).start()
+    with pytest.raises(SystemExit) as stopped:
+        repeat.train('config.py', tmp_path, seed=0)
+    assert stopped.value.code == 143
+    assert (tmp_path / 'saved').exists()

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -84,6 +85,10 @@ def contents(dataset, person='person_id'):
 # Records
 
 
+def counts(dataset):
+    return {key: value for key, value in dataset.metainfo.items() if key != 'fingerprint'}
+
+
 def test_training_has_one_record_per_pair_and_labels_from_zero_beside_the_ids(folder):
     dataset = CUHKPEDES(data_root=folder(), split='train')
     assert [person_id for person_id, _ in contents(dataset)] == [40, 40, 9, 9, 40]
@@ -94,7 +99,7 @@ def test_training_has_one_record_per_pair_and_labels_from_zero_beside_the_ids(fo
         (0, ['A bag on her arm.']),
         (1, ['The same man in red.']),
     ]
-    assert dataset.metainfo == {
+    assert counts(dataset) == {
         'num_classes': 2,
         'num_images': 3,
         'num_captions': 5,
@@ -192,7 +197,7 @@ def test_empty_captions_are_left_out_with_a_warning(folder, warnings):
     root = folder(records)
     dataset = CUHKPEDES(data_root=root, split='train')
     assert contents(dataset, 'label') == [(0, ['A man.']), (1, ['A woman.'])]
-    assert dataset.metainfo == {
+    assert counts(dataset) == {
         'num_classes': 2,
         'num_images': 2,
         'num_captions': 2,
@@ -449,7 +454,7 @@ DRAWN = dict(
 def test_drawn_persons_are_written_once_and_read_back(tmp_path):
     root = tmp_path / 'deep' / 'drawn'
     train = SyntheticPedes(data_root=root, split='train', **DRAWN)
-    assert train.metainfo == {
+    assert counts(train) == {
         'num_classes': 3,
         'num_images': 6,
         'num_captions': 12,
@@ -478,3 +483,42 @@ def test_drawn_persons_with_other_numbers_are_refused(tmp_path):
     SyntheticPedes(data_root=tmp_path, split='train', **DRAWN)
     with pytest.raises(ValueError, match='seed is 3 there and 4 here'):
         SyntheticPedes(data_root=tmp_path, split='train', **{**DRAWN, 'seed': 4})
+
+
+def fingerprint(root, **changes):
+    return CUHKPEDES(data_root=root, split='train', **changes).metainfo['fingerprint']
+
+
+def test_the_fingerprint_is_that_of_the_annotations_wherever_they_lie(folder, tmp_path):
+    root = folder()
+    (tmp_path / 'elsewhere').mkdir()
+    moved = shutil.copytree(root, tmp_path / 'elsewhere' / 'moved')
+    assert fingerprint(root) == fingerprint(moved)
+    assert fingerprint(f'{root}/') == fingerprint(root)
+    assert 'fingerprint' not in CUHKPEDES(data_root=root, split='test').metainfo
+
+
+def permuted_identities(records):
+    people = [r['id'] for r in records]
+    return [{**r, 'id': pid} for r, pid in zip(records, people[1:] + people[:1], strict=True)]
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        permuted_identities,
+        lambda records: records[::-1],
+        lambda records: [{**r, 'captions': [f'{c} ' for c in r['captions']]} for r in records],
+    ],
+)
+def test_other_identities_captions_or_order_have_another_fingerprint(folder, change):
+    names = ('a.png', 'b.png', 'c.png')
+    records = [record('train', n, name, f'Text {n}.') for n, name in enumerate(names)]
+    before = fingerprint(folder(records))
+    assert fingerprint(folder(change(records))) != before
+
+
+def test_noise_and_pruning_have_another_fingerprint(folder):
+    root = folder()
+    ways = [{}, dict(noise_rate=1.0), dict(tagger=dict(type='RuleTagger'))]
+    assert len({fingerprint(root, **way) for way in ways}) == 3

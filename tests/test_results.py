@@ -16,11 +16,11 @@ from toy_data import (
     write_toy_data,
 )
 
+from sen_toolbox.checkpoint.config_text import read_config_text
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.results import (
     describe_checkpoint,
     describe_pretrained,
-    read_config_text,
     results_record,
     results_table,
     write_results,
@@ -269,3 +269,20 @@ def test_without_a_checkpoint_the_pretrained_weights_are_tested(toy):
 def test_neither_a_checkpoint_nor_pretrained_weights_is_an_error(toy):
     with pytest.raises(ValueError, match='neither a checkpoint nor a pretrained encoder'):
         run_tool('test', toy[1])
+
+
+@pytest.mark.parametrize(
+    'meta',
+    [
+        dict(epoch=torch.ones(2), seed=[1], cfg=3),
+        dict(epoch='last', seed={}, cfg='default_hooks = 1\nval_dataloader = [2]\ntrain_cfg = 3'),
+        dict(cfg='train_dataloader = dict(dataset=dict(type=1))'),
+    ],
+)
+def test_odd_values_in_a_checkpoint_are_unknown_and_can_be_written(tmp_path, meta):
+    for name in ('best_x.pth', 'epoch_1.pth'):
+        (tmp_path / name).write_bytes(b'')
+        found = describe_checkpoint(tmp_path / name, meta)
+        assert json.loads(json.dumps(found)) == found
+        assert (found['epoch'], found['seed'], found['trained_on']) == (None, None, None)
+        assert found['selected'] == 'unknown'

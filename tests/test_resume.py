@@ -1,20 +1,24 @@
 """Runs that are killed go on as if nothing had happened; samples do not depend on workers."""
 
+import copy
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from kill_training import differences
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import CosineAnnealingLR
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
-from toy_data import ROOT, run_tool, write_toy_config, write_toy_data
+from toy_data import ROOT, run_tool, toy_records, write_toy_config, write_toy_data
 
-from sen_toolbox.checkpoint.finding import find_newest_checkpoint
+from sen_toolbox.checkpoint.finding import find_newest_checkpoint, resumable_meta
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.resuming import check_fits_training
 from sen_toolbox.checkpoint.saving import AtomicLocalBackend
 from sen_toolbox.config import load_config
 from sen_toolbox.hooks import SafeCheckpointHook
@@ -126,8 +130,182 @@ def test_the_seed_of_a_run_that_drew_its_own_is_taken_from_the_checkpoint(toy, f
     assert differences(once['state_dict'], again['state_dict']) == []
 
 
+def resumable(**changes: object) -> dict:
+    """A checkpoint with everything that a training writes, nearly empty."""
+    whole = dict(
+        meta=dict(epoch=1, iter=10, seed=0),
+        state_dict={},
+        optimizer=dict(state={}, param_groups=[]),
+        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
+    )
+    return whole | changes
+
+
 def save(path: Path, epoch: int, iteration: int) -> None:
-    torch.save(dict(meta=dict(epoch=epoch, iter=iteration), state_dict={}), path)
+    torch.save(resumable(meta=dict(epoch=epoch, iter=iteration)), path)
+
+
+def without(*parts: str) -> dict:
+    return {key: value for key, value in resumable().items() if key not in parts}
+
+
+NOT_RESUMABLE = {
+    'a list': [1, 2],
+    'nothing': None,
+    'integer keys': {1: 2},
+    'weights alone': without('optimizer', 'message_hub', 'meta'),
+    'no optimiser': without('optimizer'),
+    'no logs': without('message_hub'),
+    'meta is a list': resumable(meta=[3]),
+    'meta with integer keys': resumable(meta={1: 2}),
+    'the iteration is text': resumable(meta=dict(epoch=1, iter='ten')),
+    'the iteration is a list': resumable(meta=dict(epoch=1, iter=[10])),
+    'the epoch is negative': resumable(meta=dict(epoch=-1, iter=10)),
+    'the epoch is true': resumable(meta=dict(epoch=True, iter=10)),
+    'no epoch': resumable(meta=dict(iter=10)),
+    'the seed is text': resumable(meta=dict(epoch=1, iter=10, seed='7')),
+    'the seed is huge': resumable(meta=dict(epoch=1, iter=10, seed=2**64)),
+    'logs are a list': resumable(message_hub=[1]),
+    'logs lack a part': resumable(message_hub=dict(log_scalars={}, runtime_info={})),
+    'the optimiser is a list': resumable(optimizer=[1]),
+    'averaged weights of others': resumable(ema_state_dict={'module.x': torch.ones(1)}),
+}
+
+
+@pytest.mark.parametrize('content', NOT_RESUMABLE.values(), ids=NOT_RESUMABLE)
+def test_what_no_training_goes_on_from_is_refused_in_a_line_and_skipped(tmp_path, content, capfd):
+    torch.save(content, tmp_path / 'epoch_2.pth')
+    with pytest.raises(ValueError, match=r'epoch_2\.pth') as refused:
+        resumable_meta(tmp_path / 'epoch_2.pth')
+    assert len(str(refused.value).splitlines()) == 1
+    save(tmp_path / 'epoch_1.pth', 1, 5)
+    assert find_newest_checkpoint(tmp_path)[0].name == 'epoch_1.pth'
+    assert f'skips {tmp_path}/epoch_2.pth' in ''.join(capfd.readouterr())
+
+
+def test_the_refusal_of_the_best_checkpoint_says_what_to_do(tmp_path):
+    torch.save(without('optimizer'), tmp_path / 'best.pth')
+    with pytest.raises(
+        ValueError,
+        match=r'best.pth has no optimizer, so no training goes on from it: resume from an '
+        r'epoch_N.pth .*start a new training from these weights by --cfg-options load_from=',
+    ):
+        resumable_meta(tmp_path / 'best.pth')
+
+
+def small_training():
+    layer = torch.nn.Linear(2, 3)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+    layer(torch.ones(1, 2)).sum().backward()
+    schedule = CosineAnnealingLR(optimizer, T_max=3)
+    optimizer.step()
+    saved = resumable(
+        optimizer=copy.deepcopy(optimizer.state_dict()),
+        param_schedulers=[copy.deepcopy(schedule.state_dict())],
+    )
+    return saved, dict(optimizer=optimizer, schedulers=[schedule])
+
+
+def test_the_states_of_the_training_itself_fit():
+    saved, training = small_training()
+    check_fits_training(saved, 'x.pth', **training)
+
+
+@pytest.mark.parametrize(
+    ('place', 'value', 'message'),
+    [
+        ('optimizer.param_groups', 3, 'has groups of 3 parameters, that of this training'),
+        ('optimizer.param_groups', [dict(params=[0])], r'has groups of \[1\] parameters'),
+        ('optimizer.param_groups.0.params', [0], r'has groups of \[1\] parameters'),
+        ('optimizer.param_groups.0.lr', 'fast', "group 0, has the lr 'fast', expected 0"),
+        ('optimizer.param_groups.0.betas', (0.9,), r'has the betas \(0.9,\)'),
+        ('optimizer.state', [1], 'has a list for its state'),
+        ('optimizer.state.0', 'x', "has for parameter 0 the  'x', expected"),
+        ('optimizer.state.0.exp_avg', torch.ones(7), r'exp_avg \(7,\), expected .* \(3, 2\)'),
+        ('param_schedulers', {}, 'has a dict for param_schedulers, this training has 1'),
+        ('param_schedulers', [], 'has 0 for param_schedulers, this training has 1'),
+        ('param_schedulers.0', 3, 'param_schedulers.0 of x.pth is a int, expected a dict'),
+        ('param_schedulers.0.step', 3, 'param_schedulers.0 of x.pth has unknown values, .*step'),
+        ('param_schedulers.0.last_step', 'x', "has the last_step 'x', expected"),
+    ],
+)
+def test_states_of_another_training_are_refused_by_name(place, value, message):
+    saved, training = small_training()
+    *path, last = [int(key) if key.isdigit() else key for key in place.split('.')]
+    holder = saved
+    for key in path:
+        holder = holder[key]
+    holder[last] = value
+    with pytest.raises(ValueError, match=f'x.pth.*{message}|{message}'):
+        check_fits_training(saved, 'x.pth', **training)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('best_ckpt', '/home/me/thesis.tex'),
+        ('best_ckpt', 'work/notes.pth'),
+        ('best_ckpt_t2i/R1', 7),
+        ('last_ckpt', ['epoch_1.pth']),
+        ('keep_ckpt_ids', ['/../../victim']),
+        ('keep_ckpt_ids', 3),
+        ('dropped_ckpt_ids', [True]),
+        ('best_score', 'high'),
+    ],
+)
+def test_a_checkpoint_may_not_name_what_is_deleted_later(tmp_path, key, value):
+    hub = MessageHub(f'{tmp_path}')
+    hub.update_info_dict({key: value})
+    runner = SimpleNamespace(message_hub=hub, cfg=dict(load_from='x.pth'))
+    with pytest.raises(ValueError, match=f'{key} in message_hub of x.pth '):
+        SafeCheckpointHook().before_train(runner)
+
+
+@pytest.mark.slow
+def test_the_place_within_an_epoch_is_a_number(toy, folder):
+    work_dir = folder / 'place'
+    options = ('--work-dir', work_dir, '--cfg-options', 'max_epochs=2')
+    run_tool('train', toy, *options, 'max_epochs=1')
+    content = load_checkpoint_file(str(work_dir / 'epoch_1.pth'))
+    content['message_hub']['runtime_info']['batches_done'] = 'three'
+    torch.save(content, work_dir / 'epoch_1.pth')
+    with pytest.raises(ValueError, match=r"batches_done in .*epoch_1.pth must .* got 'three'"):
+        run_tool('train', toy, '--resume', *options)
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_is_not_resumed_from_whatever_the_way(toy, folder):
+    work_dir = folder / 'best'
+    options = ('--work-dir', work_dir, '--cfg-options', 'max_epochs=1')
+    run_tool('train', toy, *options)
+    [best] = work_dir.glob('best_*.pth')
+    for way in (('--resume', best), (*options[2:], 'resume=True', f'load_from={best}')):
+        with pytest.raises(ValueError, match=r'best_.*pth has no optimizer'):
+            run_tool('train', toy, '--work-dir', work_dir, *way)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_with_other_data_on_purpose_only(tmp_path):
+    """As many identities, images and captions as before, but persons have changed places."""
+    records = toy_records()
+    root = write_toy_data(tmp_path / 'data', records=records)
+    toy = write_toy_config(tmp_path / 'toy_other_data.py', root)
+    options = ('--work-dir', tmp_path / 'work', '--cfg-options')
+    run_tool('train', toy, *options, 'max_epochs=1')
+    trained = [record for record in records if record['split'] == 'train']
+    ids = [record['id'] for record in trained]
+    for record, other in zip(trained, ids[2:] + ids[:2], strict=True):
+        record['id'] = other
+    write_toy_data(root, records=records)
+    with pytest.raises(
+        ValueError,
+        match=r'epoch_1.pth was trained on other annotations than CUHKPEDES in .*data has now .as '
+        r'many of everything.*--cfg-options default_hooks.same_data.required=False',
+    ):
+        run_tool('train', toy, '--resume', *options, 'max_epochs=2')
+    going_on = ('max_epochs=2', 'default_hooks.same_data.required=False')
+    run_tool('train', toy, '--resume', *options, *going_on)
+    assert (tmp_path / 'work/epoch_2.pth').exists()
 
 
 def test_the_checkpoint_with_the_most_iterations_is_found_whatever_it_is_called(tmp_path):

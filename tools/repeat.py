@@ -2,7 +2,8 @@
 
 What train_seeds.py, ablate_sen.py and compare_methods.py share. Every training and every test is a
 process of its own; a test leaves results.json, and what has one is not done again. A training that
-was interrupted goes on after its last epoch. A run that fails is named, and the others go on.
+was interrupted goes on from its last checkpoint; Ctrl-C and SIGTERM let it write one. A run that
+fails is named, and the others go on.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config
@@ -18,6 +20,7 @@ from mmengine.config import Config
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.results import write_results
+from sen_toolbox.signals import StopSignals
 
 TOOLS = Path(__file__).parent
 MEASURES = ('t2i/R1', 't2i/mAP', 't2i/mINP', 'i2t/R1', 'i2t/mAP')
@@ -37,7 +40,7 @@ def without_validation(config: Config) -> Config:
     """Takes the validation out of a config, so that the last epoch counts."""
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     config.train_cfg.pop('val_interval', None)
-    config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, max_keep_ckpts=1)
+    config.default_hooks.checkpoint = dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=1)
     return config
 
 
@@ -182,7 +185,17 @@ def report(
 def _run(tool: str, *arguments: object) -> bool:
     command = [sys.executable, str(TOOLS / tool), *map(str, arguments)]
     print(f'=== {" ".join(command[1:])}', flush=True)
-    status = subprocess.call(command)
+    with StopSignals() as signals, subprocess.Popen(command) as process:
+        told = False
+        # A training that is told to end saves first, for which subprocess.call would not wait.
+        while (status := process.poll()) is None:
+            if signals.received and not told:
+                process.send_signal(signals.received)
+                told = True
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.1)
+    if signals.received:
+        sys.exit(128 + signals.received)
     if status:
         print(f'=== {tool} failed with status {status}; run again to repeat it', flush=True)
     return status == 0

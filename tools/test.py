@@ -140,9 +140,16 @@ class OtherIdentitiesHook(Hook):
                     state[key] = own
 
 
+class TestRunner(Runner):
+    """Leaves the config that a training wrote into its work dir as it is."""
+
+    def dump_config(self) -> None:
+        """Does nothing: the config of a test is in the folder of its log."""
+
+
 def evaluate(config: Config, name: str) -> dict:
     """Counts and metrics of the config's test split."""
-    runner = Runner.from_cfg(config)
+    runner = TestRunner.from_cfg(config)
     runner.register_hook(OtherIdentitiesHook())
     if config.load_from is None:
         unwrapped(runner.model).load_weights()

@@ -3,7 +3,9 @@
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from mmengine.config import Config
@@ -12,11 +14,11 @@ from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from sen_toolbox.allocator import keep_freed_memory
-from sen_toolbox.checkpoint.finding import find_newest_checkpoint
-from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.finding import find_newest_checkpoint, resumable_meta
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.distributed import finish_launch, prepare_launch
+from sen_toolbox.hooks import StopHook, StoppedBySignal
 from sen_toolbox.models.wrapping import unwrapped
 
 
@@ -56,14 +58,17 @@ def prepare(args: argparse.Namespace) -> Config:
     if config.get('randomness', {}).get('deterministic'):
         # cuBLAS reads it once; without it torch refuses matrix products in this mode.
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
-    if args.resume == 'auto':
+    # As a config says the same.
+    resume = args.resume or (config.resume and (config.load_from or 'auto'))
+    if resume == 'auto':
         found = find_newest_checkpoint(config.work_dir)
         if found is None:
             print_log(f'there is no checkpoint in {config.work_dir}: starts from the beginning')
+            config.resume = False
         else:
             continue_from(config, *found)
-    elif args.resume:
-        continue_from(config, args.resume, load_checkpoint_file(args.resume, 'cpu').get('meta', {}))
+    elif resume:
+        continue_from(config, resume, resumable_meta(resume))
     return config
 
 
@@ -94,8 +99,16 @@ def main() -> None:
     if config.load_from is None:
         # A checkpoint brings its own; the pretrained file may be gone.
         unwrapped(runner.model).load_weights()
-    runner.train()
+    status = 0
+    with ExitStack() as at_end:
+        runner.register_hook(StopHook(at_end))
+        try:
+            runner.train()
+        except StoppedBySignal as stop:
+            status = stop.code
     finish_launch()
+    if status:
+        sys.exit(status)
 
 
 if __name__ == '__main__':

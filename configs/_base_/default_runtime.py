@@ -11,6 +11,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     finite_loss=dict(type='FiniteLossHook'),
     provenance=dict(type='ProvenanceHook'),
+    same_data=dict(type='SameDataHook', required=True),
 )
 custom_hooks = [
     dict(type='StrictLoadHook'),

@@ -7,16 +7,20 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.resuming import check_resumable
 
-NUMBERED = re.compile(r'(epoch|iter)_(\d+)\.pth')
+NUMBERED = re.compile(r'(epoch|iter|stopped_iter)_(\d+)\.pth')
+WITHIN_EPOCHS = re.compile(r'(stopped_)?iter_\d+\.pth')
+STOPPED = re.compile(r'stopped_iter_\d+\.pth')
 
 
 def find_newest_checkpoint(folder: str | Path) -> tuple[Path, dict] | None:
     """Newest readable checkpoint of a work dir, and its ``meta``.
 
-    Looks at ``epoch_N.pth`` and ``iter_N.pth`` and orders them by the iteration that they hold.
-    The file ``last_checkpoint`` counts only where there are none, because it may be older than
-    they are or name another folder. An unreadable file is skipped with a warning.
+    Looks at ``epoch_N.pth``, ``iter_N.pth`` and ``stopped_iter_N.pth`` and orders them by the
+    iteration that they hold. The file ``last_checkpoint`` counts only where there are none, because
+    it may be older than they are or name another folder. A file that is unreadable, or from which
+    no training goes on, is skipped with a warning.
 
     Args:
         folder: The work dir; need not exist.
@@ -31,10 +35,10 @@ def find_newest_checkpoint(folder: str | Path) -> tuple[Path, dict] | None:
     for group in _candidates(Path(folder)):
         for path in group:
             try:
-                meta = load_checkpoint_file(str(path), 'cpu')['meta']
+                meta = resumable_meta(path)
                 readable.append(((meta['iter'], meta['epoch']), path, meta))
                 break
-            except (ValueError, KeyError) as error:
+            except ValueError as error:
                 broken.append(path)
                 print_log(f'skips {path}: {error}', level=logging.WARNING)
     if readable:
@@ -45,6 +49,16 @@ def find_newest_checkpoint(folder: str | Path) -> tuple[Path, dict] | None:
             f'({", ".join(path.name for path in broken)}): delete them to start over'
         )
     return None
+
+
+def resumable_meta(path: str | Path) -> dict:
+    """The ``meta`` of a checkpoint from which a training goes on.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is unreadable or lacks what a training needs; names the file.
+    """
+    return check_resumable(load_checkpoint_file(str(path), 'cpu'), path)
 
 
 def _candidates(folder: Path) -> list[list[Path]]:

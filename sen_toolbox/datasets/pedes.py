@@ -1,5 +1,6 @@
 """Person retrieval data sets in their published layouts, behind one record schema."""
 
+import hashlib
 import json
 import logging
 import os
@@ -37,7 +38,9 @@ class PedesDataset(BaseDataset):
     number, 0..C-1 in the order of the ids. For evaluation it is one image with all its captions.
 
     ``metainfo`` holds ``num_classes`` (identities), ``num_images`` and ``num_captions``; for
-    training also ``num_swapped``, the pairs that noise gave another pair's caption.
+    training also ``num_swapped``, the pairs that noise gave another pair's caption, and
+    ``fingerprint``, a digest of the pairs and their order: image paths below the folder,
+    identities, captions, what the tagger left of them.
 
     Args:
         data_root: Folder of the data set itself, e.g. ``data/CUHK-PEDES``.
@@ -178,7 +181,11 @@ class PedesDataset(BaseDataset):
             for record in records:
                 record['pruned'] = [table[text] for text in record['captions']]
         self._prepare_pipeline(records)
-        return records if self.test_mode else self._with_noise(_as_pairs(records))
+        if self.test_mode:
+            return records
+        pairs = self._with_noise(_as_pairs(records))
+        self._metainfo['fingerprint'] = _fingerprint(pairs, str(self.data_root))
+        return pairs
 
     def _prepare_pipeline(self, records: list[dict]) -> None:
         """Makes what needs making once: the token ids, and the image cache."""
@@ -364,3 +371,13 @@ def _as_pairs(records: list[dict]) -> list[dict]:
                 pair['pruned'] = [record['pruned'][number]]
             pairs.append(pair)
     return pairs
+
+
+def _fingerprint(pairs: list[dict], root: str) -> str:
+    """A digest of what is trained on, wherever the folder lies; 0.2 s for CUHK-PEDES."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        texts = [text for key in CAPTION_KEYS for text in pair.get(key, ())]
+        row = [pair['img_path'].removeprefix(root).lstrip('/'), pair['person_id'], *texts]
+        digest.update(json.dumps(row).encode())
+    return digest.hexdigest()

@@ -1,6 +1,5 @@
 """Results in a file: which checkpoint, what selected it, on which split, by which versions."""
 
-import ast
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -9,6 +8,8 @@ from typing import Any
 
 from prettytable import PrettyTable
 
+from sen_toolbox.checkpoint.config_text import read_config_text
+from sen_toolbox.checks import is_whole_number
 from sen_toolbox.io import file_sha256, write_atomically
 from sen_toolbox.provenance import git_commit, versions
 
@@ -30,13 +31,18 @@ def describe_checkpoint(path: str | Path, meta: Mapping[str, Any]) -> dict:
         papers do) for the best epoch on that split, 'last', 'epoch' (neither) or 'unknown'; the
         same in words is 'selection'.
     """
-    path, config = Path(path), read_config_text(meta.get('cfg') or '')
-    selected, words = _selection(path.name, meta.get('epoch'), config)
+    text = meta.get('cfg')
+    path, config = Path(path), read_config_text(text if isinstance(text, str) else '')
+    # Whatever else a file may hold there could not be written.
+    epoch, seed = (
+        int(n) if is_whole_number(n := meta.get(key)) else None for key in ('epoch', 'seed')
+    )
+    selected, words = _selection(path.name, epoch, config)
     return dict(
         path=str(path),
         sha256=file_sha256(path),
-        epoch=meta.get('epoch'),
-        seed=meta.get('seed'),
+        epoch=epoch,
+        seed=seed,
         trained_on=_split_of(config, 'train_dataloader'),
         selected=selected,
         selection=words,
@@ -47,20 +53,6 @@ def describe_pretrained(name: str) -> dict:
     """The same for weights that a backbone starts from and that were not trained further."""
     words = 'pretrained weights, not trained further'
     return dict(path=name, sha256=None, seed=None, selected='none', selection=words)
-
-
-def read_config_text(text: str) -> dict[str, Any]:
-    """The top-level values of a config as MMEngine writes it, without executing anything.
-
-    >>> read_config_text("max_epochs = 3\\nval = dict(split='val', size=(2, 1))")
-    {'max_epochs': 3, 'val': {'split': 'val', 'size': (2, 1)}}
-    """
-    try:
-        statements = ast.parse(text).body
-        return {line.targets[0].id: _literal(line.value) for line in statements}
-    except (SyntaxError, ValueError, AttributeError):
-        # Written by hand or by another program: nothing is known then.
-        return {}
 
 
 def results_record(config: str | Path, checkpoint: dict, evaluations: Sequence[dict]) -> dict:
@@ -105,12 +97,12 @@ def _selection(name: str, epoch: int | None, config: dict) -> tuple[str, str]:
         split = _split_of(config, 'val_dataloader')
         if split is None:
             return 'unknown', 'best epoch, on a split that the checkpoint does not tell'
-        measure = config.get('default_hooks', {}).get('checkpoint', {}).get('save_best', 'score')
+        measure = _within(config, 'default_hooks', 'checkpoint', 'save_best') or 'score'
         words = f'epoch with the highest {measure} on {split["dataset"]} {split["split"]}'
         if split['split'] == 'test':
             words += ', as the papers select'
         return split['split'], words
-    last = (config.get('train_cfg') or {}).get('max_epochs')
+    last = _within(config, 'train_cfg', 'max_epochs')
     if epoch is None or last is None:
         return 'unknown', 'the checkpoint does not tell what selected it'
     if epoch == last:
@@ -119,22 +111,16 @@ def _selection(name: str, epoch: int | None, config: dict) -> tuple[str, str]:
 
 
 def _split_of(config: dict, loader: str) -> dict[str, str] | None:
-    dataset = (config.get(loader) or {}).get('dataset')
-    if dataset is None:
-        return None
-    return dict(dataset=dataset['type'], data_root=dataset['data_root'], split=dataset['split'])
+    found = {
+        name: _within(config, loader, 'dataset', key)
+        for name, key in (('dataset', 'type'), ('data_root', 'data_root'), ('split', 'split'))
+    }
+    return found if all(isinstance(value, str) for value in found.values()) else None
 
 
-def _literal(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call):
-        if getattr(node.func, 'id', None) != 'dict' or node.args:
-            raise ValueError(f'{ast.unparse(node)} is no value')
-        return {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
-    if isinstance(node, ast.List):
-        return [_literal(item) for item in node.elts]
-    if isinstance(node, ast.Tuple):
-        return tuple(_literal(item) for item in node.elts)
-    if isinstance(node, ast.Dict):
-        keys = [ast.literal_eval(key) for key in node.keys]
-        return dict(zip(keys, map(_literal, node.values), strict=True))
-    return ast.literal_eval(node)
+def _within(config: dict, *keys: str) -> Any:
+    """A value of a config that anyone may have written, None if it is not there."""
+    value: Any = config
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

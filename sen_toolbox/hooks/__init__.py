@@ -8,6 +8,8 @@ from .finite_loss import FiniteLossHook
 from .provenance import ProvenanceHook
 from .ramp import RampHook
 from .safe_checkpoint import SafeCheckpointHook
+from .same_data import SameDataHook
+from .stop import StopHook, StoppedBySignal
 from .strict_load import StrictLoadHook
 
 __all__ = [
@@ -20,5 +22,8 @@ __all__ = [
     'IllustrationBoardHook',
     'RetrievalBoardHook',
     'SafeCheckpointHook',
+    'SameDataHook',
+    'StopHook',
+    'StoppedBySignal',
     'StrictLoadHook',
 ]

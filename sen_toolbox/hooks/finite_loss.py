@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -17,6 +16,8 @@ from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 from sen_toolbox.seeding import STEP
 from sen_toolbox.text.tokens import Tokens
+
+from .shared_flags import SharedFlags
 
 SHOWN_IDENTITIES = 16
 
@@ -37,7 +38,7 @@ class FiniteLossHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Watches the model's losses and the optimiser's steps."""
-        self._flags: list[tuple[dict[str, Tensor], Tensor, torch.cuda.Event | None]] = []
+        self._flags: list[tuple[dict[str, Tensor], SharedFlags]] = []
         self._place: tuple[Runner, int, dict] | None = None
         model = unwrapped(runner.model)
         self._handles = [
@@ -67,26 +68,17 @@ class FiniteLossHook(Hook):
         # MMEngine's rule for what belongs to the objective.
         losses = {k: v.detach() for k, v in output.items() if 'loss' in k}
         bad = torch.stack([~value.isfinite().all() for value in losses.values()]).int()
-        if get_world_size() > 1:
-            dist.all_reduce(bad)
-        event = None
-        if bad.is_cuda:
-            host = torch.empty(bad.shape, dtype=bad.dtype, pin_memory=True)
-            bad = host.copy_(bad, non_blocking=True)
-            event = torch.cuda.Event()
-            event.record()
-        self._flags.append((losses, bad, event))
+        self._flags.append((losses, SharedFlags(bad)))
 
     def _before_step(self, *_: Any) -> None:
         self._check()
 
     def _check(self) -> None:
         flags, self._flags = self._flags, []
-        for losses, bad, event in flags:
-            if event is not None:
-                event.synchronize()
-            if bad.any():
-                self._stop(losses, [k for k, n in zip(losses, bad.tolist(), strict=True) if n])
+        for losses, shared in flags:
+            bad = [name for name, flag in zip(losses, shared.read(), strict=True) if flag]
+            if bad:
+                self._stop(losses, bad)
 
     def _stop(self, losses: dict[str, Tensor], bad: list[str]) -> None:
         runner, batch_idx, batch = self._place

@@ -1,5 +1,7 @@
 """Keeps checkpoints in an order in which a kill at any moment leaves a complete one."""
 
+import numbers
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,12 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from sen_toolbox.checkpoint.finding import NUMBERED, find_newest_checkpoint
+from sen_toolbox.checkpoint.finding import (
+    STOPPED,
+    WITHIN_EPOCHS,
+    find_newest_checkpoint,
+)
+from sen_toolbox.checks import is_whole_number
 from sen_toolbox.io import PARTIAL, write_atomically
 from sen_toolbox.registry import HOOKS
 
@@ -21,6 +28,9 @@ class SafeCheckpointHook(CheckpointHook):
     MMEngine's hook deletes first, so a crash between leaves fewer checkpoints than asked for,
     perhaps none. There is room for one more checkpoint than ``max_keep_ckpts`` to be needed on the
     disk, and for one more best.
+
+    What a stopped training leaves (see ``StopHook``) is ``stopped_iter_N.pth``, which the next
+    checkpoint replaces too.
 
     Args:
         every_iters: Also saves every so many iterations, into one ``iter_N.pth`` that the next
@@ -40,23 +50,34 @@ class SafeCheckpointHook(CheckpointHook):
             )
         self.every_iters = every_iters
         self._former_best: str | None = None
+        # Iterations that the newest checkpoint has seen, None before there is one.
+        self.saved_at: int | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Finds its place again and deletes what a kill left over."""
-        super().before_train(runner)
+        """Finds its place again and deletes what a kill left over.
+
+        Raises:
+            ValueError: If a resumed checkpoint names as its own what this hook does not write.
+        """
         hub = runner.message_hub
+        _check_own_files(hub.runtime_info, f'message_hub of {runner.cfg.get("load_from")}')
+        super().before_train(runner)
         # A work dir may have been copied: nothing in the other folder is ours.
         if last := hub.get_info('last_ckpt'):
             self.last_ckpt = self._path(Path(last).name)
         if getattr(self, 'best_ckpt_path', None):
             self.best_ckpt_path = self._path(Path(self.best_ckpt_path).name)
+        for key, best in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = best and self._path(Path(best).name)
         if is_main_process():
             for partial in Path(self.out_dir).glob(f'*{PARTIAL}'):
                 partial.unlink()
             self._drop(hub.get_info(DROPPED, []))
-            resumed = runner.iter > 0
-            if self.every_iters and resumed and (newest := find_newest_checkpoint(self.out_dir)):
-                self._drop_within_epochs(newest[0].name)
+            # Reading the newest takes time, so only where there is a choice.
+            if runner.iter > 0 and self._within_epochs():
+                newest, _ = find_newest_checkpoint(self.out_dir)
+                self._drop_within_epochs(newest.name)
+        self.saved_at = runner.iter or None
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Saves by epoch, and the end of the training in any case."""
@@ -75,6 +96,13 @@ class SafeCheckpointHook(CheckpointHook):
             step = runner.iter + 1
             runner.logger.info(f'Saving checkpoint at {step} iterations')
             self._write(runner, f'iter_{step}.pth', dict(epoch=runner.epoch, iter=step))
+
+    def save_stopped(self, runner: Runner, done: int) -> None:
+        """Saves after ``done`` iterations, unless the newest checkpoint has seen as many."""
+        if self.saved_at != done:
+            name = f'stopped_iter_{done}.pth'
+            self._write(runner, name, dict(epoch=runner.epoch, iter=done))
+            runner.logger.info(f'Saved {name}')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         self._drop_former_best()
@@ -115,16 +143,21 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
+        self.saved_at = meta['iter']
         if not is_main_process():
             return
         write_atomically(Path(runner.work_dir) / 'last_checkpoint', self._path(name))
-        if self.every_iters:
-            self._drop_within_epochs(name)
+        self._drop_within_epochs(name)
 
     def _drop_within_epochs(self, newest: str) -> None:
-        for path in Path(self.out_dir).glob('iter_*.pth'):
-            if path.name != newest and NUMBERED.fullmatch(path.name):
+        for path in self._within_epochs():
+            if path.name != newest:
                 path.unlink()
+
+    def _within_epochs(self) -> list[Path]:
+        # Without every_iters a file iter_N.pth is one of by_epoch=False, to be kept.
+        pattern = WITHIN_EPOCHS if self.every_iters else STOPPED
+        return [p for p in Path(self.out_dir).glob('*.pth') if pattern.fullmatch(p.name)]
 
     def _drop_former_best(self) -> None:
         former, self._former_best = self._former_best, None
@@ -141,3 +174,20 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _path(self, name: str) -> str:
         return self.file_backend.join_path(self.out_dir, name)
+
+
+def _check_own_files(info: Mapping[str, Any], source: str) -> None:
+    """Obsolete files are deleted, so a file from elsewhere may name none that is not ours."""
+    for key in ('keep_ckpt_ids', DROPPED):
+        steps = info.get(key, [])
+        if not isinstance(steps, list) or not all(map(is_whole_number, steps)):
+            raise ValueError(f'{key} in {source} must be a list of numbers, got {steps!r:.80}')
+    for key, value in info.items():
+        if key == 'last_ckpt' or key.startswith('best_ckpt'):
+            # The best one is deleted when a better one is written. None before there is one.
+            name = Path(value).name if isinstance(value, str) else value
+            fits = isinstance(name, str) and (key == 'last_ckpt' or name.startswith('best_'))
+            if value is not None and not fits:
+                raise ValueError(f'{key} in {source} is not a file of a training: {value!r:.80}')
+        elif key.startswith('best_score') and not isinstance(value, numbers.Real):
+            raise ValueError(f'{key} in {source} must be a number, got {value!r:.80}')

@@ -1,0 +1,154 @@
+"""Checks that a checkpoint is one from which a training goes on exactly."""
+
+import numbers
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sen_toolbox.checks import checked_whole_number, is_whole_number
+
+# What MMEngine writes of every training; a file of the best epoch has no optimiser.
+PARTS = ('state_dict', 'optimizer', 'message_hub', 'meta')
+HUB_PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
+# NumPy takes no larger seed.
+SEEDS = 2**32
+
+
+def check_resumable(content: Any, source: str | Path) -> dict:
+    """The ``meta`` of a checkpoint with everything that a training needs to go on.
+
+    Args:
+        content: What a file holds.
+        source: Named in the error.
+
+    Raises:
+        ValueError: If something is missing or is not what a training writes; says what to do.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f'{source} holds a {type(content).__name__}, not the checkpoint of a training'
+        )
+    if missing := [part for part in PARTS if part not in content]:
+        raise ValueError(
+            f'{source} has no {", ".join(missing)}, so no training goes on from it: resume from an '
+            'epoch_N.pth (--resume alone takes the newest of the work dir), or start a new '
+            f'training from these weights by --cfg-options load_from={source}'
+        )
+    for part in PARTS:
+        _check_names(content[part], f'{part} of {source}')
+    for part in HUB_PARTS:
+        _check_names(content['message_hub'].get(part), f'message_hub.{part} of {source}')
+    # Averaged weights, which change places with the others.
+    averaged = content.get('ema_state_dict', {})
+    _check_names(averaged, f'ema_state_dict of {source}')
+    for key in averaged:
+        if key.startswith('module.') and key.removeprefix('module.') not in content['state_dict']:
+            raise ValueError(f'{source} has averaged weights of {key!r:.80} and no others')
+    meta = content['meta']
+    for key in ('epoch', 'iter'):
+        checked_whole_number(f'{key} in meta of {source}', meta.get(key))
+    seed = meta.get('seed')
+    if seed is not None and not (is_whole_number(seed) and seed < SEEDS):
+        raise ValueError(
+            f'meta of {source} has the seed {seed!r:.80}, expected a whole number below 2**32'
+        )
+    return meta
+
+
+def check_fits_training(
+    content: Mapping[str, Any],
+    source: str | Path,
+    *,
+    optimizer: Optimizer,
+    schedulers: Sequence[Any],
+) -> None:
+    """Checks the states of optimiser and schedules of a checkpoint against those of the training.
+
+    Args:
+        content: A checkpoint that ``check_resumable`` has passed.
+        source: Named in the error.
+        optimizer: The training's own.
+        schedulers: The training's own; each has a ``state_dict()``.
+
+    Raises:
+        ValueError: Names the first that does not fit.
+    """
+    saved = content['optimizer']
+    where = f'the optimizer of {source}'
+    groups, states = saved.get('param_groups'), saved.get('state')
+    own = optimizer.state_dict()['param_groups']
+    given = [len(g['params']) for g in groups] if _are_groups(groups) else groups
+    sizes = [len(group['params']) for group in own]
+    if given != sizes:
+        raise ValueError(
+            f'{where} has groups of {given!r:.80} parameters, that of this training {sizes}: '
+            'resume with the config of the checkpoint'
+        )
+    for number, (ours, theirs) in enumerate(zip(own, groups, strict=True)):
+        _check_alike(ours, theirs, f'{where}, group {number},')
+    # torch counts the parameters through all groups.
+    ids = [index for group in groups for index in group['params']]
+    parameters = [p for group in optimizer.param_groups for p in group['params']]
+    if not isinstance(states, Mapping):
+        raise ValueError(f'{where} has a {type(states).__name__} for its state')
+    shapes = dict(zip(ids, [p.shape for p in parameters], strict=True))
+    for index, state in states.items():
+        for key, value in state.items() if isinstance(state, Mapping) else [('', state)]:
+            is_tensor = isinstance(value, Tensor)
+            if isinstance(value, numbers.Real):
+                continue  # the step in older versions of torch
+            if not is_tensor or (value.numel() != 1 and value.shape != shapes.get(index)):
+                found = tuple(value.shape) if is_tensor else f'{value!r:.80}'
+                raise ValueError(
+                    f'{where} has for parameter {index} the {key} {found}, expected a tensor of '
+                    f'shape {tuple(shapes.get(index, ()))}'
+                )
+    given = content.get('param_schedulers', [])
+    if not isinstance(given, list) or len(given) != len(schedulers):
+        count = len(given) if isinstance(given, list) else f'a {type(given).__name__}'
+        raise ValueError(
+            f'{source} has {count} for param_schedulers, this training has {len(schedulers)}: '
+            'resume with the config of the checkpoint'
+        )
+    for number, (ours, theirs) in enumerate(zip(schedulers, given, strict=True)):
+        where = f'param_schedulers.{number} of {source}'
+        _check_names(theirs, where)
+        if unknown := sorted(set(theirs) - set(ours.state_dict())):
+            raise ValueError(f'{where} has unknown values, {unknown!r:.80}')
+        _check_alike(ours.state_dict(), theirs, where)
+
+
+def _check_names(value: Any, what: str) -> None:
+    if not isinstance(value, Mapping):
+        raise ValueError(f'{what} is a {type(value).__name__}, expected a dict')
+    if others := [key for key in value if not isinstance(key, str)]:
+        raise ValueError(f'{what} has keys that are not names, the first is {others[0]!r:.80}')
+
+
+def _are_groups(groups: Any) -> bool:
+    return isinstance(groups, list) and all(
+        isinstance(group, Mapping)
+        and isinstance(group.get('params'), list)
+        and all(map(is_whole_number, group['params']))
+        for group in groups
+    )
+
+
+def _check_alike(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -> None:
+    """Numbers where there are numbers, and as many; values that one side alone has do not count."""
+    for key in set(ours) & set(theirs):
+        # Switches of an optimiser are None where torch decides.
+        left_open = ours[key] is None or (isinstance(ours[key], bool) and theirs[key] is None)
+        if not left_open and _kind(ours[key]) != _kind(theirs[key]):
+            raise ValueError(
+                f'{where} has the {key} {theirs[key]!r:.80}, expected {ours[key]!r:.80}'
+            )
+
+
+def _kind(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_kind(item) for item in value]
+    return 'number' if isinstance(value, numbers.Real) else type(value)
