@@ -5,12 +5,15 @@ what a crash leaves beyond the count is overwritten by the next writer. A commit
 never changes, and SQLite rolls back the transaction that a crash cut off.
 """
 
+import functools
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -18,17 +21,32 @@ from filelock import FileLock, Timeout
 
 from sen_toolbox.search.approximate_search import build_lists, open_lists, search_lists
 from sen_toolbox.search.exact_search import search_exactly
-from sen_toolbox.search.index import Entry, FileState, ModelId, check_vectors, wrong_model
+from sen_toolbox.search.index import (
+    Entry,
+    FileState,
+    ModelId,
+    check_vectors,
+    checked_entry,
+    wrong_model,
+)
+from sen_toolbox.search.index_folder import (
+    DATABASE,
+    LOCK,
+    check_empty,
+    check_files,
+    lists_name,
+    remove_leftovers,
+    vectors_name,
+)
+from sen_toolbox.search.index_values import FORMAT, RECIPE, IndexValues, damaged, read_values
 from sen_toolbox.search.vector_file import (
     append_vectors,
+    check_vector_file,
     copy_vectors,
     create_vector_file,
     map_vectors,
 )
 
-FORMAT = '2'
-DATABASE = 'index.sqlite'
-LOCK = 'lock'
 # Seconds that SQLite waits for another process to finish a transaction.
 PATIENCE = 60
 TABLES = """
@@ -42,21 +60,35 @@ CREATE INDEX entries_by_path ON entries (path);
 
 
 class LocalIndex:
-    """A :class:`~sen_toolbox.search.index.GalleryIndex` in a folder.
+    """A :class:`~sen_toolbox.search.index.GalleryIndex` in a folder of its own.
+
+    The folder may come from elsewhere: nothing in it chooses a path, and sizes and counts are
+    checked against the files. What the index did not make is neither written nor removed.
 
     Args:
         folder: The folder; made at the first writing.
-        model: What makes the vectors.
+        model: What makes the vectors; None for what made those of an index that is there.
         half: Whether a new index stores float16: half the disk and time, scores exact to about
             1e-4. An old index stays what it is.
+
+    Raises:
+        FileNotFoundError: If no model is given and there is no index.
+        ValueError: If no model is given and the index is damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike, *, model: ModelId, half: bool = False) -> None:
+    def __init__(
+        self, folder: str | os.PathLike, *, model: ModelId | None = None, half: bool = False
+    ) -> None:
         self.folder = Path(folder)
-        self.model = model
         self._half = half
         self._vectors: tuple[tuple[Path, int], np.ndarray] | None = None
         self._lists: tuple[Path, faiss.Index] | None = None
+        # The values whose counts were found to be right.
+        self._counted: IndexValues | None = None
+        if model is None:
+            with self._opened() as (_, values):
+                model = values.model
+        self.model = model
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -64,9 +96,11 @@ class LocalIndex:
 
         Raises:
             BlockingIOError: If another process is writing.
-            ValueError: If the index was made with another model.
+            ValueError: If the index was made with another model, or the folder holds other things.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._is_made():
+            check_empty(self.folder)
         # The system lets go of the lock when the process ends, however it ends.
         lock = FileLock(self.folder / LOCK)
         try:
@@ -79,8 +113,8 @@ class LocalIndex:
         try:
             if not self._is_made():
                 self._make()
-            with self._reading() as (_, meta):
-                self._remove_leftovers(meta)
+            with self._reading() as (_, values):
+                remove_leftovers(self.folder, _data_files(values))
             yield
         finally:
             lock.release()
@@ -91,7 +125,7 @@ class LocalIndex:
             return {}
         with self._reading() as (db, _):
             rows = db.execute('SELECT path, size, mtime_ns, digest, problem FROM files')
-            return {os.fsdecode(path): FileState(*state) for path, *state in rows}
+            return dict(self._checked(_file, row) for row in rows)
 
     def write(
         self,
@@ -103,15 +137,15 @@ class LocalIndex:
     ) -> None:
         """Replaces all that is known of some files, at once or not at all."""
         check_vectors(vectors, len(entries), self.model.dim)
-        with self._reading() as (_, meta):
-            rows = int(meta['rows'])
+        with self._reading() as (_, values):
+            rows = values.rows
         if len(vectors):
-            append_vectors(self.folder / meta['vectors'], vectors, rows, meta['dtype'])
+            append_vectors(self.folder / values.vectors, vectors, rows, values.dtype)
         with self._transaction() as db:
             gone = [(os.fsencode(path),) for path in (*removed, *files)]
             before = db.total_changes
             db.executemany('DELETE FROM entries WHERE path = ?', gone)
-            live = int(meta['live']) + len(entries) - (db.total_changes - before)
+            live = values.live + len(entries) - (db.total_changes - before)
             db.executemany('DELETE FROM files WHERE path = ?', gone)
             db.executemany(
                 'INSERT INTO files VALUES (?, ?, ?, ?, ?)', map(_file_row, files.items())
@@ -125,6 +159,8 @@ class LocalIndex:
             )
             _set(db, 'rows', rows + len(entries))
             _set(db, 'live', live)
+        # Right as they were before; to count a large index at each batch would take long.
+        self._counted = replace(values, rows=rows + len(entries), live=live)
 
     def restamp(self, files: Mapping[str, FileState]) -> None:
         """Writes new times of files whose content is as it was; their entries stay."""
@@ -141,16 +177,49 @@ class LocalIndex:
                 ((who, os.fsencode(path), who) for path, who in identities.items()),
             )
 
+    def counts(self) -> dict[str, int]:
+        """Number of entries of each file that has some, by its path."""
+        if not self._is_made():
+            return {}
+        with self._reading() as (db, _):
+            rows = db.execute('SELECT path, count(*) FROM entries GROUP BY path')
+            return {self._checked(_path, path): count for path, count in rows}
+
+    def recipes(self) -> dict[str, str]:
+        """What the marks of files say of how they were read, as far as it is known."""
+        if not self._is_made():
+            return {}
+        with self._reading() as (_, values):
+            return dict(values.recipes)
+
+    def note_recipe(self, mark: str, recipe: str) -> None:
+        """Writes what a mark says."""
+        with self._transaction() as db:
+            _set(db, RECIPE + mark, recipe)
+
+    def details(self) -> dict[str, str]:
+        """What else there is to know, for people to read, by what it is."""
+        with self._reading() as (_, values):
+            lists = values.lists and self.folder / values.lists
+            return {
+                'database': _size(self.folder / DATABASE),
+                'vectors': f'{_size(self.folder / values.vectors)}, {values.dtype}',
+                'approximate search': f'prepared for {values.listed} of {values.rows} vectors, '
+                f'{_size(lists)}'
+                if lists
+                else 'not prepared',
+            }
+
     def compact(self) -> None:
         """Frees the room of removed entries if they are the larger part."""
-        with self._reading() as (db, meta):
-            if 2 * int(meta['live']) >= int(meta['rows']):
+        with self._reading() as (db, values):
+            if 2 * values.live >= values.rows:
                 return
             live = _live_rows(db)
-        generation = int(meta['generation']) + 1
-        name = f'vectors.{generation}'
+        generation = values.generation + 1
+        name = vectors_name(generation)
         copy_vectors(
-            self.folder / meta['vectors'], self.folder / name, live, self.model.dim, meta['dtype']
+            self.folder / values.vectors, self.folder / name, live, self.model.dim, values.dtype
         )
         with self._transaction() as db:
             # Ascending, so that the new number of a row is never that of a later one.
@@ -160,8 +229,8 @@ class LocalIndex:
             _set(db, 'generation', generation)
             _set(db, 'vectors', name)
             db.execute("DELETE FROM meta WHERE key = 'lists'")
-        with self._reading() as (_, meta):
-            self._remove_leftovers(meta)
+        with self._reading() as (_, values):
+            remove_leftovers(self.folder, _data_files(values))
 
     def build_approximate(self) -> None:
         """Groups the vectors indexed now, so that a search looks at the nearest groups only.
@@ -171,15 +240,14 @@ class LocalIndex:
         Raises:
             ValueError: If there are too few entries to group.
         """
-        with self._reading() as (_, meta):
-            rows = int(meta['rows'])
-            vectors = self._open_vectors(meta)
-        name = f'lists.{meta["generation"]}.{rows}'
+        with self._reading() as (_, values):
+            vectors = self._open_vectors(values)
+        name = lists_name(values.generation, values.rows)
         build_lists(vectors, self.folder / name)
         with self._transaction() as db:
             _set(db, 'lists', name)
-        with self._reading() as (_, meta):
-            self._remove_leftovers(meta)
+        with self._reading() as (_, values):
+            remove_leftovers(self.folder, _data_files(values))
 
     def search(
         self,
@@ -203,15 +271,15 @@ class LocalIndex:
                 search was not prepared.
         """
         # Rows and entries belong together only within one transaction.
-        with self._reading() as (db, meta):
-            if approximate and 'lists' not in meta:
+        with self._reading() as (db, values):
+            if approximate and values.lists is None:
                 raise ValueError(
                     f'index {self.folder} is not prepared for approximate search: call '
                     'build_approximate() or sen-search index --approximate'
                 )
-            rows = int(meta['rows'])
-            vectors = self._open_vectors(meta)
-            count, allowed = int(meta['live']), None
+            rows = values.rows
+            vectors = self._open_vectors(values)
+            count, allowed = values.live, None
             if within is not None or count < rows:
                 allowed = _live_rows(db, within)
                 count = len(allowed)
@@ -219,15 +287,18 @@ class LocalIndex:
             if k == 0:
                 return [[] for _ in queries]
             if approximate:
-                lists = self._open_lists(self.folder / meta['lists'])
+                lists = self._open_lists(values)
                 scores, found = search_lists(lists, vectors, queries, k, allowed)
             else:
                 chosen = np.arange(rows) if allowed is None else allowed
                 scores, found = search_exactly(vectors, queries, k, chosen)
-            # An approximate search may find fewer; the row is then -1.
+            # An approximate search may find fewer; the row is then -1. What is not a number is
+            # never among the best.
+            if not (np.isfinite(scores) | (approximate & (found < 0))).all():
+                raise damaged(self.folder, f'{values.vectors} holds values that are not finite')
             query = 'SELECT path, identity, place FROM entries WHERE row = ?'
             entries = {
-                row: _entry(db.execute(query, (row,)).fetchone())
+                row: self._checked(_entry, db.execute(query, (row,)).fetchone())
                 for row in np.unique(found).tolist()
                 if row >= 0
             }
@@ -239,8 +310,8 @@ class LocalIndex:
     def items(self, paths: Collection[str] | None = None) -> Iterator[tuple[Entry, np.ndarray]]:
         """Entries, all or those of some files, each with its vector (D,) float32."""
         query = 'SELECT row, path, identity, place FROM entries'
-        with self._reading() as (db, meta):
-            array = self._open_vectors(meta)
+        with self._reading() as (db, values):
+            array = self._open_vectors(values)
             if paths is None:
                 found = db.execute(f'{query} ORDER BY path, row').fetchall()
             else:
@@ -249,21 +320,22 @@ class LocalIndex:
                     for path in paths
                     for row in db.execute(f'{query} WHERE path = ?', (os.fsencode(path),))
                 ]
-        for row, *values in found:
-            yield _entry(values), array[row].astype(np.float32)
+        for row, *columns in found:
+            yield self._checked(_entry, columns), array[row].astype(np.float32)
 
     def __len__(self) -> int:
         """Number of entries."""
         if not self._is_made():
             return 0
-        with self._reading() as (_, meta):
-            return int(meta['live'])
+        with self._reading() as (_, values):
+            return values.live
 
     def _is_made(self) -> bool:
+        check_files(self.folder)
         if not (self.folder / DATABASE).is_file():
             return False
-        with closing(self._connect()) as db, self._explained():
-            return _has_tables(db)
+        with self._explained(), closing(self._connect()) as db:
+            return self._has_tables(db)
 
     def _make(self) -> None:
         values = dict(
@@ -275,18 +347,21 @@ class LocalIndex:
             rows=0,
             live=0,
             generation=0,
-            vectors='vectors.0',
+            vectors=vectors_name(0),
         )
         create_vector_file(self.folder / values['vectors'])
         with self._transaction() as db:
-            for statement in TABLES.split(';'):
-                db.execute(statement)
+            _make_tables(db)
             for key, value in values.items():
                 _set(db, key, value)
 
     def _connect(self) -> sqlite3.Connection:
         path = self.folder / DATABASE
-        return sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        # A database from elsewhere may be made to mislead whoever reads it.
+        db.execute('PRAGMA trusted_schema = OFF')
+        db.execute('PRAGMA cell_size_check = ON')
+        return db
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -295,69 +370,133 @@ class LocalIndex:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise OSError(f'index {self.folder} cannot be used now: {error}') from error
-            raise ValueError(
-                f'{self.folder / DATABASE} is damaged or no index ({error}): delete {self.folder} '
-                'and index again'
-            ) from error
+            raise damaged(self.folder, str(error)) from error
+
+    def _has_tables(self, db: sqlite3.Connection) -> bool:
+        """Whether the tables are there; none are after a crash between the file and its tables."""
+        found = _schema(db)
+        if not found:
+            return False
+        # A later format may have other tables.
+        if found != _expected_schema() and self._format(db) in (FORMAT, None):
+            raise damaged(self.folder, 'it has other tables')
+        return True
+
+    def _format(self, db: sqlite3.Connection) -> str | None:
+        if not any(
+            row[:2] == ('table', 'meta') and row[3][:12] == 'CREATE TABLE' for row in _schema(db)
+        ):
+            return None
+        try:
+            found = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+        except sqlite3.OperationalError:
+            return None
+        return str(found[0]) if found else None
 
     @contextmanager
-    def _reading(self) -> Iterator[tuple[sqlite3.Connection, dict[str, str]]]:
-        """A read transaction and the index's own values, checked."""
+    def _opened(self) -> Iterator[tuple[sqlite3.Connection, IndexValues]]:
+        """A read transaction and the index's own values, checked, whatever model made it."""
         missing = FileNotFoundError(
             f'there is no index {self.folder}: make it with sen-search index FOLDER'
         )
+        check_files(self.folder)
         if not (self.folder / DATABASE).is_file():
             raise missing
-        with closing(self._connect()) as db, self._explained():
+        with self._explained(), closing(self._connect()) as db:
             db.execute('BEGIN')
-            # A crash may have come between the file and its tables.
-            if not _has_tables(db):
+            if not self._has_tables(db):
                 raise missing
-            meta = dict(db.execute('SELECT key, value FROM meta'))
-            if meta['format'] != FORMAT:
+            if (found := self._format(db)) not in (FORMAT, None):
                 raise ValueError(
-                    f'index {self.folder} has format {meta["format"]}, this version reads '
-                    f'{FORMAT}: search it with the version that made it, or delete the folder '
-                    'and index again'
+                    f'index {self.folder} has format {found[:40]}, this version reads {FORMAT}: '
+                    'search it with the version that made it, or index into another folder'
                 )
-            if meta['fingerprint'] != self.model.fingerprint:
-                made_with = ModelId(meta['model'], meta['fingerprint'], int(meta['dim']))
-                raise wrong_model(str(self.folder), str(made_with), self.model)
-            yield db, meta
+            meta = dict(db.execute("SELECT key, value FROM meta WHERE typeof(key) = 'text'"))
+            values = read_values(self.folder, meta)
+            self._check_counts(db, values)
+            yield db, values
             db.execute('COMMIT')
+
+    def _check_counts(self, db: sqlite3.Connection, values: IndexValues) -> None:
+        if values == self._counted:
+            return
+        [count] = db.execute('SELECT count(*) FROM entries').fetchone()
+        [first] = db.execute('SELECT min(row) FROM entries').fetchone()
+        [last] = db.execute('SELECT max(row) FROM entries').fetchone()
+        if count != values.live:
+            raise damaged(self.folder, f'it counts {values.live} entries and has {count}')
+        if count and not 0 <= first <= last < values.rows:
+            raise damaged(self.folder, f'entries {first} to {last} of {values.rows} vectors')
+        path = self.folder / values.vectors
+        check_vector_file(path, rows=values.rows, dim=values.model.dim, dtype=values.dtype)
+        self._counted = values
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[sqlite3.Connection, IndexValues]]:
+        """A read transaction and the index's own values, checked, of the model alone."""
+        with self._opened() as (db, values):
+            if values.model.fingerprint != self.model.fingerprint:
+                raise wrong_model(str(self.folder), str(values.model), self.model)
+            if values.model.dim != self.model.dim:
+                raise damaged(self.folder, f"'dim' is {values.model.dim}, not {self.model.dim}")
+            yield db, values
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction; closing the connection rolls back what failed."""
-        with closing(self._connect()) as db, self._explained():
+        with self._explained(), closing(self._connect()) as db:
             db.execute('PRAGMA synchronous = FULL')
             db.execute('BEGIN IMMEDIATE')
             yield db
             db.execute('COMMIT')
 
-    def _open_vectors(self, meta: Mapping[str, str]) -> np.ndarray:
-        path, rows = self.folder / meta['vectors'], int(meta['rows'])
+    def _open_vectors(self, values: IndexValues) -> np.ndarray:
+        path, rows = self.folder / values.vectors, values.rows
         if self._vectors is None or self._vectors[0] != (path, rows):
-            array = map_vectors(path, rows=rows, dim=self.model.dim, dtype=meta['dtype'])
+            array = map_vectors(path, rows=rows, dim=self.model.dim, dtype=values.dtype)
             self._vectors = (path, rows), array
         return self._vectors[1]
 
-    def _open_lists(self, path: Path) -> faiss.Index:
+    def _open_lists(self, values: IndexValues) -> faiss.Index:
+        path = self.folder / values.lists
         if self._lists is None or self._lists[0] != path:
-            self._lists = path, open_lists(path)
+            self._lists = path, open_lists(path, rows=values.listed, dim=self.model.dim)
         return self._lists[1]
 
-    def _remove_leftovers(self, meta: Mapping[str, str]) -> None:
-        """Deletes files that a crash or a compaction left behind."""
-        for path in self.folder.iterdir():
-            is_data = path.name.startswith(('vectors.', 'lists.'))
-            if is_data and path.name not in (meta['vectors'], meta.get('lists')):
-                with suppress(PermissionError):
-                    path.unlink()
+    def _checked(self, read: Callable[[Any], Any], columns: Any) -> Any:
+        """What was read of a row of the database, or the error that names the database."""
+        try:
+            return read(columns)
+        except (ValueError, RecursionError) as error:
+            raise damaged(self.folder, str(error)) from error
 
 
-def _has_tables(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone())
+def _make_tables(db: sqlite3.Connection) -> None:
+    for statement in TABLES.split(';'):
+        db.execute(statement)
+
+
+def _schema(db: sqlite3.Connection) -> list[tuple]:
+    """Kind, name, table and statement of all that a database consists of."""
+    return db.execute(
+        'SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name'
+    ).fetchall()
+
+
+@functools.cache
+def _expected_schema() -> list[tuple]:
+    with closing(sqlite3.connect(':memory:')) as db:
+        _make_tables(db)
+        return _schema(db)
+
+
+def _data_files(values: IndexValues) -> tuple[str | None, ...]:
+    return values.vectors, values.lists
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size if path.is_file() else 0
+    return f'{size / 1e6:.1f} MB'
 
 
 def _set(db: sqlite3.Connection, key: str, value: object) -> None:
@@ -381,6 +520,29 @@ def _live_rows(db: sqlite3.Connection, within: str | None = None) -> np.ndarray:
     return np.sort(np.fromiter((row for (row,) in found), dtype=np.int64))
 
 
-def _entry(values: Sequence) -> Entry:
-    path, identity, place = values
-    return Entry(os.fsdecode(path), identity, json.loads(place))
+def _path(value: object) -> str:
+    if not isinstance(value, bytes):
+        raise ValueError(f'the path of a file is {value!r}')
+    return os.fsdecode(value)
+
+
+def _entry(columns: Sequence) -> Entry:
+    path, identity, place = columns
+    if not isinstance(place, str):
+        raise ValueError(f'{path!r} has the place {place!r}')
+    return checked_entry(_path(path), identity, json.loads(place, parse_constant=_no_constant))
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f'a place holds {name}')
+
+
+def _file(columns: Sequence) -> tuple[str, FileState]:
+    path, *values = columns
+    state = FileState(*values)
+    kinds = (state.size, int), (state.mtime_ns, int), (state.digest, str)
+    if not all(isinstance(value, kind) for value, kind in kinds) or not isinstance(
+        state.problem, str | None
+    ):
+        raise ValueError(f'{path!r} has the state {values!r}')
+    return checked_entry(_path(path), None, {}).path, state
