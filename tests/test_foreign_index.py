@@ -415,6 +415,19 @@ def test_another_program_that_keeps_a_collection_of_that_name_keeps_it(tmp_path,
         update_index(index, ColourEncoder(), gallery)
 
 
+@pytest.mark.parametrize('is_folder', [False, True])
+def test_milvus_lite_is_not_let_into_what_is_of_others(tmp_path, is_folder):
+    pytest.importorskip('pymilvus')
+    place = tmp_path / 'photos.db'
+    if is_folder:
+        place.mkdir()
+    file = place / 'album' if is_folder else place
+    file.write_text('mine')
+    with pytest.raises(ValueError, match=r'photos\.db exists and is not of Milvus Lite'):
+        open_index('people', MODEL, uri=str(place))
+    assert files_in(tmp_path) == {file: b'mine'}
+
+
 def test_places_that_users_make_stay_as_they_are(tmp_path):
     place = dict(frame=3, camera='north', box=[1, 2, 3, 4])
     index = open_index(tmp_path / 'index', ModelId('m', 'f', 96))

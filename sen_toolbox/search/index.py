@@ -13,8 +13,8 @@ import numpy as np
 
 from sen_toolbox.inference.identity import ModelId
 
-# Below the folder of the crops: a folder for each file, and in it a JPEG for each person.
-CROP = re.compile(r'[0-9a-f]{2}/[0-9a-f]{32}/[0-9_]+\.jpg')
+# A JPEG below the folder of the crops, by plain names.
+CROP = re.compile(r'([0-9A-Za-z_]+/)*[0-9A-Za-z_]+\.jpg')
 
 
 @dataclass(frozen=True)

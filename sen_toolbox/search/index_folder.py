@@ -52,15 +52,19 @@ def check_files(folder: Path) -> None:
         names += filter(_DATA.fullmatch, os.listdir(folder))
     for name in names:
         path = folder / name
-        if os.path.lexists(path) and not is_plain(path):
-            raise ValueError(
-                f'{path} is a link or not a file, which no index has: take another folder as index'
-            )
+        # Others may be writing: a file that was there may be gone.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise ValueError(
+                    f'{path} is a link or not a file, which no index has: take another folder as '
+                    'index'
+                )
     journal = folder / f'{DATABASE}-journal'
-    if journal.exists() and _ends_with(journal, _NAMES_ANOTHER):
-        raise ValueError(
-            f'{journal} names another file, which no index does: take another folder as index'
-        )
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if _ends_with(journal, _NAMES_ANOTHER):
+            raise ValueError(
+                f'{journal} names another file, which no index does: take another folder as index'
+            )
 
 
 def check_empty(folder: Path) -> None:
@@ -114,5 +118,5 @@ def is_plain(path: Path) -> bool:
 
 def _ends_with(path: Path, ending: bytes) -> bool:
     with path.open('rb') as file:
-        file.seek(max(0, path.stat().st_size - len(ending)))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - len(ending)))
         return file.read() == ending

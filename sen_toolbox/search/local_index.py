@@ -100,7 +100,12 @@ class LocalIndex:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._is_made():
-            check_empty(self.folder)
+            try:
+                check_empty(self.folder)
+            except ValueError:
+                # Unless another process has just made it.
+                if not self._is_made():
+                    raise
         # The system lets go of the lock when the process ends, however it ends.
         lock = FileLock(self.folder / LOCK)
         try:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -47,6 +48,7 @@ class MilvusIndex:
     Raises:
         ModuleNotFoundError: If the client is not installed.
         ConnectionError: If nothing answers at ``uri``, or another process has the file open.
+        ValueError: If something else than Milvus Lite keeps its files at ``uri``.
         FileNotFoundError: If no model is given and there is no collection.
     """
 
@@ -60,6 +62,7 @@ class MilvusIndex:
                 'uri= takes the client of Milvus: pip install "sen-toolbox[milvus]"'
             ) from error
         self.collection, self.uri = collection, uri
+        _check_place(uri)
         try:
             self._client = pymilvus.MilvusClient(uri)
         except pymilvus.MilvusException as error:
@@ -297,6 +300,15 @@ class MilvusIndex:
         )
         for part in _chunks(list(changed)):
             self._client.upsert(self.collection, part)
+
+
+def _check_place(uri: str) -> None:
+    """Refuses to let Milvus Lite, whose databases are folders, write beside other things."""
+    path = Path(uri)
+    if '://' in uri or not os.path.lexists(path):
+        return
+    if not path.is_dir() or (any(path.iterdir()) and not (path / 'collections').is_dir()):
+        raise ValueError(f'{uri} exists and is not of Milvus Lite: give another name')
 
 
 def _chunks(items: Collection) -> Iterator[list]:

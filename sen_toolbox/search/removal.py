@@ -1,6 +1,7 @@
 """Forgets what an index holds of files, whether they are still there or not."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ import numpy as np
 
 from sen_toolbox.search.index import GalleryIndex
 from sen_toolbox.search.index_folder import check_crops
+
+# Below the folder of the crops, that of one file.
+_CROPS_OF_ONE = re.compile('[0-9a-f]{2}/[0-9a-f]{32}')
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,9 @@ def remove_sources(
         entries = [entry for entry, _ in index.items(gone)]
         empty = np.empty((0, index.model.dim), np.float32)
         index.write({}, [], empty, removed=gone)
-        for folder in {Path(e.place['crop']).parent for e in entries if 'crop' in e.place}:
-            shutil.rmtree(crops / folder, ignore_errors=True)
+        for folder in {e.place['crop'].rpartition('/')[0] for e in entries if 'crop' in e.place}:
+            if _CROPS_OF_ONE.fullmatch(folder):
+                shutil.rmtree(crops / folder, ignore_errors=True)
         index.compact()
     return Removal(len(gone), len(entries))
 
