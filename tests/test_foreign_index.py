@@ -179,6 +179,8 @@ ROWS = {
     'a crop that is a number': """UPDATE entries SET place = '{"crop": 7}' WHERE row = 1""",
     'a row beyond the vectors': 'UPDATE entries SET row = 99 WHERE row = 1',
     'a row before the vectors': 'UPDATE entries SET row = -1 WHERE row = 1',
+    'an identity that is no UTF-8': "UPDATE entries SET identity = CAST(x'ff' AS TEXT)",
+    'an endless box': f"""UPDATE entries SET place = '{{"box": {[0] * 99_999}}}' WHERE row = 1""",
     'a size that is text': "UPDATE files SET size = 'large'",
     'a digest that is nothing': 'UPDATE files SET digest = NULL',
     'a problem that is bytes': "UPDATE files SET problem = x'00'",
@@ -191,6 +193,7 @@ def test_a_row_that_no_index_has_is_refused(folder, gallery, what):
     refusals = [t for t in use_everywhere(folder, gallery) if 'is not prepared' not in t]
     assert refusals
     assert all('index.sqlite is damaged or not an index' in text for text in refusals)
+    assert all(len(text) < 600 for text in refusals)
 
 
 def test_vectors_that_are_not_finite_are_not_results(folder):
@@ -298,6 +301,12 @@ def test_the_folder_of_an_index_is_never_part_of_the_gallery(gallery):
     ):
         with pytest.raises(ValueError, match='which the index keeps its own files in'):
             update(gallery / 'sen_index', source)
+
+
+def test_a_link_to_itself_is_skipped_as_any_bad_file(gallery, folder):
+    (gallery / 'loop.png').symlink_to('loop.png')
+    index = update(folder, [gallery / 'loop.png'])
+    assert len(index) == 5
 
 
 def test_a_killed_making_of_an_index_is_finished(tmp_path, gallery):

@@ -154,7 +154,7 @@ def test_mixed_ways_lose_nothing(search, tmp_path, capsys):
     before = paths_of(search), len(search)
     code, _, err = run(capsys, 'index', 'photos')
     assert (code, err.count('\n')) == (1, 1)
-    assert '2 files are in the index by another way' in err
+    assert '2 files were indexed in another way' in err
     assert (paths_of(search), len(search)) == before
     # Files that gave no entry so far may be read in any way.
     Image.fromarray(np.full((90, 40, 3), 99, np.uint8)).save(tmp_path / 'old' / 'bad.png')

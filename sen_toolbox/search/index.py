@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -161,14 +162,18 @@ def checked_entry(path: object, identity: object, place: object) -> Entry:
         ValueError: If a value is none that an index has; says which.
     """
     if not isinstance(path, str) or not os.path.isabs(path) or '\0' in path:
-        raise ValueError(f'the path of a file is {path!r}')
+        raise ValueError(f'the path of a file is {_short(path)}')
     if not isinstance(identity, str | None):
-        raise ValueError(f'{path!r} has the identity {identity!r}')
+        raise ValueError(f'{path!r} has the identity {_short(identity)}')
     if not isinstance(place, dict) or not all(
         check(place[key]) for key, check in _PLACE.items() if key in place
     ):
-        raise ValueError(f'{path!r} has the place {place!r}')
+        raise ValueError(f'{path!r} has the place {_short(place)}')
     return Entry(path, identity, place)
+
+
+def _short(value: object) -> str:
+    return textwrap.shorten(repr(value), 100)
 
 
 def _is_number(value: object) -> bool:

@@ -209,9 +209,9 @@ def _check_sources(
     excluded: Collection[str | os.PathLike],
 ) -> None:
     for item in [source] if isinstance(source, str | os.PathLike) else source:
-        path = Path(item).resolve()
+        path = Path(os.path.realpath(item))
         for folder in excluded:
-            if path.is_relative_to(Path(folder).resolve()):
+            if path.is_relative_to(os.path.realpath(folder)):
                 raise ValueError(
                     f'{os.fspath(item)} lies in {folder}, which the index keeps its own files in: '
                     'give folders of images, or keep the index elsewhere (--index)'
@@ -230,8 +230,8 @@ def _check_recipe(
     if others:
         was = recipe_of(index, mark_of(known[others[0]].digest))
         raise ValueError(
-            f'{len(others)} files are in the index by another way, such as {others[0]} by '
-            f'"{was}": index them that way, or replace their entries with --reindex (reindex=True)'
+            f'{len(others)} files were indexed in another way, such as {others[0]} as {was}: index '
+            'them that way, or replace their entries with --reindex (reindex=True)'
         )
 
 

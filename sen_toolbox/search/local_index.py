@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import sqlite3
+import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -373,6 +374,8 @@ class LocalIndex:
         try:
             yield
         except sqlite3.DatabaseError as error:
+            if str(error).startswith('Could not decode'):
+                raise damaged(self.folder, 'it holds text that is not UTF-8') from error
             if isinstance(error, sqlite3.OperationalError):
                 raise OSError(f'index {self.folder} cannot be used now: {error}') from error
             raise damaged(self.folder, str(error)) from error
@@ -473,7 +476,7 @@ class LocalIndex:
         try:
             return read(columns)
         except (ValueError, RecursionError) as error:
-            raise damaged(self.folder, str(error)) from error
+            raise damaged(self.folder, textwrap.shorten(str(error), 300)) from error
 
 
 def _make_tables(db: sqlite3.Connection) -> None:
