@@ -124,7 +124,7 @@ def test_the_contents_are_shown_folder_by_folder(search, tmp_path, capsys):
     ]
     details = dict(line.split(': ', 1) for line in lines[2:-3])
     assert list(details) == ['database', 'vectors', 'approximate search', 'crops']
-    assert details['vectors'] == '0.0 MB, float32'
+    assert details['vectors'] == '0.00 MB, float32'
     assert details['crops'].startswith('4 files, ')
 
 

@@ -5,16 +5,12 @@ what a crash leaves beyond the count is overwritten by the next writer. A commit
 never changes, and SQLite rolls back the transaction that a crash cut off.
 """
 
-import functools
-import json
 import os
 import sqlite3
-import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
@@ -27,19 +23,27 @@ from sen_toolbox.search.index import (
     FileState,
     ModelId,
     check_vectors,
-    checked_entry,
     wrong_model,
+)
+from sen_toolbox.search.index_database import (
+    IndexDatabase,
+    entry_row,
+    file_row,
+    live_rows,
+    read_entry,
+    read_file,
+    read_path,
+    set_value,
 )
 from sen_toolbox.search.index_folder import (
     DATABASE,
     LOCK,
     check_empty,
-    check_files,
     lists_name,
     remove_leftovers,
     vectors_name,
 )
-from sen_toolbox.search.index_values import FORMAT, RECIPE, IndexValues, damaged, read_values
+from sen_toolbox.search.index_values import FORMAT, RECIPE, IndexValues, damaged
 from sen_toolbox.search.vector_file import (
     append_vectors,
     check_vector_file,
@@ -47,17 +51,6 @@ from sen_toolbox.search.vector_file import (
     create_vector_file,
     map_vectors,
 )
-
-# Seconds that SQLite waits for another process to finish a transaction.
-PATIENCE = 60
-TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE files (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT, problem TEXT
-) WITHOUT ROWID;
-CREATE TABLE entries (row INTEGER PRIMARY KEY, path BLOB NOT NULL, identity TEXT, place TEXT);
-CREATE INDEX entries_by_path ON entries (path);
-"""
 
 
 class LocalIndex:
@@ -81,13 +74,15 @@ class LocalIndex:
         self, folder: str | os.PathLike, *, model: ModelId | None = None, half: bool = False
     ) -> None:
         self.folder = Path(folder)
+        self._database = IndexDatabase(self.folder)
         self._half = half
         self._vectors: tuple[tuple[Path, int], np.ndarray] | None = None
         self._lists: tuple[Path, faiss.Index] | None = None
         # The values whose counts were found to be right.
         self._counted: IndexValues | None = None
         if model is None:
-            with self._opened() as (_, values):
+            with self._database.reading() as (db, values):
+                self._check_counts(db, values)
                 model = values.model
         self.model = model
 
@@ -100,12 +95,12 @@ class LocalIndex:
             ValueError: If the index was made with another model, or the folder holds other things.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._is_made():
+        if not self._database.is_made():
             try:
                 check_empty(self.folder)
             except ValueError:
                 # Unless another process has just made it.
-                if not self._is_made():
+                if not self._database.is_made():
                     raise
         # The system lets go of the lock when the process ends, however it ends.
         lock = FileLock(self.folder / LOCK)
@@ -117,7 +112,7 @@ class LocalIndex:
                 'index into another folder'
             ) from None
         try:
-            if not self._is_made():
+            if not self._database.is_made():
                 self._make()
             with self._reading() as (_, values):
                 remove_leftovers(self.folder, _data_files(values))
@@ -127,11 +122,11 @@ class LocalIndex:
 
     def files(self) -> dict[str, FileState]:
         """Every file that was indexed, by its path, with those that failed."""
-        if not self._is_made():
+        if not self._database.is_made():
             return {}
         with self._reading() as (db, _):
             rows = db.execute('SELECT path, size, mtime_ns, digest, problem FROM files')
-            return dict(self._checked(_file, row) for row in rows)
+            return dict(self._database.checked(read_file, row) for row in rows)
 
     def write(
         self,
@@ -147,37 +142,32 @@ class LocalIndex:
             rows = values.rows
         if len(vectors):
             append_vectors(self.folder / values.vectors, vectors, rows, values.dtype)
-        with self._transaction() as db:
+        with self._database.writing() as db:
             gone = [(os.fsencode(path),) for path in (*removed, *files)]
             before = db.total_changes
             db.executemany('DELETE FROM entries WHERE path = ?', gone)
             live = values.live + len(entries) - (db.total_changes - before)
             db.executemany('DELETE FROM files WHERE path = ?', gone)
-            db.executemany(
-                'INSERT INTO files VALUES (?, ?, ?, ?, ?)', map(_file_row, files.items())
-            )
+            db.executemany('INSERT INTO files VALUES (?, ?, ?, ?, ?)', map(file_row, files.items()))
             db.executemany(
                 'INSERT INTO entries VALUES (?, ?, ?, ?)',
-                (
-                    (row, os.fsencode(e.path), e.identity, json.dumps(dict(e.place)))
-                    for row, e in enumerate(entries, start=rows)
-                ),
+                (entry_row(row, entry) for row, entry in enumerate(entries, start=rows)),
             )
-            _set(db, 'rows', rows + len(entries))
-            _set(db, 'live', live)
+            set_value(db, 'rows', rows + len(entries))
+            set_value(db, 'live', live)
         # Right as they were before; to count a large index at each batch would take long.
         self._counted = replace(values, rows=rows + len(entries), live=live)
 
     def restamp(self, files: Mapping[str, FileState]) -> None:
         """Writes new times of files whose content is as it was; their entries stay."""
-        with self._transaction() as db:
+        with self._database.writing() as db:
             db.executemany(
-                'INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)', map(_file_row, files.items())
+                'INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)', map(file_row, files.items())
             )
 
     def identify(self, identities: Mapping[str, str]) -> None:
         """Writes who is in some files, by path."""
-        with self._transaction() as db:
+        with self._database.writing() as db:
             db.executemany(
                 'UPDATE entries SET identity = ? WHERE path = ? AND identity IS NOT ?',
                 ((who, os.fsencode(path), who) for path, who in identities.items()),
@@ -185,23 +175,23 @@ class LocalIndex:
 
     def counts(self) -> dict[str, int]:
         """Number of entries of each file that has some, by its path."""
-        if not self._is_made():
+        if not self._database.is_made():
             return {}
         with self._reading() as (db, _):
             rows = db.execute('SELECT path, count(*) FROM entries GROUP BY path')
-            return {self._checked(_path, path): count for path, count in rows}
+            return {self._database.checked(read_path, path): count for path, count in rows}
 
     def recipes(self) -> dict[str, str]:
         """What the marks of files say of how they were read, as far as it is known."""
-        if not self._is_made():
+        if not self._database.is_made():
             return {}
         with self._reading() as (_, values):
             return dict(values.recipes)
 
     def note_recipe(self, mark: str, recipe: str) -> None:
         """Writes what a mark says."""
-        with self._transaction() as db:
-            _set(db, RECIPE + mark, recipe)
+        with self._database.writing() as db:
+            set_value(db, RECIPE + mark, recipe)
 
     def details(self) -> dict[str, str]:
         """What else there is to know, for people to read, by what it is."""
@@ -221,19 +211,19 @@ class LocalIndex:
         with self._reading() as (db, values):
             if 2 * values.live >= values.rows:
                 return
-            live = _live_rows(db)
+            live = live_rows(db)
         generation = values.generation + 1
         name = vectors_name(generation)
         copy_vectors(
             self.folder / values.vectors, self.folder / name, live, self.model.dim, values.dtype
         )
-        with self._transaction() as db:
+        with self._database.writing() as db:
             # Ascending, so that the new number of a row is never that of a later one.
             pairs = ((new, int(old)) for new, old in enumerate(live))
             db.executemany('UPDATE entries SET row = ? WHERE row = ?', pairs)
-            _set(db, 'rows', len(live))
-            _set(db, 'generation', generation)
-            _set(db, 'vectors', name)
+            set_value(db, 'rows', len(live))
+            set_value(db, 'generation', generation)
+            set_value(db, 'vectors', name)
             db.execute("DELETE FROM meta WHERE key = 'lists'")
         with self._reading() as (_, values):
             remove_leftovers(self.folder, _data_files(values))
@@ -250,8 +240,8 @@ class LocalIndex:
             vectors = self._open_vectors(values)
         name = lists_name(values.generation, values.rows)
         build_lists(vectors, self.folder / name)
-        with self._transaction() as db:
-            _set(db, 'lists', name)
+        with self._database.writing() as db:
+            set_value(db, 'lists', name)
         with self._reading() as (_, values):
             remove_leftovers(self.folder, _data_files(values))
 
@@ -287,7 +277,7 @@ class LocalIndex:
             vectors = self._open_vectors(values)
             count, allowed = values.live, None
             if within is not None or count < rows:
-                allowed = _live_rows(db, within)
+                allowed = live_rows(db, within)
                 count = len(allowed)
             k = min(k, count)
             if k == 0:
@@ -304,7 +294,7 @@ class LocalIndex:
                 raise damaged(self.folder, f'{values.vectors} holds values that are not finite')
             query = 'SELECT path, identity, place FROM entries WHERE row = ?'
             entries = {
-                row: self._checked(_entry, db.execute(query, (row,)).fetchone())
+                row: self._database.checked(read_entry, db.execute(query, (row,)).fetchone())
                 for row in np.unique(found).tolist()
                 if row >= 0
             }
@@ -327,21 +317,14 @@ class LocalIndex:
                     for row in db.execute(f'{query} WHERE path = ?', (os.fsencode(path),))
                 ]
         for row, *columns in found:
-            yield self._checked(_entry, columns), array[row].astype(np.float32)
+            yield self._database.checked(read_entry, columns), array[row].astype(np.float32)
 
     def __len__(self) -> int:
         """Number of entries."""
-        if not self._is_made():
+        if not self._database.is_made():
             return 0
         with self._reading() as (_, values):
             return values.live
-
-    def _is_made(self) -> bool:
-        check_files(self.folder)
-        if not (self.folder / DATABASE).is_file():
-            return False
-        with self._explained(), closing(self._connect()) as db:
-            return self._has_tables(db)
 
     def _make(self) -> None:
         values = dict(
@@ -356,74 +339,7 @@ class LocalIndex:
             vectors=vectors_name(0),
         )
         create_vector_file(self.folder / values['vectors'])
-        with self._transaction() as db:
-            _make_tables(db)
-            for key, value in values.items():
-                _set(db, key, value)
-
-    def _connect(self) -> sqlite3.Connection:
-        path = self.folder / DATABASE
-        db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-        # A database from elsewhere may be made to mislead whoever reads it.
-        db.execute('PRAGMA trusted_schema = OFF')
-        db.execute('PRAGMA cell_size_check = ON')
-        return db
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            if str(error).startswith('Could not decode'):
-                raise damaged(self.folder, 'it holds text that is not UTF-8') from error
-            if isinstance(error, sqlite3.OperationalError):
-                raise OSError(f'index {self.folder} cannot be used now: {error}') from error
-            raise damaged(self.folder, str(error)) from error
-
-    def _has_tables(self, db: sqlite3.Connection) -> bool:
-        """Whether the tables are there; none are after a crash between the file and its tables."""
-        found = _schema(db)
-        if not found:
-            return False
-        # A later format may have other tables.
-        if found != _expected_schema() and self._format(db) in (FORMAT, None):
-            raise damaged(self.folder, 'it has other tables')
-        return True
-
-    def _format(self, db: sqlite3.Connection) -> str | None:
-        if not any(
-            row[:2] == ('table', 'meta') and row[3][:12] == 'CREATE TABLE' for row in _schema(db)
-        ):
-            return None
-        try:
-            found = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
-        except sqlite3.OperationalError:
-            return None
-        return str(found[0]) if found else None
-
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[sqlite3.Connection, IndexValues]]:
-        """A read transaction and the index's own values, checked, whatever model made it."""
-        missing = FileNotFoundError(
-            f'there is no index {self.folder}: make it with sen-search index FOLDER'
-        )
-        check_files(self.folder)
-        if not (self.folder / DATABASE).is_file():
-            raise missing
-        with self._explained(), closing(self._connect()) as db:
-            db.execute('BEGIN')
-            if not self._has_tables(db):
-                raise missing
-            if (found := self._format(db)) not in (FORMAT, None):
-                raise ValueError(
-                    f'index {self.folder} has format {found[:40]}, this version reads {FORMAT}: '
-                    'search it with the version that made it, or index into another folder'
-                )
-            meta = dict(db.execute("SELECT key, value FROM meta WHERE typeof(key) = 'text'"))
-            values = read_values(self.folder, meta)
-            self._check_counts(db, values)
-            yield db, values
-            db.execute('COMMIT')
+        self._database.make(values)
 
     def _check_counts(self, db: sqlite3.Connection, values: IndexValues) -> None:
         if values == self._counted:
@@ -442,21 +358,13 @@ class LocalIndex:
     @contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, IndexValues]]:
         """A read transaction and the index's own values, checked, of the model alone."""
-        with self._opened() as (db, values):
+        with self._database.reading() as (db, values):
             if values.model.fingerprint != self.model.fingerprint:
                 raise wrong_model(str(self.folder), str(values.model), self.model)
             if values.model.dim != self.model.dim:
                 raise damaged(self.folder, f"'dim' is {values.model.dim}, not {self.model.dim}")
+            self._check_counts(db, values)
             yield db, values
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction; closing the connection rolls back what failed."""
-        with self._explained(), closing(self._connect()) as db:
-            db.execute('PRAGMA synchronous = FULL')
-            db.execute('BEGIN IMMEDIATE')
-            yield db
-            db.execute('COMMIT')
 
     def _open_vectors(self, values: IndexValues) -> np.ndarray:
         path, rows = self.folder / values.vectors, values.rows
@@ -471,32 +379,6 @@ class LocalIndex:
             self._lists = path, open_lists(path, rows=values.listed, dim=self.model.dim)
         return self._lists[1]
 
-    def _checked(self, read: Callable[[Any], Any], columns: Any) -> Any:
-        """What was read of a row of the database, or the error that names the database."""
-        try:
-            return read(columns)
-        except (ValueError, RecursionError) as error:
-            raise damaged(self.folder, textwrap.shorten(str(error), 300)) from error
-
-
-def _make_tables(db: sqlite3.Connection) -> None:
-    for statement in TABLES.split(';'):
-        db.execute(statement)
-
-
-def _schema(db: sqlite3.Connection) -> list[tuple]:
-    """Kind, name, table and statement of all that a database consists of."""
-    return db.execute(
-        'SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name'
-    ).fetchall()
-
-
-@functools.cache
-def _expected_schema() -> list[tuple]:
-    with closing(sqlite3.connect(':memory:')) as db:
-        _make_tables(db)
-        return _schema(db)
-
 
 def _data_files(values: IndexValues) -> tuple[str | None, ...]:
     return values.vectors, values.lists
@@ -504,53 +386,4 @@ def _data_files(values: IndexValues) -> tuple[str | None, ...]:
 
 def _size(path: Path) -> str:
     size = path.stat().st_size if path.is_file() else 0
-    return f'{size / 1e6:.1f} MB'
-
-
-def _set(db: sqlite3.Connection, key: str, value: object) -> None:
-    db.execute('INSERT OR REPLACE INTO meta VALUES (?, ?)', (key, str(value)))
-
-
-def _file_row(item: tuple[str, FileState]) -> tuple:
-    path, state = item
-    return os.fsencode(path), state.size, state.mtime_ns, state.digest, state.problem
-
-
-def _live_rows(db: sqlite3.Connection, within: str | None = None) -> np.ndarray:
-    """Rows of all entries, or of those below a folder, ascending."""
-    if within is None:
-        found = db.execute('SELECT row FROM entries')
-    else:
-        # The separator's successor ends the names that begin with the folder.
-        first = os.path.join(os.fsencode(within), b'')
-        last = first[:-1] + bytes([first[-1] + 1])
-        found = db.execute('SELECT row FROM entries WHERE path > ? AND path < ?', (first, last))
-    return np.sort(np.fromiter((row for (row,) in found), dtype=np.int64))
-
-
-def _path(value: object) -> str:
-    if not isinstance(value, bytes):
-        raise ValueError(f'the path of a file is {value!r}')
-    return os.fsdecode(value)
-
-
-def _entry(columns: Sequence) -> Entry:
-    path, identity, place = columns
-    if not isinstance(place, str):
-        raise ValueError(f'{path!r} has the place {place!r}')
-    return checked_entry(_path(path), identity, json.loads(place, parse_constant=_no_constant))
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f'a place holds {name}')
-
-
-def _file(columns: Sequence) -> tuple[str, FileState]:
-    path, *values = columns
-    state = FileState(*values)
-    kinds = (state.size, int), (state.mtime_ns, int), (state.digest, str)
-    if not all(isinstance(value, kind) for value, kind in kinds) or not isinstance(
-        state.problem, str | None
-    ):
-        raise ValueError(f'{path!r} has the state {values!r}')
-    return checked_entry(_path(path), None, {}).path, state
+    return f'{size / 1e6:.2f} MB'

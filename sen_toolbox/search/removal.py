@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def remove_sources(
         for folder in {e.place['crop'].rpartition('/')[0] for e in entries if 'crop' in e.place}:
             if _CROPS_OF_ONE.fullmatch(folder):
                 shutil.rmtree(crops / folder, ignore_errors=True)
+                with suppress(OSError):  # others are in it
+                    (crops / folder).parent.rmdir()
         index.compact()
     return Removal(len(gone), len(entries))
 

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     crops = [path.stat().st_size for path in crops_folder(args.index).glob('*/*/*.jpg')]
     details = dict(index.details())
     if crops:
-        details['crops'] = f'{len(crops)} files, {sum(crops) / 1e6:.1f} MB'
+        details['crops'] = f'{len(crops)} files, {sum(crops) / 1e6:.2f} MB'
     for name, value in details.items():
         say(f'{name}: {value}')
     for path, held in folders.items():
