@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sen_toolbox.messages import one_line
+from sen_toolbox.messages import error_line
 
 BRACKETS = {'[]': list, '()': tuple}
 WORDS = {'true': True, 'True': True, 'false': False, 'False': False, 'None': None}
@@ -84,9 +84,7 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         main()
     except (OSError, ValueError, KeyError, ImportError) as error:
-        # A KeyError shows its text in quotation marks.
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        sys.exit(f'{Path(sys.argv[0]).name}: {one_line(text)}')
+        sys.exit(f'{Path(sys.argv[0]).name}: {error_line(error)}')
 
 
 class _ReadOptions(argparse.Action):

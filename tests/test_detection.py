@@ -179,12 +179,16 @@ def test_what_was_indexed_is_not_looked_at_again(folder, tmp_path):
 
 
 @pytest.mark.parametrize('again', [dict(every=2.0), dict(name='other')])
-def test_other_settings_do_it_again(folder, tmp_path, again):
+def test_other_settings_do_it_again_when_asked(folder, tmp_path, again):
     search = open_search(tmp_path)
     search.index(folder, detect=ColourDetector())
+    before = summary(search)
     detector = ColourDetector()
     detector.name = again.pop('name', detector.name)
-    report = search.index(folder, detect=detector, **again)
+    with pytest.raises(ValueError, match=r'such as .*walk\.avi as people cut out, .*every 1 s'):
+        search.index(folder, detect=detector, **again)
+    assert (summary(search), detector.asked) == (before, 0)
+    report = search.index(folder, detect=detector, reindex=True, **again)
     assert (report.changed, detector.asked) == (1, 2 if again else 4)
     assert len(search) == (3 if again else 5)
 
@@ -192,11 +196,17 @@ def test_other_settings_do_it_again(folder, tmp_path, again):
 def test_whole_images_become_photos_when_asked(tmp_path):
     Image.fromarray(street(('red', 20), ('green', 100))).save(tmp_path / 'photo.png')
     search = open_search(tmp_path)
-    search.index([tmp_path / 'photo.png'])
+    photo = [tmp_path / 'photo.png']
+    search.index(photo)
     assert len(search) == 1
-    assert search.index([tmp_path / 'photo.png'], detect=ColourDetector()).changed == 1
+    with pytest.raises(ValueError, match=r'photo\.png as whole images: .*--reindex'):
+        search.index(photo, detect=ColourDetector())
+    assert search.index(photo, detect=ColourDetector(), reindex=True).changed == 1
     assert len(search) == 2
-    assert search.index([tmp_path / 'photo.png']).changed == 1
+    with pytest.raises(ValueError, match='another way'):
+        search.index(photo)
+    assert len(search) == 2
+    assert search.index(photo, reindex=True).changed == 1
     assert len(search) == 1
 
 
@@ -400,8 +410,13 @@ def test_the_command_passes_detector_and_time(folder, tmp_path, monkeypatch, cap
     assert main(['index', str(folder), '--detect', '--every', '2']) == 0
     assert asked == dict(which='hog', device='cpu')
     assert 'sen_index holds 3 persons' in capsys.readouterr().out
-    assert main(['index', str(folder), '--detect', 'weights.pth']) == 0
+    # As before, by what calls itself the same detector.
+    again = ['index', str(folder), '--detect', 'weights.pth']
+    assert main([*again, '--every', '2']) == 0
     assert asked['which'] == 'weights.pth'
+    assert main(again) == 1
+    assert 'replace their entries with --reindex' in capsys.readouterr().err
+    assert main([*again, '--reindex']) == 0
     monkeypatch.setattr(ColourEncoder, 'unknown_words', lambda *_: [], raising=False)
     capsys.readouterr()
     assert main(['query', 'blue', '--k', '1']) == 0

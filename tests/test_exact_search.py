@@ -119,7 +119,7 @@ def test_a_mapped_file_is_searched_as_it_was_when_it_was_opened(tmp_path, dtype)
 def test_an_approximate_search_of_all_groups_and_of_later_rows_finds_the_best(tmp_path, choice):
     vectors, queries = whole_numbers(ROWS, DIM), whole_numbers(20, DIM, seed=1)
     build_lists(vectors[:1000], tmp_path / 'lists')
-    lists = open_lists(tmp_path / 'lists')
+    lists = open_lists(tmp_path / 'lists', rows=1000, dim=DIM)
     lists.nprobe = lists.nlist
     rows = CHOICES[choice]
     scores, found = search_lists(

@@ -201,13 +201,14 @@ def test_a_damaged_index_is_one_message(index, made, capsys, damage):
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        ('', 'is no JSON file'),
-        ('{', 'is no JSON file'),
-        ('nonsense', 'is no JSON file'),
+        ('', 'is not a JSON file'),
+        ('{', 'is not a JSON file'),
+        ('nonsense', 'is not a JSON file'),
+        ('[' * 100_000, 'is not a JSON file'),
         ('[]', 'must hold an object'),
         ('7', 'must hold an object'),
         ('null', 'must hold an object'),
-        (b'\xff\xfe{}', 'is no JSON file'),
+        (b'\xff\xfe{}', 'is not a JSON file'),
         (None, 'No such file'),
     ],
 )

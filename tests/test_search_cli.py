@@ -34,7 +34,8 @@ def test_the_command_finds_what_python_finds(cli, made, tmp_path):
     )
     results = PersonSearch(made / 'm.safetensors', index=tmp_path / 'sen_index').search(QUERY, k=4)
     code, out, _ = cli('query', QUERY, '--k', 4, '--json')
-    assert (code, json.loads(out)) == (0, [vars(result) for result in results])
+    rows = [{**vars(result), 'missing': False} for result in results]
+    assert (code, json.loads(out)) == (0, rows)
     code, out, _ = cli('query', QUERY, '--k', 4)
     assert [line.split() for line in out.splitlines()] == [
         [str(r.rank), f'{r.score:.4f}', r.path] for r in results

@@ -265,7 +265,7 @@ def test_a_damaged_index_is_named(tmp_path, gallery):
     with pytest.raises(ValueError, match='vectors.0 is damaged: it has 3839 bytes'):
         open_index(tmp_path / 'index', MODEL).search(query, 1)
     (tmp_path / 'index' / 'index.sqlite').write_bytes(b'not a database' * 100)
-    with pytest.raises(ValueError, match='index.sqlite is damaged or no index'):
+    with pytest.raises(ValueError, match='index.sqlite is damaged or not an index'):
         open_index(tmp_path / 'index', MODEL).search(query, 1)
 
 

@@ -120,6 +120,7 @@ def test_the_page_finds_what_python_finds(search, call):
     scores = [r['score'] for r in answer['results']]
     assert scores == pytest.approx([r.score for r in expected], abs=1e-4)
     assert {r['identity'] for r in answer['results']} == {'7', None}
+    assert all(r['missing'] != os.path.exists(r['path']) for r in answer['results'])
 
 
 def test_a_person_is_searched_by_and_joined_with_words(search, api):

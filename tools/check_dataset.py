@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sen_toolbox.datasets.check import check_dataset, known_datasets, recognise
+from sen_toolbox.messages import printable
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -54,7 +55,7 @@ def main() -> None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
         args.out.write_text(text, encoding='utf-8')
-        print(f'report: {args.out}')
+        print(printable(f'report: {args.out}'))
     sys.exit(int(report.has_faults))
 
 
@@ -68,7 +69,7 @@ def not_recognised(root: Path) -> str:
 
 
 def stop(message: str) -> None:
-    print(f'error: {message}', file=sys.stderr)
+    print(printable(f'error: {message}'), file=sys.stderr)
     sys.exit(2)
 
 

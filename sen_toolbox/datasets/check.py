@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prettytable import PrettyTable
 
+from sen_toolbox.messages import printable
 from sen_toolbox.registry import DATASETS
 
 from .layout import Counts, Layout
@@ -91,11 +92,11 @@ class Report:
                 *(f'{number:,}' for number in counts),
                 ' / '.join(f'{number:,}' for number in published) if published else '-',
             ])  # fmt: skip
-        lines = [f'{self.layout.name}: {self.annotations}']
+        lines = [printable(f'{self.layout.name}: {self.annotations}')]
         if self.counts:
             lines.append(table.get_string())
         for finding in self.findings:
-            shown = '; '.join(_clipped(place) for place in finding.places[:max_places])
+            shown = '; '.join(_clipped(printable(place)) for place in finding.places[:max_places])
             more = '; ...' if len(finding.places) > max_places else ''
             word = 'FAULT' if finding.is_fault else 'note'
             lines.append(f'{word}: {finding.kind} ({len(finding.places)}): {shown}{more}')

@@ -1,12 +1,13 @@
 """Approximate search: faiss groups vectors around centres and looks at the nearest groups only."""
 
-import os
 from pathlib import Path
 
 import faiss
 import numpy as np
 
+from sen_toolbox.io import atomic_path
 from sen_toolbox.search.exact_search import merge_best, search_exactly, threads
+from sen_toolbox.search.lists_file import check_lists_file
 
 MIN_LISTED = 1000
 # Rows that are added at once: 64 MB of 512 float32 numbers.
@@ -36,15 +37,22 @@ def build_lists(vectors: np.ndarray, path: Path) -> None:
     for start in range(0, rows, CHUNK):
         index.add(vectors[start : start + CHUNK].astype(np.float32))
     index.nprobe = max(8, groups // 24)
-    partial = path.with_name(f'{path.name}.partial')
-    faiss.write_index(index, str(partial))
-    with open(partial, 'r+b') as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with atomic_path(path) as partial:
+        faiss.write_index(index, str(partial))
 
 
-def open_lists(path: Path) -> faiss.Index:
-    """The groups in a file, which stay there."""
+def open_lists(path: Path, *, rows: int, dim: int) -> faiss.Index:
+    """The groups in a file, which stay there.
+
+    Args:
+        path: The file; it may come from elsewhere.
+        rows: How many vectors are in the groups.
+        dim: Length of a vector.
+
+    Raises:
+        ValueError: If the file is not what :func:`build_lists` writes of such vectors.
+    """
+    check_lists_file(path, rows=rows, dim=dim)
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
 
 
@@ -63,6 +71,9 @@ def search_lists(
         queries: (Q, D) float32.
         k: From 1.
         allowed: The rows to choose from, ascending; None for all.
+
+    Raises:
+        ValueError: If the groups name a row that is not theirs.
     """
     later = np.arange(lists.ntotal, len(vectors))
     options = {}
@@ -73,4 +84,9 @@ def search_lists(
         later = allowed[allowed >= lists.ntotal]
     params = faiss.SearchParametersIVF(nprobe=lists.nprobe, **options)
     listed = threads().submit(lists.search, queries, k, params=params).result()
+    if listed[1].max(initial=-1) >= lists.ntotal or listed[1].min(initial=-1) < -1:
+        raise ValueError(
+            'the groups for approximate search are damaged: prepare it again with sen-search index '
+            '--approximate'
+        )
     return merge_best([listed, search_exactly(vectors, queries, k, later)], k)

@@ -5,9 +5,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
+
+from sen_toolbox.messages import error_line, printable
+from sen_toolbox.search.commands.common import note
 
 # In the order of the help. The modules import what is heavy when they run.
-COMMANDS = ('index', 'query', 'serve', 'export')
+COMMANDS = ('index', 'query', 'serve', 'info', 'remove', 'export')
 OK, FAULT, USAGE = 0, 1, 2
 DESCRIPTION = """\
 Find people in a folder of images by describing them.
@@ -16,6 +20,7 @@ Find people in a folder of images by describing them.
   sen-search query "a woman in a red coat, blue jeans"     as often as you like
   sen-search query "..." --html found.html                 a page to look at
   sen-search index photos/ videos/ --detect                cut the people out first
+  sen-search info                                          what the index holds
 
 Without --detect the images are crops of one person each. Everything stays on this machine. The
 model that comes with the package has seen drawn people only; real use brings its own:
@@ -29,9 +34,15 @@ exit codes:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # It repeats arguments, which may be names of files that a shell filled in.
+        super().error(printable(message))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser with all subcommands; ``run`` of the chosen one is in the arguments."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog='sen-search',
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -64,12 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except (OSError, ValueError, KeyError, ModuleNotFoundError) as error:
-        # A KeyError shows its text in quotation marks.
-        text = error.args[0] if isinstance(error, KeyError) else error
-        sys.stderr.write(f'sen-search: {text}\n')
+        note(f'sen-search: {error_line(error)}')
         return FAULT
     except KeyboardInterrupt:
-        sys.stderr.write('sen-search: interrupted; what was committed is kept\n')
+        note('sen-search: interrupted; what was committed is kept')
         return FAULT
 
 

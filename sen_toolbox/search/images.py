@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sen_toolbox.pictures import DAMAGE, decode_image
+from sen_toolbox.search.index_folder import is_index_folder
 
 IMAGE_SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.webp'})
 # Beyond a photo of any camera; the decoded image takes three bytes a pixel.
@@ -47,15 +48,19 @@ class Found:
 def find_files(
     source: str | os.PathLike | Iterable[str | os.PathLike],
     suffixes: Collection[str] = IMAGE_SUFFIXES,
+    *,
+    excluded: Collection[str | os.PathLike] = (),
 ) -> Found:
     """Files of a folder and the folders below it, or of a list of files and folders.
 
     Links are followed; a folder that is reached twice, as by a link to its parent, counts once.
+    The folder of an index, whose crops are of images that are elsewhere, is left out.
 
     Args:
         source: A folder, or files and folders.
         suffixes: Suffixes, in lower case, of the files to take from a folder. A file that is named
             itself is taken whatever it is called.
+        excluded: Folders to leave out.
 
     Raises:
         FileNotFoundError: If a folder does not exist or holds no such file. Whoever indexes a
@@ -67,7 +72,7 @@ def find_files(
     for item in [source] if single else source:
         path = os.path.abspath(os.fspath(item))
         if os.path.isdir(path):
-            below = _files_below(path, suffixes, problems)
+            below = _files_below(path, suffixes, problems, excluded)
             if not below:
                 raise FileNotFoundError(f'{path} holds no images ({", ".join(sorted(suffixes))})')
             folders.append(path)
@@ -79,15 +84,21 @@ def find_files(
     return Found(sorted(paths, key=os.fsencode), folders, problems)
 
 
-def _files_below(folder: str, suffixes: Collection[str], problems: dict[str, str]) -> set[str]:
-    found, seen = set(), set()
+def _files_below(
+    folder: str,
+    suffixes: Collection[str],
+    problems: dict[str, str],
+    excluded: Collection[str | os.PathLike],
+) -> set[str]:
+    known = (os.stat(path) for path in excluded if os.path.isdir(path))
+    found, seen = set(), {(status.st_dev, status.st_ino) for status in known}
 
     def note(error: OSError) -> None:
         problems[error.filename] = f'cannot be listed ({error.strerror})'
 
     for parent, names, files in os.walk(folder, onerror=note, followlinks=True):
         status = os.stat(parent)
-        if (status.st_dev, status.st_ino) in seen:
+        if (status.st_dev, status.st_ino) in seen or is_index_folder(files):
             names.clear()
             continue
         seen.add((status.st_dev, status.st_ino))

@@ -1,14 +1,21 @@
 """What every gallery index does, wherever it keeps its vectors."""
 
+import math
 import os
+import re
+import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from sen_toolbox.inference.identity import ModelId
+
+# A JPEG below the folder of the crops, by plain names.
+CROP = re.compile(r'([0-9A-Za-z_]+/)*[0-9A-Za-z_]+\.jpg')
 
 
 @dataclass(frozen=True)
@@ -44,14 +51,22 @@ class Entry:
 
 
 class GalleryIndex(Protocol):
-    """Entries with their vectors; what was written once stays written, whole, after a crash."""
+    """Entries with their vectors; what was written once stays written, whole, after a crash.
+
+    Attributes:
+        folder: Where it lies on this machine; None if it is in a database.
+        model: What makes its vectors.
+    """
+
+    folder: Path | None
+    model: ModelId
 
     def writing(self) -> AbstractContextManager:
         """Keeps other writers out; makes the index if there is none.
 
         Raises:
             BlockingIOError: If another process is writing.
-            ValueError: If the index was made with another model.
+            ValueError: If the index was made with another model, or the folder holds other things.
         """
 
     def files(self) -> dict[str, FileState]:
@@ -108,6 +123,18 @@ class GalleryIndex(Protocol):
     def items(self, paths: Collection[str] | None = None) -> Iterator[tuple[Entry, np.ndarray]]:
         """Entries, all or those of some files, each with its vector (D,) float32."""
 
+    def counts(self) -> dict[str, int]:
+        """Number of entries of each file that has some, by its path."""
+
+    def recipes(self) -> dict[str, str]:
+        """What the marks of files say of how they were read, as far as it is known."""
+
+    def note_recipe(self, mark: str, recipe: str) -> None:
+        """Writes what a mark says."""
+
+    def details(self) -> dict[str, str]:
+        """What else there is to know, for people to read, by what it is."""
+
     def build_approximate(self) -> None:
         """Prepares approximate search of what is indexed now."""
 
@@ -128,6 +155,44 @@ def check_vectors(vectors: np.ndarray, count: int, dim: int) -> None:
         raise ValueError(f'expected {count} finite vectors of {dim} numbers, got {vectors.shape}')
 
 
+def checked_entry(path: object, identity: object, place: object) -> Entry:
+    """An entry as it was read from an index, which may come from elsewhere.
+
+    Raises:
+        ValueError: If a value is none that an index has; says which.
+    """
+    if not isinstance(path, str) or not os.path.isabs(path) or '\0' in path:
+        raise ValueError(f'the path of a file is {_short(path)}')
+    if not isinstance(identity, str | None):
+        raise ValueError(f'{path!r} has the identity {_short(identity)}')
+    if not isinstance(place, dict) or not all(
+        check(place[key]) for key, check in _PLACE.items() if key in place
+    ):
+        raise ValueError(f'{path!r} has the place {_short(place)}')
+    return Entry(path, identity, place)
+
+
+def _short(value: object) -> str:
+    return textwrap.shorten(repr(value), 100)
+
+
+def _is_number(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_crop(value: object) -> bool:
+    return isinstance(value, str) and bool(CROP.fullmatch(value))
+
+
+# What is read from a place; whoever reads files in a way of his own may add to it.
+_PLACE = dict(time=_is_number, frame=_is_number, score=_is_number, box=_is_box, crop=_is_crop)
+
+
 def wrong_model(where: str, made_with: str, given: ModelId) -> ValueError:
     """The error for an index whose vectors another model made."""
     return ValueError(
@@ -137,16 +202,24 @@ def wrong_model(where: str, made_with: str, given: ModelId) -> ValueError:
 
 
 def open_index(
-    name: str | os.PathLike, model: ModelId, *, uri: str | None = None, half: bool = False
+    name: str | os.PathLike,
+    model: ModelId | None = None,
+    *,
+    uri: str | None = None,
+    half: bool = False,
 ) -> GalleryIndex:
     """The index in a folder, or in a vector database.
 
     Args:
         name: A folder; with ``uri`` the name of a collection.
-        model: What makes the vectors.
+        model: What makes the vectors; None for what made those of an index that is there.
         uri: Address of a Milvus server or cluster, ``http://host:19530``, or a file ``*.db`` for
             Milvus Lite, which runs inside this process.
         half: Whether a new folder stores float16.
+
+    Raises:
+        FileNotFoundError: If no model is given and there is no index.
+        ValueError: If no model is given and the index is damaged.
     """
     if uri is None:
         from sen_toolbox.search.local_index import LocalIndex

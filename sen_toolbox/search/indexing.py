@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -56,7 +57,7 @@ class Reading:
     Attributes:
         read: The persons in a file; raises ValueError, with the reason, if it cannot.
         suffixes: Suffixes of the files to take from folders.
-        recipe: Names what ``read`` does; a file that was read by another recipe is read again.
+        recipe: Says what ``read`` does, for people; empty for whole images.
         max_bytes: Larger files are skipped.
         parallel: Whether several files are read at once and committed together. Otherwise each is
             committed by itself, however many persons it holds, and an interruption stops it.
@@ -99,6 +100,8 @@ def update_index(
     identities: Mapping[str, str] | None = None,
     batch_size: int = 64,
     reading: Reading = WHOLE_IMAGES,
+    reindex: bool = False,
+    excluded: Collection[str | os.PathLike] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> IndexReport:
     """Indexes new and changed files, forgets those gone, and leaves the rest.
@@ -115,17 +118,28 @@ def update_index(
         identities: Who is in a file, by its absolute path.
         batch_size: Files in a batch, and crops that are embedded at once.
         reading: How the persons come out of the files.
+        reindex: Whether files that are in the index by another recipe lose those entries for new.
+        excluded: Folders that are not part of any gallery, besides that of the index.
         progress: Called with the files done and to do.
 
     Raises:
         FileNotFoundError: If a folder does not exist or holds no images; nothing is removed then.
         BlockingIOError: If another process is writing the index.
-        ValueError: If the index was made with another model.
+        ValueError: If the index was made with another model, a source lies in a folder that is not
+            part of any gallery, or, without ``reindex``, files were read by another recipe.
     """
-    found = find_files(source, reading.suffixes)
+    source = source if isinstance(source, str | os.PathLike) else list(source)
+    excluded = [*excluded, *([] if index.folder is None else [index.folder])]
+    _check_sources(source, excluded)
+    found = find_files(source, reading.suffixes, excluded=excluded)
     identities = identities or {}
     with index.writing():
         known = index.files()
+        mark = _mark(reading.recipe)
+        if not reindex:
+            _check_recipe(index, known, found, mark)
+        if mark and mark not in index.recipes():
+            index.note_recipe(mark, reading.recipe)
         report = IndexReport(skipped=dict(found.problems))
         gone = _gone(known, found)
         todo = []
@@ -140,7 +154,7 @@ def update_index(
             elif (
                 old
                 and (old.size, old.mtime_ns) == (stamp.st_size, stamp.st_mtime_ns)
-                and _mark_of(old.digest) == _mark(reading.recipe)
+                and mark_of(old.digest) == mark
             ):
                 report.unchanged += old.problem is None
                 if old.problem:
@@ -188,6 +202,37 @@ def _stamp(path: str, max_bytes: float) -> os.stat_result | str:
     except ValueError as error:
         return str(error)
     return status
+
+
+def _check_sources(
+    source: str | os.PathLike | Iterable[str | os.PathLike],
+    excluded: Collection[str | os.PathLike],
+) -> None:
+    for item in [source] if isinstance(source, str | os.PathLike) else source:
+        path = Path(os.path.realpath(item))
+        for folder in excluded:
+            if path.is_relative_to(os.path.realpath(folder)):
+                raise ValueError(
+                    f'{os.fspath(item)} lies in {folder}, which the index keeps its own files in: '
+                    'give folders of images, or keep the index elsewhere (--index)'
+                )
+
+
+def _check_recipe(
+    index: GalleryIndex, known: Mapping[str, FileState], found: Found, mark: str
+) -> None:
+    """Nobody shall lose the entries of a file by leaving out an option."""
+    others = [
+        path
+        for path in found.paths
+        if path in known and known[path].problem is None and mark_of(known[path].digest) != mark
+    ]
+    if others:
+        was = recipe_of(index, mark_of(known[others[0]].digest))
+        raise ValueError(
+            f'{len(others)} files were indexed in another way, such as {others[0]} as {was}: index '
+            'them that way, or replace their entries with --reindex (reindex=True)'
+        )
 
 
 def _gone(known: Mapping[str, FileState], found: Found) -> set[str]:
@@ -243,8 +288,16 @@ def _mark(recipe: str) -> str:
     return f'{hashlib.sha256(recipe.encode()).hexdigest()[:12]}:' if recipe else ''
 
 
-def _mark_of(digest: str) -> str:
+def mark_of(digest: str) -> str:
+    """The mark of the recipe that a file was read by; empty for whole images."""
     return ''.join(digest.rpartition(':')[:2])
+
+
+def recipe_of(index: GalleryIndex, mark: str) -> str:
+    """How files with a mark were read, for people."""
+    if not mark:
+        return 'whole images'
+    return f'people cut out, {index.recipes().get(mark, "by other settings")}'
 
 
 def _commit(

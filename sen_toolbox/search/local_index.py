@@ -5,11 +5,11 @@ what a crash leaves beyond the count is overwritten by the next writer. A commit
 never changes, and SQLite rolls back the transaction that a crash cut off.
 """
 
-import json
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -18,45 +18,73 @@ from filelock import FileLock, Timeout
 
 from sen_toolbox.search.approximate_search import build_lists, open_lists, search_lists
 from sen_toolbox.search.exact_search import search_exactly
-from sen_toolbox.search.index import Entry, FileState, ModelId, check_vectors, wrong_model
+from sen_toolbox.search.index import (
+    Entry,
+    FileState,
+    ModelId,
+    check_vectors,
+    wrong_model,
+)
+from sen_toolbox.search.index_database import (
+    IndexDatabase,
+    entry_row,
+    file_row,
+    live_rows,
+    read_entry,
+    read_file,
+    read_path,
+    set_value,
+)
+from sen_toolbox.search.index_folder import (
+    DATABASE,
+    LOCK,
+    check_empty,
+    lists_name,
+    remove_leftovers,
+    vectors_name,
+)
+from sen_toolbox.search.index_values import FORMAT, RECIPE, IndexValues, damaged
 from sen_toolbox.search.vector_file import (
     append_vectors,
+    check_vector_file,
     copy_vectors,
     create_vector_file,
     map_vectors,
 )
 
-FORMAT = '2'
-DATABASE = 'index.sqlite'
-LOCK = 'lock'
-# Seconds that SQLite waits for another process to finish a transaction.
-PATIENCE = 60
-TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE files (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT, problem TEXT
-) WITHOUT ROWID;
-CREATE TABLE entries (row INTEGER PRIMARY KEY, path BLOB NOT NULL, identity TEXT, place TEXT);
-CREATE INDEX entries_by_path ON entries (path);
-"""
-
 
 class LocalIndex:
-    """A :class:`~sen_toolbox.search.index.GalleryIndex` in a folder.
+    """A :class:`~sen_toolbox.search.index.GalleryIndex` in a folder of its own.
+
+    The folder may come from elsewhere: nothing in it chooses a path, and sizes and counts are
+    checked against the files. What the index did not make is neither written nor removed.
 
     Args:
         folder: The folder; made at the first writing.
-        model: What makes the vectors.
+        model: What makes the vectors; None for what made those of an index that is there.
         half: Whether a new index stores float16: half the disk and time, scores exact to about
             1e-4. An old index stays what it is.
+
+    Raises:
+        FileNotFoundError: If no model is given and there is no index.
+        ValueError: If no model is given and the index is damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike, *, model: ModelId, half: bool = False) -> None:
+    def __init__(
+        self, folder: str | os.PathLike, *, model: ModelId | None = None, half: bool = False
+    ) -> None:
         self.folder = Path(folder)
-        self.model = model
+        self._database = IndexDatabase(self.folder)
         self._half = half
         self._vectors: tuple[tuple[Path, int], np.ndarray] | None = None
         self._lists: tuple[Path, faiss.Index] | None = None
+        # The values whose counts were found to be right.
+        self._counted: IndexValues | None = None
+        if model is None:
+            with self._database.reading() as (db, values):
+                self._check_counts(db, values)
+                model = values.model
+        self.model = model
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -64,9 +92,16 @@ class LocalIndex:
 
         Raises:
             BlockingIOError: If another process is writing.
-            ValueError: If the index was made with another model.
+            ValueError: If the index was made with another model, or the folder holds other things.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._database.is_made():
+            try:
+                check_empty(self.folder)
+            except ValueError:
+                # Unless another process has just made it.
+                if not self._database.is_made():
+                    raise
         # The system lets go of the lock when the process ends, however it ends.
         lock = FileLock(self.folder / LOCK)
         try:
@@ -77,21 +112,21 @@ class LocalIndex:
                 'index into another folder'
             ) from None
         try:
-            if not self._is_made():
+            if not self._database.is_made():
                 self._make()
-            with self._reading() as (_, meta):
-                self._remove_leftovers(meta)
+            with self._reading() as (_, values):
+                remove_leftovers(self.folder, _data_files(values))
             yield
         finally:
             lock.release()
 
     def files(self) -> dict[str, FileState]:
         """Every file that was indexed, by its path, with those that failed."""
-        if not self._is_made():
+        if not self._database.is_made():
             return {}
         with self._reading() as (db, _):
             rows = db.execute('SELECT path, size, mtime_ns, digest, problem FROM files')
-            return {os.fsdecode(path): FileState(*state) for path, *state in rows}
+            return dict(self._database.checked(read_file, row) for row in rows)
 
     def write(
         self,
@@ -103,65 +138,95 @@ class LocalIndex:
     ) -> None:
         """Replaces all that is known of some files, at once or not at all."""
         check_vectors(vectors, len(entries), self.model.dim)
-        with self._reading() as (_, meta):
-            rows = int(meta['rows'])
+        with self._reading() as (_, values):
+            rows = values.rows
         if len(vectors):
-            append_vectors(self.folder / meta['vectors'], vectors, rows, meta['dtype'])
-        with self._transaction() as db:
+            append_vectors(self.folder / values.vectors, vectors, rows, values.dtype)
+        with self._database.writing() as db:
             gone = [(os.fsencode(path),) for path in (*removed, *files)]
             before = db.total_changes
             db.executemany('DELETE FROM entries WHERE path = ?', gone)
-            live = int(meta['live']) + len(entries) - (db.total_changes - before)
+            live = values.live + len(entries) - (db.total_changes - before)
             db.executemany('DELETE FROM files WHERE path = ?', gone)
-            db.executemany(
-                'INSERT INTO files VALUES (?, ?, ?, ?, ?)', map(_file_row, files.items())
-            )
+            db.executemany('INSERT INTO files VALUES (?, ?, ?, ?, ?)', map(file_row, files.items()))
             db.executemany(
                 'INSERT INTO entries VALUES (?, ?, ?, ?)',
-                (
-                    (row, os.fsencode(e.path), e.identity, json.dumps(dict(e.place)))
-                    for row, e in enumerate(entries, start=rows)
-                ),
+                (entry_row(row, entry) for row, entry in enumerate(entries, start=rows)),
             )
-            _set(db, 'rows', rows + len(entries))
-            _set(db, 'live', live)
+            set_value(db, 'rows', rows + len(entries))
+            set_value(db, 'live', live)
+        # Right as they were before; to count a large index at each batch would take long.
+        self._counted = replace(values, rows=rows + len(entries), live=live)
 
     def restamp(self, files: Mapping[str, FileState]) -> None:
         """Writes new times of files whose content is as it was; their entries stay."""
-        with self._transaction() as db:
+        with self._database.writing() as db:
             db.executemany(
-                'INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)', map(_file_row, files.items())
+                'INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)', map(file_row, files.items())
             )
 
     def identify(self, identities: Mapping[str, str]) -> None:
         """Writes who is in some files, by path."""
-        with self._transaction() as db:
+        with self._database.writing() as db:
             db.executemany(
                 'UPDATE entries SET identity = ? WHERE path = ? AND identity IS NOT ?',
                 ((who, os.fsencode(path), who) for path, who in identities.items()),
             )
 
+    def counts(self) -> dict[str, int]:
+        """Number of entries of each file that has some, by its path."""
+        if not self._database.is_made():
+            return {}
+        with self._reading() as (db, _):
+            rows = db.execute('SELECT path, count(*) FROM entries GROUP BY path')
+            return {self._database.checked(read_path, path): count for path, count in rows}
+
+    def recipes(self) -> dict[str, str]:
+        """What the marks of files say of how they were read, as far as it is known."""
+        if not self._database.is_made():
+            return {}
+        with self._reading() as (_, values):
+            return dict(values.recipes)
+
+    def note_recipe(self, mark: str, recipe: str) -> None:
+        """Writes what a mark says."""
+        with self._database.writing() as db:
+            set_value(db, RECIPE + mark, recipe)
+
+    def details(self) -> dict[str, str]:
+        """What else there is to know, for people to read, by what it is."""
+        with self._reading() as (_, values):
+            lists = values.lists and self.folder / values.lists
+            return {
+                'database': _size(self.folder / DATABASE),
+                'vectors': f'{_size(self.folder / values.vectors)}, {values.dtype}',
+                'approximate search': f'prepared for {values.listed} of {values.rows} vectors, '
+                f'{_size(lists)}'
+                if lists
+                else 'not prepared',
+            }
+
     def compact(self) -> None:
         """Frees the room of removed entries if they are the larger part."""
-        with self._reading() as (db, meta):
-            if 2 * int(meta['live']) >= int(meta['rows']):
+        with self._reading() as (db, values):
+            if 2 * values.live >= values.rows:
                 return
-            live = _live_rows(db)
-        generation = int(meta['generation']) + 1
-        name = f'vectors.{generation}'
+            live = live_rows(db)
+        generation = values.generation + 1
+        name = vectors_name(generation)
         copy_vectors(
-            self.folder / meta['vectors'], self.folder / name, live, self.model.dim, meta['dtype']
+            self.folder / values.vectors, self.folder / name, live, self.model.dim, values.dtype
         )
-        with self._transaction() as db:
+        with self._database.writing() as db:
             # Ascending, so that the new number of a row is never that of a later one.
             pairs = ((new, int(old)) for new, old in enumerate(live))
             db.executemany('UPDATE entries SET row = ? WHERE row = ?', pairs)
-            _set(db, 'rows', len(live))
-            _set(db, 'generation', generation)
-            _set(db, 'vectors', name)
+            set_value(db, 'rows', len(live))
+            set_value(db, 'generation', generation)
+            set_value(db, 'vectors', name)
             db.execute("DELETE FROM meta WHERE key = 'lists'")
-        with self._reading() as (_, meta):
-            self._remove_leftovers(meta)
+        with self._reading() as (_, values):
+            remove_leftovers(self.folder, _data_files(values))
 
     def build_approximate(self) -> None:
         """Groups the vectors indexed now, so that a search looks at the nearest groups only.
@@ -171,15 +236,14 @@ class LocalIndex:
         Raises:
             ValueError: If there are too few entries to group.
         """
-        with self._reading() as (_, meta):
-            rows = int(meta['rows'])
-            vectors = self._open_vectors(meta)
-        name = f'lists.{meta["generation"]}.{rows}'
+        with self._reading() as (_, values):
+            vectors = self._open_vectors(values)
+        name = lists_name(values.generation, values.rows)
         build_lists(vectors, self.folder / name)
-        with self._transaction() as db:
-            _set(db, 'lists', name)
-        with self._reading() as (_, meta):
-            self._remove_leftovers(meta)
+        with self._database.writing() as db:
+            set_value(db, 'lists', name)
+        with self._reading() as (_, values):
+            remove_leftovers(self.folder, _data_files(values))
 
     def search(
         self,
@@ -203,31 +267,34 @@ class LocalIndex:
                 search was not prepared.
         """
         # Rows and entries belong together only within one transaction.
-        with self._reading() as (db, meta):
-            if approximate and 'lists' not in meta:
+        with self._reading() as (db, values):
+            if approximate and values.lists is None:
                 raise ValueError(
                     f'index {self.folder} is not prepared for approximate search: call '
                     'build_approximate() or sen-search index --approximate'
                 )
-            rows = int(meta['rows'])
-            vectors = self._open_vectors(meta)
-            count, allowed = int(meta['live']), None
+            rows = values.rows
+            vectors = self._open_vectors(values)
+            count, allowed = values.live, None
             if within is not None or count < rows:
-                allowed = _live_rows(db, within)
+                allowed = live_rows(db, within)
                 count = len(allowed)
             k = min(k, count)
             if k == 0:
                 return [[] for _ in queries]
             if approximate:
-                lists = self._open_lists(self.folder / meta['lists'])
+                lists = self._open_lists(values)
                 scores, found = search_lists(lists, vectors, queries, k, allowed)
             else:
                 chosen = np.arange(rows) if allowed is None else allowed
                 scores, found = search_exactly(vectors, queries, k, chosen)
-            # An approximate search may find fewer; the row is then -1.
+            # An approximate search may find fewer; the row is then -1. What is not a number is
+            # never among the best.
+            if not (np.isfinite(scores) | (approximate & (found < 0))).all():
+                raise damaged(self.folder, f'{values.vectors} holds values that are not finite')
             query = 'SELECT path, identity, place FROM entries WHERE row = ?'
             entries = {
-                row: _entry(db.execute(query, (row,)).fetchone())
+                row: self._database.checked(read_entry, db.execute(query, (row,)).fetchone())
                 for row in np.unique(found).tolist()
                 if row >= 0
             }
@@ -239,8 +306,8 @@ class LocalIndex:
     def items(self, paths: Collection[str] | None = None) -> Iterator[tuple[Entry, np.ndarray]]:
         """Entries, all or those of some files, each with its vector (D,) float32."""
         query = 'SELECT row, path, identity, place FROM entries'
-        with self._reading() as (db, meta):
-            array = self._open_vectors(meta)
+        with self._reading() as (db, values):
+            array = self._open_vectors(values)
             if paths is None:
                 found = db.execute(f'{query} ORDER BY path, row').fetchall()
             else:
@@ -249,21 +316,15 @@ class LocalIndex:
                     for path in paths
                     for row in db.execute(f'{query} WHERE path = ?', (os.fsencode(path),))
                 ]
-        for row, *values in found:
-            yield _entry(values), array[row].astype(np.float32)
+        for row, *columns in found:
+            yield self._database.checked(read_entry, columns), array[row].astype(np.float32)
 
     def __len__(self) -> int:
         """Number of entries."""
-        if not self._is_made():
+        if not self._database.is_made():
             return 0
-        with self._reading() as (_, meta):
-            return int(meta['live'])
-
-    def _is_made(self) -> bool:
-        if not (self.folder / DATABASE).is_file():
-            return False
-        with closing(self._connect()) as db, self._explained():
-            return _has_tables(db)
+        with self._reading() as (_, values):
+            return values.live
 
     def _make(self) -> None:
         values = dict(
@@ -275,112 +336,54 @@ class LocalIndex:
             rows=0,
             live=0,
             generation=0,
-            vectors='vectors.0',
+            vectors=vectors_name(0),
         )
         create_vector_file(self.folder / values['vectors'])
-        with self._transaction() as db:
-            for statement in TABLES.split(';'):
-                db.execute(statement)
-            for key, value in values.items():
-                _set(db, key, value)
+        self._database.make(values)
 
-    def _connect(self) -> sqlite3.Connection:
-        path = self.folder / DATABASE
-        return sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise OSError(f'index {self.folder} cannot be used now: {error}') from error
-            raise ValueError(
-                f'{self.folder / DATABASE} is damaged or no index ({error}): delete {self.folder} '
-                'and index again'
-            ) from error
+    def _check_counts(self, db: sqlite3.Connection, values: IndexValues) -> None:
+        if values == self._counted:
+            return
+        [count] = db.execute('SELECT count(*) FROM entries').fetchone()
+        [first] = db.execute('SELECT min(row) FROM entries').fetchone()
+        [last] = db.execute('SELECT max(row) FROM entries').fetchone()
+        if count != values.live:
+            raise damaged(self.folder, f'it counts {values.live} entries and has {count}')
+        if count and not 0 <= first <= last < values.rows:
+            raise damaged(self.folder, f'entries {first} to {last} of {values.rows} vectors')
+        path = self.folder / values.vectors
+        check_vector_file(path, rows=values.rows, dim=values.model.dim, dtype=values.dtype)
+        self._counted = values
 
     @contextmanager
-    def _reading(self) -> Iterator[tuple[sqlite3.Connection, dict[str, str]]]:
-        """A read transaction and the index's own values, checked."""
-        missing = FileNotFoundError(
-            f'there is no index {self.folder}: make it with sen-search index FOLDER'
-        )
-        if not (self.folder / DATABASE).is_file():
-            raise missing
-        with closing(self._connect()) as db, self._explained():
-            db.execute('BEGIN')
-            # A crash may have come between the file and its tables.
-            if not _has_tables(db):
-                raise missing
-            meta = dict(db.execute('SELECT key, value FROM meta'))
-            if meta['format'] != FORMAT:
-                raise ValueError(
-                    f'index {self.folder} has format {meta["format"]}, this version reads '
-                    f'{FORMAT}: search it with the version that made it, or delete the folder '
-                    'and index again'
-                )
-            if meta['fingerprint'] != self.model.fingerprint:
-                made_with = ModelId(meta['model'], meta['fingerprint'], int(meta['dim']))
-                raise wrong_model(str(self.folder), str(made_with), self.model)
-            yield db, meta
-            db.execute('COMMIT')
+    def _reading(self) -> Iterator[tuple[sqlite3.Connection, IndexValues]]:
+        """A read transaction and the index's own values, checked, of the model alone."""
+        with self._database.reading() as (db, values):
+            if values.model.fingerprint != self.model.fingerprint:
+                raise wrong_model(str(self.folder), str(values.model), self.model)
+            if values.model.dim != self.model.dim:
+                raise damaged(self.folder, f"'dim' is {values.model.dim}, not {self.model.dim}")
+            self._check_counts(db, values)
+            yield db, values
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction; closing the connection rolls back what failed."""
-        with closing(self._connect()) as db, self._explained():
-            db.execute('PRAGMA synchronous = FULL')
-            db.execute('BEGIN IMMEDIATE')
-            yield db
-            db.execute('COMMIT')
-
-    def _open_vectors(self, meta: Mapping[str, str]) -> np.ndarray:
-        path, rows = self.folder / meta['vectors'], int(meta['rows'])
+    def _open_vectors(self, values: IndexValues) -> np.ndarray:
+        path, rows = self.folder / values.vectors, values.rows
         if self._vectors is None or self._vectors[0] != (path, rows):
-            array = map_vectors(path, rows=rows, dim=self.model.dim, dtype=meta['dtype'])
+            array = map_vectors(path, rows=rows, dim=self.model.dim, dtype=values.dtype)
             self._vectors = (path, rows), array
         return self._vectors[1]
 
-    def _open_lists(self, path: Path) -> faiss.Index:
+    def _open_lists(self, values: IndexValues) -> faiss.Index:
+        path = self.folder / values.lists
         if self._lists is None or self._lists[0] != path:
-            self._lists = path, open_lists(path)
+            self._lists = path, open_lists(path, rows=values.listed, dim=self.model.dim)
         return self._lists[1]
 
-    def _remove_leftovers(self, meta: Mapping[str, str]) -> None:
-        """Deletes files that a crash or a compaction left behind."""
-        for path in self.folder.iterdir():
-            is_data = path.name.startswith(('vectors.', 'lists.'))
-            if is_data and path.name not in (meta['vectors'], meta.get('lists')):
-                with suppress(PermissionError):
-                    path.unlink()
+
+def _data_files(values: IndexValues) -> tuple[str | None, ...]:
+    return values.vectors, values.lists
 
 
-def _has_tables(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone())
-
-
-def _set(db: sqlite3.Connection, key: str, value: object) -> None:
-    db.execute('INSERT OR REPLACE INTO meta VALUES (?, ?)', (key, str(value)))
-
-
-def _file_row(item: tuple[str, FileState]) -> tuple:
-    path, state = item
-    return os.fsencode(path), state.size, state.mtime_ns, state.digest, state.problem
-
-
-def _live_rows(db: sqlite3.Connection, within: str | None = None) -> np.ndarray:
-    """Rows of all entries, or of those below a folder, ascending."""
-    if within is None:
-        found = db.execute('SELECT row FROM entries')
-    else:
-        # The separator's successor ends the names that begin with the folder.
-        first = os.path.join(os.fsencode(within), b'')
-        last = first[:-1] + bytes([first[-1] + 1])
-        found = db.execute('SELECT row FROM entries WHERE path > ? AND path < ?', (first, last))
-    return np.sort(np.fromiter((row for (row,) in found), dtype=np.int64))
-
-
-def _entry(values: Sequence) -> Entry:
-    path, identity, place = values
-    return Entry(os.fsdecode(path), identity, json.loads(place))
+def _size(path: Path) -> str:
+    size = path.stat().st_size if path.is_file() else 0
+    return f'{size / 1e6:.2f} MB'

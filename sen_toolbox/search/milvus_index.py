@@ -8,20 +8,30 @@ Milvus's own script starts one server in a container, which listens on port 1953
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 
-from sen_toolbox.search.index import Entry, FileState, ModelId, check_vectors, wrong_model
+from sen_toolbox.search.index import (
+    Entry,
+    FileState,
+    ModelId,
+    check_vectors,
+    checked_entry,
+    wrong_model,
+)
 
 # Names or rows in one request; Milvus takes messages of 64 MB.
 CHUNK = 1000
 STATE_FIELDS = ['size', 'mtime_ns', 'digest']
 ENTRY_FIELDS = ['path', 'identity', 'place']
+FIELDS = {'key', 'model', 'vector', *ENTRY_FIELDS, *STATE_FIELDS}
 
 
 class MilvusIndex:
@@ -33,21 +43,26 @@ class MilvusIndex:
     Args:
         collection: Letters, digits and underscores.
         uri: ``http://host:19530``, or a file ``*.db`` for Milvus Lite.
-        model: What makes the vectors.
+        model: What makes the vectors; None for what made those of a collection that is there.
 
     Raises:
         ModuleNotFoundError: If the client is not installed.
         ConnectionError: If nothing answers at ``uri``, or another process has the file open.
+        ValueError: If something else than Milvus Lite keeps its files at ``uri``.
+        FileNotFoundError: If no model is given and there is no collection.
     """
 
-    def __init__(self, collection: str, *, uri: str, model: ModelId) -> None:
+    folder = None
+
+    def __init__(self, collection: str, *, uri: str, model: ModelId | None = None) -> None:
         try:
             import pymilvus
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 'uri= takes the client of Milvus: pip install "sen-toolbox[milvus]"'
             ) from error
-        self.collection, self.uri, self.model = collection, uri, model
+        self.collection, self.uri = collection, uri
+        _check_place(uri)
         try:
             self._client = pymilvus.MilvusClient(uri)
         except pymilvus.MilvusException as error:
@@ -56,6 +71,7 @@ class MilvusIndex:
                 'has the file open'
             ) from error
         self._types = pymilvus.DataType
+        self.model = model or self._made_with()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -168,6 +184,23 @@ class MilvusIndex:
         for row in self._rows([*ENTRY_FIELDS, 'vector'], paths):
             yield _entry_of(row), np.asarray(row['vector'], np.float32)
 
+    def counts(self) -> dict[str, int]:
+        """Number of entries of each file, by its path."""
+        self._check_model()
+        return Counter(map(_path_of, self._rows(['path'])))
+
+    def recipes(self) -> dict[str, str]:
+        """Nothing: an entry has the mark of its recipe alone."""
+        return {}
+
+    def note_recipe(self, mark: str, recipe: str) -> None:
+        """Leaves it: an entry has the mark of its recipe alone."""
+
+    def details(self) -> dict[str, str]:
+        """Where it is and how it is searched."""
+        kind = self._client.describe_index(self.collection, 'vector')['index_type']
+        return {'Milvus': self.uri, 'index of vectors': kind}
+
     def build_approximate(self) -> None:
         """Lets Milvus choose an approximate index; exact search is then no longer possible."""
         self._client.release_collection(self.collection)
@@ -209,16 +242,38 @@ class MilvusIndex:
         self._client.create_index(self.collection, params)
         self._client.load_collection(self.collection)
 
-    def _check_model(self) -> None:
+    def _models(self) -> Iterator[tuple[str, str]]:
+        """Fingerprint and name of what made an entry, if there are entries.
+
+        Raises:
+            FileNotFoundError: If there is no collection.
+            ValueError: If it is one of something else.
+        """
         if not self._client.has_collection(self.collection):
             raise FileNotFoundError(
                 f'there is no collection {self.collection} at {self.uri}: make it with sen-search '
                 'index FOLDER --uri ...'
             )
+        fields = self._client.describe_collection(self.collection)['fields']
+        if {field['name'] for field in fields} != FIELDS:
+            raise ValueError(
+                f'collection {self.collection} at {self.uri} is not an index of this toolbox: '
+                'give the name of another'
+            )
         self._client.load_collection(self.collection)
         found = self._client.query(self.collection, filter='', output_fields=['model'], limit=1)
         for row in found:
             fingerprint, _, name = row['model'].partition(' ')
+            yield fingerprint, name
+
+    def _made_with(self) -> ModelId:
+        fingerprint, name = next(self._models(), ('', ''))
+        fields = self._client.describe_collection(self.collection)['fields']
+        [dim] = [field['params']['dim'] for field in fields if field['name'] == 'vector']
+        return ModelId(name, fingerprint, int(dim))
+
+    def _check_model(self) -> None:
+        for fingerprint, name in self._models():
             if fingerprint != self.model.fingerprint:
                 made_with = f'{name!r} (fingerprint {fingerprint[:12]})'
                 raise wrong_model(f'{self.collection} at {self.uri}', made_with, self.model)
@@ -238,14 +293,22 @@ class MilvusIndex:
     def _change(self, paths: Collection[str], change: Callable[[str], Mapping[str, Any]]) -> None:
         if not paths:
             return
-        fields = ['key', 'model', 'vector', *ENTRY_FIELDS, *STATE_FIELDS]
-        rows = self._rows(fields, paths)
+        rows = self._rows(sorted(FIELDS), paths)
         changed = (
-            {key: value for key, value in {**row, **change(_path_of(row))}.items() if key in fields}
+            {key: value for key, value in {**row, **change(_path_of(row))}.items() if key in FIELDS}
             for row in rows
         )
         for part in _chunks(list(changed)):
             self._client.upsert(self.collection, part)
+
+
+def _check_place(uri: str) -> None:
+    """Refuses to let Milvus Lite, whose databases are folders, write beside other things."""
+    path = Path(uri)
+    if '://' in uri or not os.path.lexists(path):
+        return
+    if not path.is_dir() or (any(path.iterdir()) and not (path / 'collections').is_dir()):
+        raise ValueError(f'{uri} exists and is not of Milvus Lite: give another name')
 
 
 def _chunks(items: Collection) -> Iterator[list]:
@@ -264,7 +327,7 @@ def _path_of(row: Mapping[str, Any]) -> str:
 
 
 def _entry_of(row: Mapping[str, Any]) -> Entry:
-    return Entry(_path_of(row), row['identity'], row['place'])
+    return checked_entry(_path_of(row), row['identity'], row['place'])
 
 
 def _key(entry: Entry) -> str:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -16,11 +15,11 @@ from sen_toolbox.search.detection import VIDEO_SUFFIXES, Detector, PersonCutter,
 from sen_toolbox.search.detection.record import prune
 from sen_toolbox.search.images import IMAGE_SUFFIXES, read_image
 from sen_toolbox.search.index import Entry, open_index
+from sen_toolbox.search.index_folder import check_crops, crops_folder
 from sen_toolbox.search.indexing import WHOLE_IMAGES, Encoder, IndexReport, Reading, update_index
+from sen_toolbox.search.removal import Removal, remove_sources
 
 DEFAULT_INDEX = 'sen_index'
-# Below the folder of the index: the people cut out of photos and videos.
-CROPS = 'crops'
 # How many of the best are put into a new order by re-ranking.
 CANDIDATES = 100
 PathLike = str | os.PathLike
@@ -52,12 +51,18 @@ class Result:
         return self.place.get('crop', self.path)
 
     @property
+    def is_missing(self) -> bool:
+        """Whether the file is gone: deleted, moved, or on a drive that is not there."""
+        return not os.path.exists(self.path)
+
+    @property
     def where(self) -> str:
         """Where in the file, for people to read; empty for the whole of an image."""
         parts = []
         if 'time' in self.place:
             minutes, seconds = divmod(self.place['time'], 60)
             parts.append(f'{minutes:.0f}:{seconds:04.1f}')
+        if 'frame' in self.place:
             parts.append(f'frame {self.place["frame"]}')
         if 'box' in self.place:
             parts.append('box {}, {}, {}, {}'.format(*self.place['box']))
@@ -101,7 +106,7 @@ class PersonSearch:
         is_built = not isinstance(model, str | os.PathLike | None)
         self.encoder = model if is_built else load_encoder(model, checkpoint, device=device)
         self._device = device
-        self._crops = Path(os.path.abspath(index)) / CROPS
+        self._crops = crops_folder(index)
         self.gallery = open_index(index, self.encoder.model_id, uri=uri, half=half_index)
 
     def index(
@@ -112,6 +117,7 @@ class PersonSearch:
         batch_size: int = 64,
         detect: PathLike | Detector | None = None,
         every: float = 1.0,
+        reindex: bool = False,
         progress: Callable[[int, int], None] | None = None,
         video_progress: Callable[[str, float], None] | None = None,
     ) -> IndexReport:
@@ -129,6 +135,8 @@ class PersonSearch:
                 detector, which needs no file; a file with weights of torchvision.models.detection;
                 or a detector.
             every: Seconds from one frame of a video to the next that is looked at.
+            reindex: Whether files that were indexed in another way, with or without ``detect``, by
+                another detector or ``every``, lose their entries for new ones.
             progress: Called with the files done and to do.
             video_progress: Called with a video's path and the share of it that was looked at.
 
@@ -137,9 +145,12 @@ class PersonSearch:
                 detector.
             BlockingIOError: If another process is writing the index.
             ValueError: If another model made the index; names both. If ``every`` is not above 0.
+                If a source lies in the folder of the index, or, without ``reindex``, files were
+                indexed in another way.
         """
         identities = {os.path.abspath(os.fspath(p)): str(who) for p, who in (ids or {}).items()}
         reading = WHOLE_IMAGES
+        check_crops(self._crops)
         if detect is not None:
             cut = PersonCutter(
                 detect if callable(detect) else open_detector(detect, device=self._device),
@@ -156,6 +167,8 @@ class PersonSearch:
             identities=identities,
             batch_size=batch_size,
             reading=reading,
+            reindex=reindex,
+            excluded=[self._crops],
             progress=progress,
         )
         if self._crops.is_dir():
@@ -163,6 +176,15 @@ class PersonSearch:
             with suppress(BlockingIOError), self.gallery.writing():
                 prune(self._crops, self.gallery.files())
         return report
+
+    def remove(self, sources: PathLike | Iterable[PathLike]) -> Removal:
+        """Forgets what is indexed of some files and folders, which may be gone.
+
+        Raises:
+            BlockingIOError: If another process is writing the index.
+            ValueError: If the index holds nothing of a source; nothing is removed then.
+        """
+        return remove_sources(self.gallery, self._crops, sources)
 
     def search(
         self,

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from sen_toolbox.messages import printable
 from sen_toolbox.search.images import read_image
 from sen_toolbox.search.person_search import Result
 
+# Every page holds it, and so is known as one.
+PAGE_MARK = '<meta name="generator" content="sen-search">'
 THUMBNAIL = (160, 240)  # width, height in pixels
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem; color: #212529; background: #fff }
@@ -31,18 +34,20 @@ def results_page(query: str, results: Sequence[Result]) -> str:
     items = '\n'.join(
         f'<li>{_thumbnail(result.picture)}<p><b>{result.rank}</b> &middot; {result.score:.3f}'
         f'{_text(" · " + result.identity if result.identity is not None else "")}</p>'
-        f'<p>{_text(result.path)}</p><p>{_text(result.where)}</p></li>'
+        f'<p>{_text(result.path)}</p><p>{_text(result.where)}</p>'
+        f'{"<p><b>the file is gone</b></p>" if result.is_missing else ""}</li>'
         for result in results
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'{PAGE_MARK}'
         f'<title>{_text(query)}</title><style>{STYLE}</style></head>\n'
         f'<body><h1>{_text(query)}</h1>\n<ol>\n{items}\n</ol></body></html>\n'
     )
 
 
 def _text(text: str) -> str:
-    return html.escape(text.encode('utf-8', 'backslashreplace').decode())
+    return html.escape(printable(text))
 
 
 def _thumbnail(path: str) -> str:

@@ -1,9 +1,11 @@
-"""What subcommands share: the arguments that open a model and a gallery."""
+"""What subcommands share: the arguments that open a model and a gallery, and how they print."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from sen_toolbox.inference.loading import import_parts
+from sen_toolbox.messages import printable
 
 if TYPE_CHECKING:
     from sen_toolbox.search.person_search import PersonSearch
@@ -29,6 +31,14 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds model, index and device."""
     group = parser.add_argument_group('model and index')
     add_model_arguments(group)
+    add_index_arguments(group)
+    group.add_argument(
+        '--device', default='cpu', help='cpu (default) or cuda, which computes in float16'
+    )
+
+
+def add_index_arguments(group: argparse._ArgumentGroup) -> None:
+    """Adds where the index is."""
     group.add_argument(
         '--index',
         metavar='FOLDER',
@@ -39,9 +49,6 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
         '--uri',
         metavar='URI',
         help='a Milvus server, http://host:19530, or a file *.db for Milvus Lite',
-    )
-    group.add_argument(
-        '--device', default='cpu', help='cpu (default) or cuda, which computes in float16'
     )
 
 
@@ -65,3 +72,13 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is no whole number from 1')
     return int(text)
+
+
+def say(text: str) -> None:
+    """Prints a line of the result; names in it are foreign."""
+    sys.stdout.write(printable(text) + '\n')
+
+
+def note(text: str) -> None:
+    """Prints a line beside the result."""
+    sys.stderr.write(printable(text) + '\n')

@@ -9,9 +9,9 @@ Needs pip install "sen-toolbox[onnx]".
 """
 
 import argparse
-import sys
 
-from sen_toolbox.search.commands.common import add_model_arguments
+from sen_toolbox.search.commands.common import add_model_arguments, say
+from sen_toolbox.search.targets import check_target
 
 HELP = 'write the model as an ONNX file'
 
@@ -26,10 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports; returns the exit code."""
     from sen_toolbox.inference.loading import import_parts, load_encoder
+    from sen_toolbox.inference.onnx_encoder import METADATA
     from sen_toolbox.inference.onnx_export import export_onnx
 
+    check_target(args.out, '.onnx', METADATA.encode())
     import_parts(args.imports)
     encoder = load_encoder(args.model, args.checkpoint)
     difference = export_onnx(encoder, args.out, int8=args.int8)
-    sys.stdout.write(f'{args.out}: embeddings differ by {difference:.1e} at most\n')
+    say(f'{args.out}: embeddings differ by {difference:.1e} at most')
     return 0

@@ -7,6 +7,9 @@ and skipped. An interrupted run continues where it stopped. Several folders can 
   sen-search index photos/ videos/ --detect            cut the people out of photos and videos
   sen-search index camera.mp4 --detect ssdlite.pth --every 0.5
 
+A file stays indexed in the way it was, as a whole or by --detect; another way is refused, unless
+--reindex asks for it. The folder of the index is never indexed.
+
 --detect stands after the folders. Its built-in detector, hog, needs no file and finds people who
 stand or walk and are seen whole; weights of torchvision's detectors, from a local file, find more.
 The crops are kept in the folder of the index, and a result names file, time, frame and box.
@@ -15,11 +18,17 @@ The crops are kept in the folder of the index, and a result names file, time, fr
 import argparse
 import json
 import os
-import sys
 import warnings
 from pathlib import Path
 
-from sen_toolbox.search.commands.common import add_search_arguments, open_search, positive
+from sen_toolbox.messages import printable
+from sen_toolbox.search.commands.common import (
+    add_search_arguments,
+    note,
+    open_search,
+    positive,
+    say,
+)
 
 HOG = 'hog'
 HELP = 'put the images of a folder into the index, or bring it up to date'
@@ -41,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         metavar='SECONDS',
         help='with --detect: from one frame of a video to the next that is looked at (default: 1)',
+    )
+    parser.add_argument(
+        '--reindex',
+        action='store_true',
+        help='replace entries of files that were indexed in another way: with or without --detect, '
+        'by another detector or --every',
     )
     add_search_arguments(parser)
     parser.add_argument(
@@ -65,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Indexes; returns the exit code."""
     if args.every and not args.detect:
-        sys.stderr.write('sen-search index: --every takes --detect\n')
+        note('sen-search index: --every takes --detect')
         return 2
     ids = None if args.ids is None else read_ids(args.ids)
     search = open_search(args, half_index=args.half)
@@ -84,17 +99,18 @@ def run(args: argparse.Namespace) -> int:
         video = bar.add_task('', total=None, visible=False)
 
         def on_video(path: str, share: float) -> None:
-            name = escape(os.path.basename(path))
+            name = escape(printable(os.path.basename(path)))
             percent = round(100 * share)
             bar.update(video, description=name, completed=percent, total=100, visible=True)
 
-        with warnings.catch_warnings(record=True) as notes:
+        with warnings.catch_warnings(record=True) as remarks:
             report = search.index(
                 sources,
                 ids=ids,
                 batch_size=args.batch_size,
                 detect=args.detect,
                 every=args.every or 1.0,
+                reindex=args.reindex,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
                 video_progress=on_video,
             )
@@ -102,14 +118,14 @@ def run(args: argparse.Namespace) -> int:
             bar.update(task, description='grouping', total=None)
             with search.gallery.writing():
                 search.gallery.build_approximate()
-    for note in notes:
-        sys.stderr.write(f'note: {note.message}\n')
+    for remark in remarks:
+        note(f'note: {remark.message}')
     for path, problem in report.skipped.items():
-        sys.stderr.write(f'skipped: {path}: {problem}\n')
-    sys.stdout.write(
+        note(f'skipped: {path}: {problem}')
+    say(
         f'{report.added} added, {report.changed} changed, {report.removed} removed, '
         f'{report.unchanged} unchanged, {len(report.skipped)} skipped; '
-        f'{args.index} holds {len(search)} persons\n'
+        f'{args.index} holds {len(search)} persons'
     )
     return 1 if report.skipped else 0
 
@@ -123,8 +139,8 @@ def read_ids(path: Path) -> dict[str, str]:
     """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'{path} is no JSON file: {error}') from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is not a JSON file: {error}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{path} must hold an object of paths and identities')
     return {os.path.abspath(path.parent / name): str(who) for name, who in content.items()}

@@ -5,16 +5,28 @@
   sen-search query "but in a red coat" --image crop.jpg --json
 
 A line of the result is rank, score and path; for a person cut out of a photo or video also time,
-frame and box. Scores are cosines; they rank images for one query and do not compare between
-queries.
+frame and box; and whether the file is gone. Scores are cosines; they rank images for one query and
+do not compare between queries.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sen_toolbox.search.commands.common import add_search_arguments, open_search, positive
+from sen_toolbox.io import write_atomically
+from sen_toolbox.search.commands.common import (
+    add_search_arguments,
+    note,
+    open_search,
+    positive,
+    say,
+)
+from sen_toolbox.search.targets import check_target
+
+if TYPE_CHECKING:
+    from sen_toolbox.search.person_search import Result
 
 HELP = 'find people by a description, by a picture, or by both'
 
@@ -44,8 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Searches; returns the exit code."""
     if args.text is None and args.image is None:
-        sys.stderr.write('sen-search query: give a description, --image FILE, or both\n')
+        note('sen-search query: give a description, --image FILE, or both')
         return 2
+    if args.html:
+        from sen_toolbox.search.results_page import PAGE_MARK, results_page
+
+        check_target(args.html, '.html', PAGE_MARK.encode())
     search = open_search(args)
     results = search.search(
         args.text,
@@ -56,19 +72,26 @@ def run(args: argparse.Namespace) -> int:
         rerank=args.rerank,
     )
     if args.text and (unknown := search.encoder.unknown_words(args.text)):
-        sys.stderr.write(f'note: this model does not know: {", ".join(unknown)}\n')
+        note(f'note: this model does not know: {", ".join(unknown)}')
     if args.json:
-        rows = [{**vars(result), 'place': dict(result.place)} for result in results]
+        rows = [
+            {**vars(result), 'place': dict(result.place), 'missing': result.is_missing}
+            for result in results
+        ]
         sys.stdout.write(json.dumps(rows, indent=2) + '\n')
     else:
         for result in results:
-            who = f'  {result.identity}' if result.identity is not None else ''
-            where = f'  {result.where}' if result.where else ''
-            sys.stdout.write(f'{result.rank:3d}  {result.score:.4f}  {result.path}{who}{where}\n')
+            say(_line(result))
     if args.html:
-        from sen_toolbox.search.results_page import results_page
-
         title = ' + '.join(part for part in (args.text, args.image) if part)
-        args.html.write_text(results_page(title, results), 'utf-8', 'backslashreplace')
-        sys.stderr.write(f'page: {args.html.resolve()}\n')
+        write_atomically(args.html, results_page(title, results))
+        note(f'page: {args.html.resolve()}')
     return 0
+
+
+def _line(result: 'Result') -> str:
+    parts = [f'{result.rank:3d}', f'{result.score:.4f}', result.path]
+    parts += [] if result.identity is None else [result.identity]
+    parts += [result.where] if result.where else []
+    parts += ['(the file is gone)'] if result.is_missing else []
+    return '  '.join(parts)

@@ -11,7 +11,7 @@ password, and whoever reaches it sees every image of the index.
 import argparse
 import sys
 
-from sen_toolbox.search.commands.common import add_search_arguments, open_search
+from sen_toolbox.search.commands.common import add_search_arguments, note, open_search, say
 
 HELP = 'show a web page to search the index with'
 
@@ -45,16 +45,14 @@ def run(args: argparse.Namespace) -> int:
         raise OSError(f'cannot listen on {args.host}, port {args.port}: {error}') from error
     with server:
         host = f'[{args.host}]' if ':' in args.host else args.host
-        sys.stdout.write(
-            f'{len(search)} persons: http://{host}:{server.server_port}/ (Ctrl-C ends it)\n'
-        )
+        say(f'{len(search)} persons: http://{host}:{server.server_port}/ (Ctrl-C ends it)')
         sys.stdout.flush()
         if not server.is_local:
-            sys.stderr.write('warning: every machine that reaches this one sees all images\n')
+            note('warning: every machine that reaches this one sees all images')
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            sys.stderr.write('sen-search: page closed\n')
+            note('sen-search: page closed')
     return 0
 
 

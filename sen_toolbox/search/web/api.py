@@ -161,6 +161,7 @@ class SearchApi:
             path=result.path,
             identity=result.identity,
             place=place,
+            missing=result.is_missing,
         )
 
     def _entry(self, token: str) -> tuple[Entry, np.ndarray]:

@@ -87,6 +87,7 @@ function card(result, rank, best) {
   bar.style.width = `${100 * Math.max(0, result.score / best)}%`
   const time = result.place.time === undefined ? '' : ` at ${clock(result.place.time)}`
   const who = result.identity === null ? '' : `${result.identity} · `
+  const gone = result.missing ? ' (the file is gone)' : ''
   const mark = make('button', { className: 'mark', type: 'button', textContent: '✓ right' })
   const isRight = state.right.has(result.id)
   mark.setAttribute('aria-pressed', isRight)
@@ -105,7 +106,7 @@ function card(result, rank, best) {
     make('div', { className: 'text' },
       make('div', { className: 'score' }, make('b', { textContent: result.score.toFixed(3) })),
       make('div', { className: 'bar' }, bar),
-      make('div', { className: 'name', textContent: who + short(result.path) + time }),
+      make('div', { className: 'name', textContent: who + short(result.path) + time + gone }),
       make('div', { className: 'marks' }, mark, like)))
 }
 
