@@ -14,11 +14,7 @@ FILES = sorted(path.relative_to(ROOT) for path in (ROOT / PACKAGE).rglob('*.py')
 OUTSIDE = ('tools', 'projects', 'configs', 'tests')
 
 # What every layer may import; these import the standard library alone.
-<<<<<<< HEAD
 BASIC = ('checks', 'io', 'messages')
-=======
-BASIC = ('checks', 'io', 'printable')
->>>>>>> index
 
 # What each layer may import of the package besides itself and these. The first name that fits a
 # file is its layer, so parts stand before the package that holds them.
