@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +115,10 @@ def run_tool(name: str, *arguments: object) -> None:
     """Runs tools/``name``.py in this process, on the CPU."""
     module = tool(name)
     argv = [f'{name}.py', *map(str, arguments)]
+    # MMEngine names them by the second; a run that begins in that of another would go on with its
+    # numbers, as no process of a user does.
+    for kind in (MessageHub, MMLogger, Visualizer):
+        kind._instance_dict.clear()
     with (
         mock.patch.object(sys, 'argv', argv),
         mock.patch('mmengine.device.utils.DEVICE', 'cpu'),
