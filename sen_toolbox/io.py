@@ -1,10 +1,12 @@
-"""Whole files: written so that a crash leaves the older one, and known by their content."""
+"""Whole files: written so that a crash leaves the older one, read if they are such, and known."""
 
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 
 # What a file that is being written ends with; only a killed process leaves one behind.
@@ -50,6 +52,31 @@ def put_in_place(partial: Path, target: Path) -> None:
         os.fsync(file.fileno())
     os.replace(partial, target)
     _sync_folder(target.parent)
+
+
+def check_regular(status: os.stat_result, max_bytes: float = inf) -> None:
+    """Refuses what is not a file with some content: a FIFO or a device would never end.
+
+    Raises:
+        ValueError: Says why, without the path.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError('is not a regular file')
+    if not status.st_size:
+        raise ValueError('is empty')
+    if status.st_size > max_bytes:
+        raise ValueError(f'has {status.st_size} bytes, more than {max_bytes}')
+
+
+def read_regular(path: str | os.PathLike, max_bytes: float = inf) -> bytes:
+    """Content of a file; one that is not regular, or empty, or too large, is not even opened.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If :func:`check_regular` refuses it.
+    """
+    check_regular(os.stat(path), max_bytes)
+    return Path(path).read_bytes()
 
 
 def file_sha256(path: str | os.PathLike) -> str:
