@@ -290,7 +290,7 @@ def test_a_file_that_became_something_else_is_not_shown(made, tmp_path):
     with pytest.raises(KeyError, match='0.png cannot be decoded'):
         api.picture(token, 'small')
     path.unlink()
-    with pytest.raises(KeyError, match='0.png cannot be decoded'):
+    with pytest.raises(KeyError, match='0.png cannot be read'):
         api.picture(token, 'small')
 
 
