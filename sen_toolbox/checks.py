@@ -1,4 +1,4 @@
-"""Ranges of numbers that configs and callers give; each check returns the number."""
+"""Values of configs, callers and files: checks that return them, and how errors show them."""
 
 
 def checked_share(name: str, value: float) -> float:
@@ -36,3 +36,19 @@ def checked_at_least(name: str, value: int, least: int) -> int:
     if not value >= least:
         raise ValueError(f'{name} must be at least {least}, got {value}')
     return value
+
+
+def shown(value: object, length: int = 100) -> str:
+    """A value as an error shows it: in one line, its middle left out if it is long.
+
+    Args:
+        value: Whatever a file holds.
+        length: Characters, about.
+
+    >>> shown('a\\n' * 2)
+    "'a\\\\na\\\\n'"
+    >>> shown('x' * 5000, length=10)
+    "'xxxx ... xxxx'"
+    """
+    text = repr(value)
+    return text if len(text) <= length else f'{text[: length // 2]} ... {text[-length // 2 :]}'

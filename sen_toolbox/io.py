@@ -1,6 +1,7 @@
 """Whole files: written so that a crash leaves the older one, read if they are such, and known."""
 
 import hashlib
+import json
 import os
 import secrets
 import stat
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import inf
 from pathlib import Path
+from typing import Any
 
 # What a file that is being written ends with; only a killed process leaves one behind.
 PARTIAL = '.partial'
@@ -77,6 +79,30 @@ def read_regular(path: str | os.PathLike, max_bytes: float = inf) -> bytes:
     """
     check_regular(os.stat(path), max_bytes)
     return Path(path).read_bytes()
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """What a JSON file (UTF-8) holds.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is anything else; names the file, in one line.
+    """
+    try:
+        return json.loads(read_regular(path).decode('utf-8'))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f'{path} is not valid JSON at line {error.lineno}, column {error.colno} '
+            f'({error.msg}): it may be cut off, copy it again'
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not UTF-8 text at byte {error.start}') from error
+    except RecursionError as error:
+        raise ValueError(f'{path} is nested too deeply to be read') from error
+    except ValueError as error:
+        # Python's own words for such a number are about its settings.
+        reason = 'holds a number of too many digits' if 'digits' in str(error) else error
+        raise ValueError(f'{path} {reason}') from error
 
 
 def file_sha256(path: str | os.PathLike) -> str:
