@@ -30,12 +30,12 @@ import torch
 import torchvision.transforms.functional as F
 from common import Report, alternate, arguments, distance
 from mmengine.registry import DefaultScope
-from PIL import Image
 from torchvision.transforms import RandomErasing
 
 from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets import SyntheticPedes, collate_pairs
+from sen_toolbox.pictures import open_image
 from sen_toolbox.registry import MODELS
 from sen_toolbox.seeding import SAMPLE, generators_kept, seed_cpu
 from sen_toolbox.text.taggers import NLTKTagger, RuleTagger
@@ -74,7 +74,7 @@ class PlainSamples:
     def __call__(self, index: int, *, erase: bool = True) -> dict:
         """Decodes, resizes, shifts, normalises and erases; prunes, tokenises and masks."""
         record = self.records[index]
-        image = Image.open(record['img_path']).convert('RGB')
+        image = open_image(Path(record['img_path']).read_bytes()).convert('RGB')
         image = F.resize(image, list(self.size))
         if np.random.random_sample() < 0.5:
             image = F.hflip(image)

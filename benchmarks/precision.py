@@ -6,13 +6,13 @@ import tempfile
 import numpy as np
 import torch
 from common import arguments
-from PIL import Image
 from prettytable import PrettyTable
 from reduced import in_bfloat16, in_onnx, on_one_core
 
 from sen_toolbox.datasets import SyntheticPedes
 from sen_toolbox.evaluation.ranking import retrieval_metrics
 from sen_toolbox.inference.loading import load_encoder
+from sen_toolbox.pictures import read_image
 from sen_toolbox.search.indexing import Encoder
 
 MEASURES = ('R1', 'R5', 'R10', 'mAP', 'mINP')
@@ -21,7 +21,7 @@ IMAGES_AT_ONCE = 64
 
 def score(encoder: Encoder, people: list[dict]) -> dict[str, float]:
     """Text-to-image metrics in percent of all captions against all images."""
-    pixels = [encoder.prepare(np.array(Image.open(p['img_path']).convert('RGB'))) for p in people]
+    pixels = [encoder.prepare(read_image(p['img_path'])) for p in people]
     parts = [
         encoder.embed_prepared(np.stack(pixels[start : start + IMAGES_AT_ONCE]))
         for start in range(0, len(pixels), IMAGES_AT_ONCE)

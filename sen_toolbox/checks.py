@@ -1,4 +1,4 @@
-"""Ranges of numbers that configs and callers give; each check returns the number."""
+"""Values of configs, callers and files, checked; each check returns the value."""
 
 import numbers
 from typing import Any

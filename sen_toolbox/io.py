@@ -1,11 +1,15 @@
-"""Whole files: written so that a crash leaves the older one, and known by their content."""
+"""Whole files: written so that a crash leaves the older one, read if they are such, and known."""
 
 import hashlib
+import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
+from typing import Any
 
 # What a file that is being written ends with; only a killed process leaves one behind.
 PARTIAL = '.partial'
@@ -50,6 +54,55 @@ def put_in_place(partial: Path, target: Path) -> None:
         os.fsync(file.fileno())
     os.replace(partial, target)
     _sync_folder(target.parent)
+
+
+def check_regular(status: os.stat_result, max_bytes: float = inf) -> None:
+    """Refuses what is not a file with some content: a FIFO or a device would never end.
+
+    Raises:
+        ValueError: Says why, without the path.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError('is not a regular file')
+    if not status.st_size:
+        raise ValueError('is empty')
+    if status.st_size > max_bytes:
+        raise ValueError(f'has {status.st_size} bytes, more than {max_bytes}')
+
+
+def read_regular(path: str | os.PathLike, max_bytes: float = inf) -> bytes:
+    """Content of a file; one that is not regular, or empty, or too large, is not even opened.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If :func:`check_regular` refuses it.
+    """
+    check_regular(os.stat(path), max_bytes)
+    return Path(path).read_bytes()
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """What a JSON file (UTF-8) holds.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is anything else; names the file, in one line.
+    """
+    try:
+        return json.loads(read_regular(path).decode('utf-8'))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f'{path} is not valid JSON at line {error.lineno}, column {error.colno} '
+            f'({error.msg}): it may be cut off, copy it again'
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not UTF-8 text at byte {error.start}') from error
+    except RecursionError as error:
+        raise ValueError(f'{path} is nested too deeply to be read') from error
+    except ValueError as error:
+        # Python's own words for such a number are about its settings.
+        reason = 'holds a number of too many digits' if 'digits' in str(error) else error
+        raise ValueError(f'{path} {reason}') from error
 
 
 def file_sha256(path: str | os.PathLike) -> str:

@@ -51,3 +51,19 @@ def error_line(error: BaseException) -> str:
         if ' ' not in text:
             text = f'there is no {text!r} in what was read (KeyError)'
     return one_line(text) or type(error).__name__
+
+
+def shown(value: object, length: int = 100) -> str:
+    """A value as an error shows it: in one line, its middle left out if it is long.
+
+    Args:
+        value: Whatever a file holds.
+        length: Characters, about.
+
+    >>> shown('a\\n' * 2)
+    "'a\\\\na\\\\n'"
+    >>> shown('x' * 5000, length=10)
+    "'xxxx ... xxxx'"
+    """
+    text = repr(value)
+    return text if len(text) <= length else f'{text[: length // 2]} ... {text[-length // 2 :]}'

@@ -1,5 +1,6 @@
 """Decodes image files, for training and search alike; torch is not loaded."""
 
+import os
 from io import BytesIO
 from math import inf
 
@@ -7,25 +8,70 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Pillow knows more, some of which run other programs.
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')
+from sen_toolbox.io import read_regular
+
+# Pillow knows more, some of which run other programs: Ghostscript for PostScript, whatever the
+# file is called.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF')
+# Beyond any picture that a camera takes.
+MAX_BYTES = 500_000_000
 # What a JPEG that says how to turn it holds before its pixels.
 EXIF = b'Exif\0\0'
-# What Pillow raises, depending on the format and on where the damage is.
-DAMAGE = (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError)
+
+
+def read_image(path: str | os.PathLike, max_pixels: float = inf) -> np.ndarray:
+    """Pixels of an image file, as :func:`decode_image` gives them.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not a regular file of sensible size or cannot be decoded; says why,
+            without the path.
+    """
+    return decode_image(read_regular(path, MAX_BYTES), max_pixels)
 
 
 def decode_image(data: bytes, max_pixels: float = inf) -> np.ndarray:
     """Pixels (H, W, 3) uint8 RGB, turned upright by the EXIF tag where there is one.
 
     Args:
-        data: Content of a JPEG, PNG, WebP, BMP, TIFF or GIF file; of several frames the first.
+        data: Content of a file of one of ``FORMATS``; of several frames the first is taken.
         max_pixels: Larger images are refused before they are decoded.
 
     Raises:
-        OSError, SyntaxError, EOFError, ValueError, PIL.Image.DecompressionBombError: If it cannot
-            be decoded; ``DAMAGE`` holds them.
+        ValueError: If it cannot be decoded, whatever the decoder raises; says why, in one line.
     """
+    try:
+        return _decoded(data, max_pixels)
+    # A decoder raises what its code happens to run into: ZeroDivisionError, struct.error,
+    # NotImplementedError, MemoryError, ...
+    except Exception as error:
+        text = ' '.join(str(error).split())
+        kind = type(error).__name__
+        raise ValueError(
+            text if type(error) is ValueError else f'{kind}: {text}' if text else kind
+        ) from error
+
+
+def open_image(data: bytes) -> Image.Image:
+    """A picture as Pillow opens it: the only place where it does, and only ``FORMATS``.
+
+    Raises:
+        Exception: Whatever Pillow raises; ValueError if the content is none of these formats.
+    """
+    try:
+        return Image.open(BytesIO(data), formats=_decodable())
+    except UnidentifiedImageError as error:
+        # Its message names a buffer by its address.
+        raise ValueError(f'not one of {", ".join(_decodable())}') from error
+
+
+def _decodable() -> tuple[str, ...]:
+    """The formats that this Pillow was built for."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _decoded(data: bytes, max_pixels: float) -> np.ndarray:
     # simplejpeg runs the same libjpeg-turbo without Pillow's copies. It refuses whatever is odd
     # about a file; then, and for other formats, Pillow has the last word.
     try:
@@ -36,12 +82,7 @@ def decode_image(data: bytes, max_pixels: float = inf) -> np.ndarray:
             return simplejpeg.decode_jpeg(data, 'RGB')
     except ValueError:
         pass
-    try:
-        opened = Image.open(BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        # Its message names a buffer by its address.
-        raise ValueError(f'not one of {", ".join(FORMATS)}') from error
-    with opened:
+    with open_image(data) as opened:
         if opened.width * opened.height > max_pixels:
             raise ValueError(
                 f'{opened.width} x {opened.height} pixels, which is more than {max_pixels}'

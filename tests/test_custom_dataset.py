@@ -178,6 +178,25 @@ def test_a_mistake_in_json_is_named_with_its_record(root, changes, message):
         read(root)
 
 
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'image': 'a\0b.jpg'}, r"has the image 'a.x00b.jpg', expected text"),
+        ({'image': '\ud83d'}, r'has the image .*, expected text'),
+        ({'identity': '\ud83d'}, r'has the identity .*, expected text'),
+        ({'identity': ['x' * 9999]}, r'has the identity .{99,115}, expected text'),
+        ({'split': {'train': 1}}, r"has the split {'train': 1}, expected text"),
+        ({'caption': '\ud83d'}, r'has caption 0 .*, expected text'),
+    ],
+)
+def test_hostile_values_in_json_are_one_line_that_names_the_record(root, changes, message):
+    record = dict(image='a.jpg', caption='A man.', identity='alice', split='train')
+    write_json(root, [{**record, **changes}])
+    with pytest.raises(ValueError, match=r'annotations\.json: record 0 ' + message) as caught:
+        read(root)
+    assert '\n' not in str(caught.value)
+
+
 def test_json_records_must_be_objects(root):
     write_json(root, [['3.png', 'A girl.']])
     with pytest.raises(ValueError, match='record 0 is a list, expected a JSON object'):

@@ -1,6 +1,8 @@
 """The image cache: the same samples, made once, renewed when needed, and what it refuses."""
 
 import copy
+import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -14,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sen_toolbox.datasets import CUHKPEDES, image_cache
-from sen_toolbox.datasets.cache import token_ids
+from sen_toolbox.datasets import CUHKPEDES, cache, image_cache
+from sen_toolbox.datasets.cache import pruned_captions, token_ids
 from sen_toolbox.datasets.image_cache import cache_images, split_pipeline
 from sen_toolbox.datasets.transforms import (
     CleanCaption,
@@ -25,6 +27,7 @@ from sen_toolbox.datasets.transforms import (
     ResizeImage,
     Tokenize,
 )
+from sen_toolbox.text.taggers import RuleTagger
 from sen_toolbox.text.tokenizers import CLIPTokenizer
 
 STEPS = [LoadImage(), ResizeImage(size=(24, 8))]
@@ -258,6 +261,92 @@ def test_two_processes_at_once_make_one_file(paths, folder, tmp_path):
     assert len((tmp_path / 'notes').read_text().splitlines()) == len(paths) + 1
 
 
+# A file that is damaged
+
+
+def overwrite(file, offset, content):
+    with open(file, 'r+b') as opened:
+        opened.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
+        opened.write(content)
+
+
+def swap_images(file):
+    data = bytearray(file.read_bytes())
+    size, start = 24 * 8 * 3, 128
+    first, second = slice(start, start + size), slice(start + size, start + 2 * size)
+    data[first], data[second] = data[second], data[first]
+    file.write_bytes(data)
+
+
+def with_shape(text):
+    """The header says another shape of as many bytes."""
+
+    def change(file):
+        data = file.read_bytes()
+        header = data[:128].replace(b'(5, 24, 8, 3)', text.ljust(13))
+        file.write_bytes(header + data[128:])
+
+    return change
+
+
+def as_another_array(**arrays):
+    def change(file):
+        with open(file, 'wb') as opened:
+            np.save(opened, **arrays)
+
+    return change
+
+
+IMAGE_DAMAGE = {
+    'a pixel': lambda f: overwrite(f, 1000, bytes([f.read_bytes()[1000] ^ 1])),
+    'swapped images': swap_images,
+    'cut': lambda f: os.truncate(f, f.stat().st_size - 1),
+    'cut to half': lambda f: os.truncate(f, f.stat().st_size // 2),
+    'empty': lambda f: os.truncate(f, 0),
+    'a checksum': lambda f: overwrite(f, -4, b'abcd'),
+    'something behind': lambda f: f.write_bytes(f.read_bytes() + b'x'),
+    'text': lambda f: f.write_text('no array at all'),
+    'another size': with_shape(b'(5, 8, 24, 3)'),
+    'fewer images': with_shape(b'(4, 24, 8, 3)'),
+    'endless': with_shape(b'(9999999999,)'),
+    'no shape': with_shape(b'(-5, 24,8, 3)'),
+    'floats': as_another_array(arr=np.zeros((5, 24, 8, 3))),
+    'objects': as_another_array(arr=np.array([{}, []], object), allow_pickle=True),
+    'an older format': as_another_array(arr=np.zeros((5, 24, 8, 3), np.uint8)),
+}
+
+
+@pytest.mark.parametrize('damage', IMAGE_DAMAGE)
+def test_a_damaged_file_is_made_again_with_a_warning_that_names_it(paths, folder, log, damage):
+    file = cache_images(paths, STEPS, folder=folder).file
+    whole = file.read_bytes()
+    IMAGE_DAMAGE[damage](file)
+    assert file.read_bytes() != whole
+    log.clear()
+    step = cache_images(paths, STEPS, folder=folder)
+    assert step.file.read_bytes() == whole
+    for path in paths:
+        np.testing.assert_array_equal(cached(step, path), pixels(path))
+    [warning] = [line for line in log if 'made again' in line]
+    assert str(file) in warning
+    assert '\n' not in warning
+
+
+def test_a_file_of_other_images_is_not_taken_for_these(paths, folder, log):
+    other = cache_images(paths[::-1], STEPS, folder=folder / 'other').file
+    file = cache_images(paths, STEPS, folder=folder).file
+    shutil.copy(other, file)
+    step = cache_images(paths, STEPS, folder=folder)
+    np.testing.assert_array_equal(cached(step, paths[0]), pixels(paths[0]))
+
+
+def test_a_file_whose_sums_were_written_before_a_kill_is_completed(paths, folder):
+    finished = cache_images(paths, STEPS, folder=folder).file
+    whole = finished.read_bytes()
+    finished.rename(finished.with_suffix('.partial'))
+    assert cache_images(paths, STEPS, folder=folder).file.read_bytes() == whole
+
+
 # Refusals
 
 
@@ -387,6 +476,92 @@ def test_token_ids_take_the_type_that_holds_them_all(tmp_path, size, dtype):
         table = token_ids(['red'], tokenizer=tokenizer, data_root=tmp_path)
         assert table.ids.dtype == dtype
         assert table['red'].tolist() == tokenizer.encode('red')
+
+
+def sealed(tokenizer, captions, content):
+    """A file as one would write it who wants it to be taken for ours."""
+    key = hashlib.sha256(json.dumps([tokenizer.fingerprint, sorted(captions)]).encode())
+    return cache._seal(key.hexdigest(), content) + content
+
+
+def arrays(**values):
+    content = io.BytesIO()
+    np.savez(content, **values)
+    return content.getvalue()
+
+
+IDS, ENDS = np.array([1, 2, 3, 4], np.uint16), np.array([1, 4], np.int64)
+# What a file holds that says it is of these captions.
+FORGED = {
+    'beyond the end': arrays(ids=IDS, ends=ENDS + 1),
+    'before the beginning': arrays(ids=IDS, ends=np.array([-1, 4])),
+    'backwards': arrays(ids=IDS, ends=np.array([5, 4])),
+    'not all ids': arrays(ids=IDS, ends=np.array([1, 3])),
+    'wild ends': arrays(ids=IDS, ends=np.array([2**62, -(2**62)])),
+    'too few ends': arrays(ids=IDS, ends=np.array([4])),
+    'ends as floats': arrays(ids=IDS, ends=np.array([1.0, 4.0])),
+    'an id beyond the vocabulary': arrays(ids=IDS + 296, ends=ENDS),
+    'signed ids': arrays(ids=-IDS.astype(np.int64), ends=ENDS),
+    'two dimensions': arrays(ids=IDS[None], ends=ENDS),
+    'no ends': arrays(ids=IDS),
+    'objects': arrays(ids=np.array([{}], object), ends=ENDS),
+    'text': b'no arrays at all',
+    'empty': b'',
+    'cut': arrays(ids=IDS, ends=ENDS)[:-30],
+}
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    lines = []
+    monkeypatch.setattr(cache, 'print_log', lambda text, **_: lines.append(text))
+    return lines
+
+
+@pytest.mark.parametrize('content', FORGED.values(), ids=FORGED)
+def test_token_ids_that_make_no_sense_are_made_again(tmp_path, warnings, content):
+    captions, tokenizer = ['a', 'red'], Counting()
+    expected = token_ids(captions, tokenizer=tokenizer, data_root=tmp_path)
+    [file] = (tmp_path / '.sen_cache').iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(sealed(tokenizer, captions, content))
+    again = token_ids(captions, tokenizer=tokenizer, data_root=tmp_path)
+    assert {c: again[c].tolist() for c in captions} == {c: expected[c].tolist() for c in captions}
+    [warning] = warnings
+    assert warning.startswith(f'{file} is not used, it is made again')
+    assert '\n' not in warning
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize('tagger', [None, RuleTagger()], ids=['tokens', 'pruned'])
+def test_any_flipped_byte_of_what_is_kept_is_noticed(tmp_path, warnings, tagger):
+    def keep():
+        if tagger:
+            table = pruned_captions(['a man in red', 'blue'], tagger=tagger, data_root=tmp_path)
+            return dict(table)
+        table = token_ids(['a', 'red'], tokenizer=Counting(), data_root=tmp_path)
+        return {caption: ids.tolist() for caption, ids in table.items()}
+
+    expected = keep()
+    [file] = (tmp_path / '.sen_cache').iterdir()
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 29):
+        overwrite(file, place, bytes([whole[place] ^ 4]))
+        assert keep() == expected
+        assert len(warnings) == 1, place
+        assert file.read_bytes() == whole
+        warnings.clear()
+
+
+@pytest.mark.parametrize('content', [b'[' * 50_000, b'{"a": 7, "red": "red"}', b'[]', b'{}'])
+def test_pruned_captions_that_make_no_sense_are_made_again(tmp_path, warnings, content):
+    tagger, captions = RuleTagger(), ['a', 'red']
+    expected = pruned_captions(captions, tagger=tagger, data_root=tmp_path)
+    [file] = (tmp_path / '.sen_cache').iterdir()
+    key = hashlib.sha256(json.dumps([tagger.version, captions]).encode()).hexdigest()
+    file.write_bytes(cache._seal(key, content) + content)
+    assert pruned_captions(captions, tagger=tagger, data_root=tmp_path) == expected
+    assert len(warnings) == 1
 
 
 # Which transforms leave a fixed image

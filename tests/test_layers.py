@@ -339,3 +339,23 @@ def test_importing_the_package_or_a_basic_module_loads_the_standard_library_alon
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0
     assert set(run.stdout.split()) - sys.stdlib_module_names == {PACKAGE}
+
+
+# What opens a picture or a video by itself: Pillow would take any format, PostScript included.
+OPENERS = re.compile(
+    r'\b(?:Image|PIL)\.open\(|\bimread\(|\bimdecode\(|\bVideoCapture\(|\bimageio\b|'
+    r'\btorchvision\.io\b|\bmmcv\.im'
+)
+MAY_OPEN = ('sen_toolbox/pictures.py', 'sen_toolbox/search/detection/video.py')
+
+
+def test_pictures_and_videos_are_opened_in_one_place():
+    found = [
+        f'{path.relative_to(ROOT)}:{number}: {line.strip()}'
+        for folder in (PACKAGE, 'tools', 'projects', 'configs', 'benchmarks')
+        for path in sorted((ROOT / folder).rglob('*.py'))
+        if str(path.relative_to(ROOT)) not in MAY_OPEN and not path.name.startswith('test_')
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if OPENERS.search(line)
+    ]
+    assert found == []

@@ -106,6 +106,30 @@ def test_a_folder_with_a_set_that_was_not_drawn_is_refused(tmp_path):
         write_synthetic_pedes(tmp_path, **SMALL)
 
 
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('', r'synthetic\.json is empty'),
+        ('{', r'synthetic\.json is not valid JSON'),
+        ('[]', r'synthetic\.json holds a list, expected the numbers'),
+        ('null', r'synthetic\.json holds a NoneType'),
+        ('7', r'synthetic\.json holds a int'),
+        ('[' * 100_000, r'synthetic\.json is nested too deeply'),
+        ('{"seed": ' + '1' * 5000 + '}', r'synthetic\.json holds a number of too many digits'),
+        ('{"seed": "' + 'x\\n' * 5000 + '"}', r"seed is 'x.nx.{90,115} there and 0 here"),
+        (b'\xff\xfe{}', r'synthetic\.json is not UTF-8 text at byte 0'),
+    ],
+)
+def test_hostile_parameters_are_one_line_that_names_the_file(tmp_path, content, message):
+    path = tmp_path / 'synthetic.json'
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message) as caught:
+        write_synthetic_pedes(tmp_path, num_ids={'train': 1}, workers=1)
+    assert str(tmp_path) in str(caught.value)
+    assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'imgs').exists()
+
+
 def test_a_finished_set_is_left_alone(drawn):
     image = next((drawn / 'imgs').rglob('*.jpg'))
     content = image.read_bytes()

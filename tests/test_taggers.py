@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sen_toolbox.datasets import cache
 from sen_toolbox.datasets.cache import pruned_captions
 from sen_toolbox.text.taggers import NLTKTagger, RuleTagger, join_kept
 
@@ -117,7 +118,7 @@ def test_captions_are_pruned_once_and_then_read(tmp_path, user_cache):
     assert pruned_captions(captions[::-1], tagger=second, data_root=tmp_path)['red'] == 'RED'
     assert second.calls == []
     assert not user_cache.exists()
-    assert [path.suffix for path in (tmp_path / '.sen_cache').iterdir()] == ['.json']
+    assert [path.suffix for path in (tmp_path / '.sen_cache').iterdir()] == ['.kept']
 
 
 def test_a_caption_of_which_nothing_remains_stays_whole(tmp_path, user_cache):
@@ -142,7 +143,7 @@ def test_a_damaged_cache_is_made_again(tmp_path, user_cache, content):
     tagger = UpperTagger()
     assert pruned_captions(['red'], tagger=tagger, data_root=tmp_path) == {'red': 'RED'}
     assert tagger.calls == ['red']
-    assert json.loads(path.read_text()) == {'red': 'RED'}
+    assert json.loads(path.read_text()[cache.DIGEST :]) == {'red': 'RED'}
 
 
 def test_the_user_cache_serves_when_the_data_folder_cannot_be_written(tmp_path, user_cache):

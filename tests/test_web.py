@@ -21,7 +21,8 @@ from sen_toolbox.search.cli import main
 from sen_toolbox.search.commands import serve
 from sen_toolbox.search.index import Entry, FileState
 from sen_toolbox.search.web.api import FEEDBACK, MAX_TEXT, SearchApi
-from sen_toolbox.search.web.server import MAX_BODY, PageServer
+from sen_toolbox.search.web.request import MAX_BODY
+from sen_toolbox.search.web.server import PageServer
 
 QUERY = 'a woman in a red coat'
 POST_HEAD = b'POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n'
@@ -67,7 +68,7 @@ def api(search):
 @contextmanager
 def serving(api, **options):
     server = PageServer(api, port=0, **options)
-    thread = threading.Thread(target=server.serve_forever, kwargs=dict(poll_interval=0.02))
+    thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
         yield server
@@ -187,6 +188,8 @@ def test_pictures_are_of_the_persons_and_fit(api, call):
     for result in api.search(dict(text=QUERY, k=20))['results']:
         status, headers, content = call('GET', f'/picture/{result["id"]}?size=small')
         assert (status, headers['Content-Type']) == (200, 'image/jpeg')
+        # Another site cannot embed it.
+        assert headers['Cross-Origin-Resource-Policy'] == 'same-origin'
         image = Image.open(io.BytesIO(content))
         assert image.size == ((40, 90) if 'time' in result['place'] else (50, 120))
 
@@ -206,6 +209,13 @@ def test_words_have_effects_that_add_up_and_maps(search, api):
     values = np.array([word['map'] for word in words])
     assert values.shape == (6, 16, 12)
     assert values.max() == 1
+
+
+@pytest.mark.parametrize('text', ['\0', '%', '\udce9', '////'])
+def test_a_text_without_words_has_no_maps(api, call, text):
+    person = api.search(dict(text=QUERY, k=1))['results'][0]
+    status, answer = ask(call, '/api/words', dict(text=text, id=person['id']))
+    assert (status, answer) == (400, {'error': 'the description has no word in it'})
 
 
 def test_an_exported_model_has_no_maps(search):
@@ -291,7 +301,7 @@ def test_a_file_that_became_something_else_is_not_shown(made, tmp_path):
     with pytest.raises(KeyError, match='0.png cannot be decoded'):
         api.picture(token, 'small')
     path.unlink()
-    with pytest.raises(KeyError, match='0.png cannot be decoded'):
+    with pytest.raises(KeyError, match='0.png cannot be read'):
         api.picture(token, 'small')
 
 
@@ -318,6 +328,8 @@ def test_a_file_that_became_something_else_is_not_shown(made, tmp_path):
         (dict(text='a man', within=['/']), 'within is of type str, got list'),
         (dict(text='a man', to='1:30'), 'to is of type float, got str'),
         ({'text': 'a man', 'from': True}, 'from is of type float, got bool'),
+        ({'text': 'a man', 'from': 10**400}, 'from is a number of seconds, got one of 300 digits'),
+        ({'text': 'a man', 'to': -(10**400)}, 'to is a number of seconds'),
         (dict(like=3), 'like is of type str, got int'),
     ],
 )
@@ -358,6 +370,7 @@ def test_any_other_text_is_searched_for(call, text):
         (b'null', {'Content-Type': 'application/json'}, 400),
         (b'\xff\xfe\x00', {'Content-Type': 'application/json'}, 400),
         (b'{"text": NaN}', {'Content-Type': 'application/json'}, 400),
+        (b'{"text": "a", "from": NaN}', {'Content-Type': 'application/json'}, 400),
         (b'[' * 50_000, {'Content-Type': 'application/json'}, 400),
         (b'{"k": 1' + b'0' * 5000 + b'}', {'Content-Type': 'application/json'}, 400),
     ],
@@ -382,7 +395,8 @@ def test_bodies_that_are_no_requests_are_refused(call, body, headers, status):
         (b'GET / HTTP/1.1\r\n\r\n', b'403'),
         (b'GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n', b'403'),
         (b'GET / HTTP/1.1\r\nHost: 127.0.0.1.evil.example:80\r\n\r\n', b'403'),
-        (b'GET / HTTP/1.1\r\nHost: [::1\r\n\r\n', b'400'),
+        (b'GET / HTTP/1.1\r\nHost: [::1\r\n\r\n', b'403'),
+        (b'GET / HTTP/1.1\r\nHost: a@localhost\r\n\r\n', b'403'),
         (b'GET http://[ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n', b'400'),
         *(
             (
@@ -391,9 +405,9 @@ def test_bodies_that_are_no_requests_are_refused(call, body, headers, status):
             )
             for header, status in [
                 (b'X: y', b'411'),
-                (b'Content-Length: -5', b'411'),
-                (b'Content-Length: five', b'411'),
-                (b'Content-Length: \xb2', b'411'),
+                (b'Content-Length: -5', b'400'),
+                (b'Content-Length: five', b'400'),
+                (b'Content-Length: \xb2', b'400'),
                 (b'Transfer-Encoding: chunked', b'411'),
                 (b'Content-Length: %d' % (MAX_BODY + 1), b'413'),
                 (b'Content-Length: ' + b'9' * 5000, b'413'),

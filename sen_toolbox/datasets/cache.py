@@ -9,17 +9,18 @@ from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from rich.progress import track
 
-from sen_toolbox.io import write_atomically
+from sen_toolbox.io import read_regular, write_atomically
 from sen_toolbox.text.tokens import Tokenizer
 
 T = TypeVar('T')
+# Characters of a SHA-256, which a file begins with.
+DIGEST = 64
 
 
 class Tagger(Protocol):
@@ -54,11 +55,14 @@ def pruned_captions(
     def parse(content: bytes) -> dict[str, str]:
         table = json.loads(content)
         if not isinstance(table, dict) or list(table) != unique:
-            raise ValueError('other captions')
+            raise ValueError('it holds other captions')
+        if not all(isinstance(pruned, str) for pruned in table.values()):
+            raise ValueError('a caption is not text')
         return table
 
     return _kept(
-        f'pruned_{_digest([tagger.version, unique])}.json',
+        'pruned',
+        [tagger.version, unique],
         data_root,
         make=make,
         parse=parse,
@@ -102,20 +106,28 @@ def token_ids(
         data_root: As for ``pruned_captions``.
     """
     unique = sorted(set(captions))
+    # The smallest type that holds all ids.
+    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
 
     def make() -> TokenIds:
         ids = [
             tokenizer.encode(text)
             for text in track(unique, 'Tokenises captions (once per data set)')
         ]
-        # The smallest type that holds all ids.
-        dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
         flat = np.fromiter((token for row in ids for token in row), dtype=dtype)
         return TokenIds(unique, flat, np.cumsum([len(row) for row in ids], dtype=np.int64))
 
     def parse(content: bytes) -> TokenIds:
-        with np.load(BytesIO(content)) as arrays:
-            return TokenIds(unique, arrays['ids'], arrays['ends'])
+        with np.load(BytesIO(content), allow_pickle=False) as arrays:
+            ids, ends = arrays['ids'], arrays['ends']
+        if (ids.dtype, ids.ndim, ends.dtype, ends.shape) != (dtype, 1, np.int64, (len(unique),)):
+            raise ValueError(f'{ids.dtype} {ids.shape} and {ends.dtype} {ends.shape} are no ids')
+        borders = np.concatenate([[0], ends])
+        if (borders[1:] < borders[:-1]).any() or borders[-1] != len(ids):
+            raise ValueError('captions end before they begin, or beyond the ids')
+        if ids.max(initial=0) >= tokenizer.vocab_size:
+            raise ValueError(f'the id {ids.max()} is not in a vocabulary of {tokenizer.vocab_size}')
+        return TokenIds(unique, ids, ends)
 
     def dump(table: TokenIds) -> bytes:
         content = BytesIO()
@@ -123,7 +135,8 @@ def token_ids(
         return content.getvalue()
 
     return _kept(
-        f'tokens_{_digest([tokenizer.fingerprint, unique])}.npz',
+        'tokens',
+        [tokenizer.fingerprint, unique],
         data_root,
         make=make,
         parse=parse,
@@ -131,12 +144,9 @@ def token_ids(
     )
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
-
-
 def _kept(
-    name: str,
+    kind: str,
+    made_of: object,
     data_root: str | Path,
     *,
     make: Callable[[], T],
@@ -144,25 +154,44 @@ def _kept(
     dump: Callable[[T], bytes],
 ) -> T:
     user_cache = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'sen_toolbox'
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+    name = f'{kind}_{key[:16]}.kept'
     paths = [folder / name for folder in (Path(data_root, '.sen_cache'), user_cache)]
     # One process makes it; the others wait and read its file.
     if not is_main_process():
         barrier()
-    value = next((found for path in paths if (found := _read(path, parse)) is not None), None)
+    value = next((found for path in paths if (found := _read(path, key, parse)) is not None), None)
     if value is None:
         value = make()
-        _write(paths, dump(value))
+        content = dump(value)
+        _write(paths, _seal(key, content) + content)
     if is_main_process():
         barrier()
     return value
 
 
-def _read(path: Path, parse: Callable[[bytes], T]) -> T | None:
+def _read(path: Path, key: str, parse: Callable[[bytes], T]) -> T | None:
+    """What a file holds; None if it has to be made (again)."""
     try:
-        return parse(path.read_bytes())
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        # Absent, unreadable or cut off: it is made again.
+        content = read_regular(path)
+        if content[:DIGEST] != _seal(key, content[DIGEST:]):
+            raise ValueError('its content is not what was written for these captions')
+        return parse(content[DIGEST:])
+    except FileNotFoundError:
         return None
+    # What lies there may be anything, and what reading it raises too.
+    except Exception as error:
+        print_log(
+            f'{path} is not used, it is made again ({" ".join(str(error).split())})',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return None
+
+
+def _seal(key: str, content: bytes) -> bytes:
+    """What a file begins with, so that damage, and another file of this name, is noticed."""
+    return hashlib.sha256(key.encode() + content).hexdigest().encode()
 
 
 def _write(paths: list[Path], content: bytes) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sen_toolbox.messages import shown
 from sen_toolbox.registry import DATASETS
 
 from .layout import Layout
-from .pedes import SPLITS, PedesDataset, check_captions, read_json_list
+from .pedes import SPLITS, PedesDataset, check_captions, is_text, keys_of, read_json_list
 
 COLUMNS = ('image', 'caption', 'identity', 'split')
 # '007' and '7' are two identities, hence no numbers; 18 digits fit an int64 tensor.
@@ -62,8 +63,8 @@ class CaptionedImages(PedesDataset):
             for key in ('identity', 'split'):
                 if row[key] != first[key]:
                     raise ValueError(
-                        f'{where} gives the image {row["image"]!r} the {key} {row[key]!r}, but '
-                        f'{place} gives it {first[key]!r}'
+                        f'{where} gives the image {shown(row["image"])} the {key} '
+                        f'{shown(row[key])}, but {place} gives it {shown(first[key])}'
                     )
             first['captions'] += row['captions']
         numbers = _identity_numbers({row['identity'] for row, _ in images.values()})
@@ -106,7 +107,7 @@ def _read_csv(path: Path) -> Iterator[tuple[dict, str]]:
         hint = '; separate columns by commas' if len(header) == 1 else ''
         raise ValueError(
             f'{path} lacks the columns {", ".join(missing)}; its first line is '
-            f'{",".join(header)!r}{hint}'
+            f'{shown(",".join(header))}{hint}'
         )
     for number, cells in lines[1:]:
         where = f'{path}: line {number}'
@@ -129,7 +130,7 @@ def _read_json(path: Path) -> Iterator[tuple[dict, str]]:
         if ('caption' in row) == ('captions' in row):
             missing.append('either caption or captions')
         if missing:
-            raise ValueError(f'{where} lacks {", ".join(missing)}; it has {", ".join(row)}')
+            raise ValueError(f'{where} lacks {", ".join(missing)}; it has {keys_of(row)}')
         yield _checked(row, where), where
 
 
@@ -141,12 +142,13 @@ def _checked(row: dict, where: str) -> dict:
         identity = str(identity)
     checked = {'image': row['image'], 'identity': identity, 'split': row['split']}
     for key, value in checked.items():
-        if not isinstance(value, str) or not value.strip():
-            raise ValueError(f'{where} has the {key} {row[key]!r}, expected text')
+        if not is_text(value) or not value.strip() or '\0' in value:
+            raise ValueError(f'{where} has the {key} {shown(row[key])}, expected text')
         checked[key] = value.strip()
     if checked['split'] not in SPLITS:
         raise ValueError(
-            f'{where} has the unknown split {row["split"]!r}, expected one of {", ".join(SPLITS)}'
+            f'{where} has the unknown split {shown(row["split"])}, expected one of '
+            f'{", ".join(SPLITS)}'
         )
     check_captions(captions, where)
     return {**checked, 'captions': captions}

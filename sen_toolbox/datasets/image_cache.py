@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -18,18 +20,20 @@ from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from numpy.lib.format import write_array_header_1_0
 
-from sen_toolbox.io import PARTIAL, put_in_place
+from sen_toolbox.io import PARTIAL, check_regular, put_in_place
 
 # Changed when the file or what lies in it changes its meaning.
-FORMAT = 1
+FORMAT = 2
 CHUNK = 256
+# Behind the images: what their content adds up to.
+SUM = np.dtype('<u4')
 
 
 class CachedImage(BaseTransform):
     """Takes ``img`` from a file, in the place of the transforms that made it.
 
     Args:
-        file: Array (images, H, W, 3) uint8, as ``numpy.save`` writes it.
+        file: Array (images, H, W, 3) uint8, as ``numpy.save`` writes it; what follows is not read.
         paths: The ``img_path`` of each row.
     """
 
@@ -84,7 +88,8 @@ def cache_images(
     The file is made if there is none for these images (by path, size and time of change), these
     steps and this version of Pillow; it then replaces that of the same images before they changed.
     Any number of processes may ask at once: one makes the file, the others wait. If that one is
-    interrupted, the next goes on where it was.
+    interrupted, the next goes on where it was. A file that is there is read through, 5 GB a second
+    from memory, and compared with its checksums; one that is damaged is made again, with a warning.
 
     Args:
         paths: The images; repetitions count once.
@@ -109,9 +114,17 @@ def cache_images(
         states = list(pool.map(_state, paths))
     # Absolute, so that a change of the working directory does no harm.
     file = Path(folder).absolute() / f'images_{name}_{_digest(states)}.npy'
-    if not file.exists():
+    if not file.exists() or _fault(file, len(paths)):
         with _locked(file.with_name(f'images_{name}.lock')):
-            if not file.exists():
+            # Another process may have made it meanwhile.
+            fault = _fault(file, len(paths)) if file.exists() else ''
+            if fault:
+                print_log(
+                    f'image_cache: {file} {fault}: it is made again',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+            if fault or not file.exists():
                 _write(file, paths, Compose(list(steps)))
                 for old in set(file.parent.glob(f'images_{name}_*')) - {file}:
                     old.unlink()
@@ -125,6 +138,35 @@ def _digest(value: object) -> str:
 def _state(path: str) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
+
+
+def _fault(file: Path, count: int) -> str:
+    """What is wrong with a file of so many images; empty if nothing is."""
+    try:
+        check_regular(os.stat(file))
+        images = np.load(file, mmap_mode='r', allow_pickle=False)
+    # A header that was damaged may say anything, more than there is memory or address space.
+    except Exception as error:
+        return f'is damaged ({" ".join(str(error).split())})'
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != count:
+        return f'holds {images.dtype} of the shape {images.shape}, not {count} images'
+    with open(file, 'rb') as opened:
+        start = _start_of_sums(file, opened.read(images.offset))
+        opened.seek(images.offset + images.nbytes)
+        sums = opened.read()
+    if len(sums) != count * SUM.itemsize:
+        return 'is cut off, or something was added to it'
+    images = np.asarray(images)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda row: zlib.crc32(images[row], start), range(count)))
+    if wrong := np.flatnonzero(np.frombuffer(sums, SUM) != found).tolist():
+        return f'is damaged ({len(wrong)} of {count} images, the first is number {wrong[0]})'
+    return ''
+
+
+def _start_of_sums(file: Path, header: bytes) -> int:
+    """What checksums go on from, so that an image of another shape or file has another one."""
+    return zlib.crc32(header, zlib.crc32(file.name.encode()))
 
 
 def _locked(path: Path) -> AbstractContextManager:
@@ -145,7 +187,7 @@ def _locked(path: Path) -> AbstractContextManager:
 def _write(file: Path, paths: list[str], make: Callable[[dict], dict]) -> None:
     first = make({'img_path': paths[0]})['img']
 
-    def pixels(path: str) -> bytes:
+    def pixels(path: str) -> tuple[bytes, int]:
         img = make({'img_path': path})['img']
         if img.shape != first.shape:
             raise ValueError(
@@ -153,20 +195,28 @@ def _write(file: Path, paths: list[str], make: Callable[[dict], dict]) -> None:
                 f'{img.shape[:2]} and {paths[0]} has {first.shape[:2]}: put ResizeImage behind '
                 'LoadImage, or set image_cache=None'
             )
-        return img.tobytes()
+        content = img.tobytes()
+        return content, zlib.crc32(content, start_of_sums)
 
     header = BytesIO()
     shape = (len(paths), *first.shape)
     write_array_header_1_0(header, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
     start = header.tell()
+    start_of_sums = _start_of_sums(file, header.getvalue())
+    sums = np.zeros(len(paths), SUM)
     # Images are only ever added at the end, so the length of the file says how many are done.
     partial = file.with_suffix(PARTIAL)
     with open(partial, 'ab') as out:
         if out.tell() < start:
             out.truncate(0)
             out.write(header.getvalue())
-        done = (out.tell() - start) // first.nbytes
+        # A run that was killed after the last image has added sums behind it.
+        done = min((out.tell() - start) // first.nbytes, len(paths))
         out.truncate(start + done * first.nbytes)
+        with open(partial, 'rb') as before:
+            before.seek(start)
+            for row in range(done):
+                sums[row] = zlib.crc32(before.read(first.nbytes), start_of_sums)
         _require_room(file.parent, (len(paths) - done) * first.nbytes)
         print_log(
             f'caching {len(paths):,} images in {file} ({len(paths) * first.nbytes / 1e9:.1f} GB'
@@ -177,8 +227,11 @@ def _write(file: Path, paths: list[str], make: Callable[[dict], dict]) -> None:
         with ThreadPoolExecutor() as pool:
             for begin in range(done, len(paths), CHUNK):
                 part = paths[begin : begin + CHUNK]
-                out.writelines(pool.map(pixels, part))
+                for row, (content, total) in enumerate(pool.map(pixels, part), start=begin):
+                    out.write(content)
+                    sums[row] = total
                 _log_progress(begin, begin + len(part), len(paths))
+        out.write(sums.tobytes())
     put_in_place(partial, file)
 
 

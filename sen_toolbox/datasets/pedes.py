@@ -13,6 +13,8 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
+from sen_toolbox.io import read_json
+from sen_toolbox.messages import shown
 from sen_toolbox.registry import TASK_UTILS, TRANSFORMS
 from sen_toolbox.seeding import SAMPLE, generators_kept, seed_cpu
 
@@ -255,17 +257,22 @@ class PedesDataset(BaseDataset):
             raise ValueError(f'{where} is a {type(raw).__name__}, expected a JSON object')
         missing = [key for key in ('split', self.PATH_KEY, 'id', 'captions') if key not in raw]
         if missing:
-            raise ValueError(f'{where} lacks {", ".join(missing)}; it has {", ".join(raw)}')
+            raise ValueError(f'{where} lacks {", ".join(missing)}; it has {keys_of(raw)}')
         if raw['split'] not in SPLITS:
             raise ValueError(
-                f'{where} has the unknown split {raw["split"]!r}, expected one of '
+                f'{where} has the unknown split {shown(raw["split"])}, expected one of '
                 f'{", ".join(SPLITS)}'
             )
         # bool is a kind of int in Python.
         if not isinstance(raw['id'], int) or isinstance(raw['id'], bool):
-            raise ValueError(f'{where} has the id {raw["id"]!r}, expected a whole number')
-        if not isinstance(raw[self.PATH_KEY], str):
-            raise ValueError(f'{where} has the {self.PATH_KEY} {raw[self.PATH_KEY]!r}, not text')
+            raise ValueError(f'{where} has the id {shown(raw["id"])}, expected a whole number')
+        # What fits a tensor of ids.
+        if abs(raw['id']) >= 2**63:
+            raise ValueError(f'{where} has the id {shown(raw["id"])}, which is not below 2**63')
+        if not is_text(raw[self.PATH_KEY]) or '\0' in raw[self.PATH_KEY]:
+            raise ValueError(
+                f'{where} has the {self.PATH_KEY} {shown(raw[self.PATH_KEY])}, not text'
+            )
         captions = raw['captions']
         check_captions(captions, where)
         path = os.path.join(self.data_root, self.IMAGE_FOLDER, raw[self.PATH_KEY])
@@ -287,15 +294,7 @@ def read_json_list(path: Path) -> list:
     Raises:
         ValueError: If the file is damaged or holds something else.
     """
-    try:
-        records = json.loads(path.read_text(encoding='utf-8'))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f'{path} is not valid JSON at line {error.lineno}, column {error.colno} '
-            f'({error.msg}): it may be cut off, copy it again'
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is not UTF-8 text at byte {error.start}') from error
+    records = read_json(path)
     if not isinstance(records, list):
         raise ValueError(f'{path} holds a {type(records).__name__}, expected a list of records')
     return records
@@ -308,10 +307,26 @@ def check_captions(captions: object, where: str) -> None:
         ValueError: Says where the captions stand.
     """
     if not isinstance(captions, list):
-        raise ValueError(f'{where} has captions {captions!r}, expected a list of texts')
+        raise ValueError(f'{where} has captions {shown(captions)}, expected a list of texts')
     for number, caption in enumerate(captions):
-        if not isinstance(caption, str):
-            raise ValueError(f'{where} has caption {number} {caption!r}, expected text')
+        if not is_text(caption):
+            raise ValueError(f'{where} has caption {number} {shown(caption)}, expected text')
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is text that can be written; JSON may hold halves of characters."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def keys_of(record: dict) -> str:
+    """The first keys of a record, for an error."""
+    return ', '.join(key if key.isidentifier() else shown(key) for key in list(record)[:10])
 
 
 def missing_files(paths: Sequence[str]) -> list[str]:

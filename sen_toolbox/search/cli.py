@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')
-    # Images are refused by our own limit, without Pillow's remark.
-    warnings.filterwarnings('ignore', message='Image size .* exceeds limit')
+    # What is wrong with a picture is said once and with its name, without Pillow's remarks.
+    warnings.filterwarnings('ignore', module=r'PIL\.')
     args = make_parser().parse_args(arguments)
     try:
         return args.run(args)

@@ -1,20 +1,17 @@
 """Finds image files and reads them so that no file, however damaged, stops an indexing."""
 
 import os
-import stat
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from sen_toolbox.pictures import DAMAGE, decode_image
+from sen_toolbox import pictures
 from sen_toolbox.search.index_folder import is_index_folder
 
 IMAGE_SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.webp'})
 # Beyond a photo of any camera; the decoded image takes three bytes a pixel.
 MAX_PIXELS = 100_000_000
-MAX_BYTES = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -112,30 +109,18 @@ def _files_below(
     return found
 
 
-def check_file(status: os.stat_result, max_bytes: float = MAX_BYTES) -> None:
-    """Refuses what is no file of sensible size.
-
-    Raises:
-        ValueError: Says why.
-    """
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError('is no regular file')
-    if not status.st_size:
-        raise ValueError('is empty')
-    if status.st_size > max_bytes:
-        raise ValueError(f'has {status.st_size} bytes, more than {max_bytes}')
-
-
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """RGB (H, W, 3) uint8 of an image file, turned upright by its EXIF tag.
 
     Raises:
-        ValueError: If the file cannot be decoded; says why, without the path.
+        ValueError: If the file cannot be read or decoded; says why, without the path.
     """
     try:
-        return decode_image(Path(path).read_bytes(), MAX_PIXELS)
-    except DAMAGE as error:
-        raise ValueError(f'cannot be decoded ({type(error).__name__}: {error})') from error
+        return pictures.read_image(path, MAX_PIXELS)
+    except OSError as error:
+        raise ValueError(f'cannot be read ({error.strerror})') from error
+    except ValueError as error:
+        raise ValueError(f'cannot be decoded ({error})') from error
 
 
 def read_whole(path: str) -> list[Crop]:

@@ -12,16 +12,9 @@ from typing import Protocol
 import numpy as np
 
 from sen_toolbox.inference.identity import ModelId
-from sen_toolbox.io import file_sha256
-from sen_toolbox.search.images import (
-    IMAGE_SUFFIXES,
-    MAX_BYTES,
-    Crop,
-    Found,
-    check_file,
-    find_files,
-    read_whole,
-)
+from sen_toolbox.io import check_regular, file_sha256
+from sen_toolbox.pictures import MAX_BYTES
+from sen_toolbox.search.images import IMAGE_SUFFIXES, Crop, Found, find_files, read_whole
 from sen_toolbox.search.index import Entry, FileState, GalleryIndex
 
 # Each thread decodes one image at a time; more than a few only take memory.
@@ -196,7 +189,7 @@ def _stamp(path: str, max_bytes: float) -> os.stat_result | str:
     """The state of a file, or why it has none."""
     try:
         status = os.stat(path)
-        check_file(status, max_bytes)
+        check_regular(status, max_bytes)
     except OSError as error:
         return f'cannot be opened ({error.strerror})'
     except ValueError as error:
@@ -273,8 +266,9 @@ def _read(
                 result.inputs.clear()
     except OSError as error:
         return _Result(path, replace(result.state, problem=f'cannot be read ({error.strerror})'))
-    except ValueError as error:
-        return _Result(path, replace(result.state, problem=str(error)))
+    except (ValueError, MemoryError) as error:
+        problem = str(error) or 'is too large for the memory'
+        return _Result(path, replace(result.state, problem=problem))
     return result
 
 

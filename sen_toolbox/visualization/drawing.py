@@ -6,6 +6,8 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
+from sen_toolbox.pictures import read_image
+
 WHITE = (255, 255, 255)
 INK = (33, 37, 41)
 GREY = (120, 126, 133)
@@ -140,3 +142,16 @@ def stack_boards(boards: Sequence[Image.Image]) -> Image.Image:
         stacked.paste(board, (0, top))
         top += board.height
     return stacked
+
+
+def read_picture(path: str) -> Image.Image:
+    """A picture of the data set, RGB and upright.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it cannot be decoded; names the file.
+    """
+    try:
+        return Image.fromarray(read_image(path))
+    except ValueError as error:
+        raise ValueError(f'cannot decode image {path} ({error})') from error

@@ -18,6 +18,7 @@ from sen_toolbox.visualization.drawing import (
     draw_text,
     draw_title,
     line_height,
+    read_picture,
 )
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, and four more.
@@ -109,8 +110,8 @@ def draw_embedding_map(
     for number, (person_id, path) in enumerate(thumbnails.items()):
         left = MARGIN + size + 2 * GAP + number // per_column * cell_width
         top = header + number % per_column * cell_height
-        with Image.open(path) as opened:
-            thumb = ImageOps.pad(opened.convert('RGB'), (_THUMB[1], _THUMB[0]), color=WHITE)
+        picture = read_picture(path)
+        thumb = ImageOps.pad(picture, (_THUMB[1], _THUMB[0]), color=WHITE)
         board.paste(ImageOps.expand(thumb, border=4, fill=colours[person_id]), (left, top))
     return board
 

@@ -7,6 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sen_toolbox.pictures import decode_image
+
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#785ef0', '#3c3c3c')
 DPI = 110
@@ -26,5 +28,4 @@ def figure_image(figure: Figure) -> Image.Image:
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=DPI)
-    buffer.seek(0)
-    return Image.open(buffer).convert('RGB')
+    return Image.fromarray(decode_image(buffer.getvalue()))

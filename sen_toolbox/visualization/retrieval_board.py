@@ -23,6 +23,7 @@ from sen_toolbox.visualization.drawing import (
     font,
     line_height,
     paste_mark,
+    read_picture,
     wrap_text,
 )
 
@@ -166,8 +167,7 @@ def _paste_framed(
 ) -> None:
     """Paste an image, centred in its cell, with the frame and the mark that say if it is right."""
     rows, columns = thumb
-    with Image.open(path) as opened:
-        image = ImageOps.contain(opened.convert('RGB'), (columns, rows))
+    image = ImageOps.contain(read_picture(path), (columns, rows))
     cell = Image.new('RGB', (columns, rows), CELL)
     cell.paste(image, ((columns - image.width) // 2, (rows - image.height) // 2))
     frame = {True: RIGHT, False: WRONG, None: RULE}[right]

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from sen_toolbox.checks import checked_at_least
-from sen_toolbox.io import write_atomically
+from sen_toolbox.io import read_json, write_atomically
+from sen_toolbox.messages import shown
 
 from .describe import describe_person, split_words
 from .draw import draw_person
@@ -117,9 +118,14 @@ def _is_finished(root: Path, parameters: dict) -> bool:
                 f'{PARAMETERS} beside it); choose another folder'
             )
         return False
-    found = json.loads((root / PARAMETERS).read_text(encoding='utf-8'))
+    found = read_json(root / PARAMETERS)
+    if not isinstance(found, dict):
+        raise ValueError(
+            f'{root / PARAMETERS} holds a {type(found).__name__}, expected the numbers that the '
+            'set was drawn with: choose another folder or delete that one'
+        )
     differing = [
-        f'{name} is {found.get(name)!r} there and {value!r} here'
+        f'{name} is {shown(found.get(name))} there and {value!r} here'
         for name, value in parameters.items()
         if found.get(name) != value
     ]

@@ -1,7 +1,6 @@
 """Transforms of the image; it stays uint8 (rows, columns, RGB) throughout."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +8,7 @@ from mmcv.transforms import BaseTransform
 from PIL import Image
 
 from sen_toolbox.checks import checked_at_least, checked_share
-from sen_toolbox.pictures import DAMAGE, decode_image
+from sen_toolbox.pictures import read_image
 from sen_toolbox.registry import TRANSFORMS
 
 # A larger picture, which a model file could ask for, takes all memory.
@@ -32,15 +31,13 @@ class LoadImage(BaseTransform):
         """Adds ``img``, uint8 (H, W, 3).
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If the file cannot be decoded; names it.
+            OSError: If the file cannot be read, as if there is none.
+            ValueError: If it cannot be decoded; names it.
         """
         path = results['img_path']
         try:
-            results['img'] = decode_image(Path(path).read_bytes())
-        except FileNotFoundError:
-            raise
-        except DAMAGE as error:
+            results['img'] = read_image(path)
+        except ValueError as error:
             raise ValueError(
                 f'cannot decode image {path} ({error}): copy the file again or remove its record'
             ) from error

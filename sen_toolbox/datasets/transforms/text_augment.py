@@ -1,6 +1,5 @@
 """Augmentations of the captions as text."""
 
-import json
 import random
 import re
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 from mmcv.transforms import BaseTransform
 
 from sen_toolbox.checks import checked_share
+from sen_toolbox.io import read_json
+from sen_toolbox.messages import shown
 from sen_toolbox.registry import TRANSFORMS
 
 PUNCTUATION = re.compile(r'[.!"()*#:;~]')
@@ -117,17 +118,14 @@ def _read_table(path: Path) -> dict[str, list[str]]:
         raise FileNotFoundError(
             f'there is no file {path} of back-translated captions: make it, or set file=None'
         )
-    try:
-        table = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:  # not JSON or not UTF-8
-        raise ValueError(f'{path} is not valid JSON ({error})') from error
+    table = read_json(path)
     if not isinstance(table, dict):
         raise ValueError(f'{path} holds a {type(table).__name__}, expected an object by caption')
     lists = {key: [value] if isinstance(value, str) else value for key, value in table.items()}
     for key, value in lists.items():
         if not (isinstance(value, list) and value and all(isinstance(v, str) for v in value)):
             raise ValueError(
-                f'{path}: the back-translation of {key!r} is {value!r}, expected text or a list '
-                f'of texts'
+                f'{path}: the back-translation of {shown(key)} is {shown(value)}, expected text '
+                f'or a list of texts'
             )
     return lists

@@ -64,7 +64,7 @@ class PersonCutter:
     def _images(self, path: str, known: list[dict]) -> Iterator[tuple[dict, np.ndarray]]:
         """What has not been looked at: number and time of each frame, and the frame."""
         if os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES:
-            after = known[-1]['frame'] if known else -1
+            after = known[-1].get('frame', -1) if known else -1
             for frame in read_frames(path, self._every, after=after):
                 yield dict(frame=frame.number, time=round(frame.time, 3)), frame.image
                 self._progress(path, frame.share)

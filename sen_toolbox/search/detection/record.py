@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from sen_toolbox.search.detection.boxes import Detection
 from sen_toolbox.search.images import read_image
 
 JOURNAL = 'found.jsonl'
+# What :meth:`Record.add` calls a crop; any other name in a journal is not ours.
+CROP_NAME = re.compile(r'[0-9]{8,}_[0-9]+\.jpg')
 # High, so that a crop shown and searched by is as good as one cut from the source.
 JPEG_QUALITY = 95
 
@@ -109,7 +112,7 @@ def prune(folder: Path, known: Collection[str]) -> None:
     """Deletes the crops of files that are neither indexed nor there."""
     places = {_place_of(path) for path in known}
     for journal in folder.glob(f'*/*/{JOURNAL}'):
-        if journal.parent.relative_to(folder) in places:
+        if journal.parent.relative_to(folder) in places or _leaves(folder, journal):
             continue
         header = _read_lines(journal)[:1]
         if not header or not os.path.lexists(header[0]['path']):
@@ -121,16 +124,58 @@ def _place_of(path: str) -> Path:
     return Path(name[:2], name)
 
 
+def _leaves(folder: Path, journal: Path) -> bool:
+    """Whether a link leads from the folder of all crops to a folder elsewhere."""
+    return journal.parent.resolve() != folder.resolve() / journal.parent.relative_to(folder)
+
+
 def _read_lines(journal: Path) -> list[dict]:
-    """The lines of a journal, to the first that a crash cut off."""
+    """The lines of a journal, to the first that a crash cut off or that is not one of ours."""
     try:
         text = journal.read_text('utf-8', 'replace')
-    except FileNotFoundError:
+    except OSError:
         return []
     lines = []
     for line in text.splitlines():
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not (_is_frame(content) if lines else _is_header(content)):
+            break
+        lines.append(content)
     return lines
+
+
+def _is_header(line: object) -> bool:
+    path = line.get('path') if isinstance(line, dict) else None
+    return isinstance(path, str) and '\0' not in path
+
+
+def _is_frame(line: object) -> bool:
+    """Whether a line of an index that may come from elsewhere is what :meth:`Record.add` writes."""
+    if line == {'done': True}:
+        return True
+    if not isinstance(line, dict) or not isinstance(line.get('found'), list):
+        return False
+    when = {key: value for key, value in line.items() if key != 'found'}
+    if when and not (
+        set(when) == {'frame', 'time'}
+        and isinstance(when['frame'], int)
+        and isinstance(when['time'], int | float)
+    ):
+        return False
+    return all(_is_person(found) for found in line['found'])
+
+
+def _is_person(found: object) -> bool:
+    if not isinstance(found, dict) or set(found) != {'box', 'score', 'crop'}:
+        return False
+    box, crop = found['box'], found['crop']
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(isinstance(edge, int) for edge in box)
+        and isinstance(found['score'], int | float)
+        and (crop is None or (isinstance(crop, str) and bool(CROP_NAME.fullmatch(crop))))
+    )

@@ -9,9 +9,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from sen_toolbox.io import check_regular
+
 VIDEO_SUFFIXES = frozenset(
     {'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv'}
 )
+# FFmpeg recognises a file by its content, and a list of other files by any name; these are the
+# demuxers that read what is in the file alone.
+CONTAINERS = 'asf,avi,matroska,webm,mov,mpeg,mpegts,mpegvideo'
+# Of a frame; beyond a cinema's.
+MAX_PIXELS = 100_000_000
 # Containers count frames roughly; less than this part of the count is a cut file.
 WHOLE = 0.9
 
@@ -42,12 +49,19 @@ def read_frames(path: str, every: float, *, after: int = -1) -> Iterator[Frame]:
         after: Number of the last frame that is not wanted any more.
 
     Raises:
-        ValueError: If nothing can be decoded; says why, without the path.
+        OSError: If the file cannot be read.
+        ValueError: If nothing can be decoded, or a frame is too large; says why, without the path.
     """
+    check_regular(os.stat(path))
     video = _open(path)
     number, span = -1, -1
     try:
         total = video.get(cv2.CAP_PROP_FRAME_COUNT)
+        columns, rows = (
+            int(video.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        if columns * rows > MAX_PIXELS:
+            raise ValueError(f'has frames of {columns} x {rows} pixels, more than {MAX_PIXELS}')
         while video.grab():
             number += 1
             time = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
@@ -62,6 +76,9 @@ def read_frames(path: str, every: float, *, after: int = -1) -> Iterator[Frame]:
             if decoded:
                 share = min((number + 1) / total, 1.0) if total > 0 else 0.0
                 yield Frame(number, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), share)
+    except (cv2.error, MemoryError) as error:
+        text = ' '.join(str(error).split())
+        raise ValueError(f'cannot be decoded after frame {number} ({text})') from error
     finally:
         video.release()
     if number < 0:
@@ -78,6 +95,7 @@ def _open(path: str) -> cv2.VideoCapture:
         raise ValueError('has a name that is no text: rename it') from error
     # What is wrong with a file is told by whoever reads it, in one line.
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    os.environ['OPENCV_FFMPEG_CAPTURE_OPTIONS'] = f'format_whitelist;{CONTAINERS}'
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:
         # Other readers than FFmpeg would take some names for patterns of many files.

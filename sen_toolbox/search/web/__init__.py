@@ -1,1 +1,1 @@
-"""The web page of ``sen-search serve``: one page, Python's own server, nothing from elsewhere."""
+"""The web page of ``sen-search serve``: one page, a server of its own, nothing from elsewhere."""

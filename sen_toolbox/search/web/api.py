@@ -202,7 +202,10 @@ def _value(asked: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
     if value is None or value == '':
         return default
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise ValueError(f'{key} is a number of seconds, got one of 300 digits') from error
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f'{key} is of type {kind.__name__}, got {type(value).__name__}')
     if kind is list and not all(isinstance(item, str) for item in value):

@@ -1,148 +1,258 @@
-"""The page over HTTP, by Python's own server: no dependency, no request to anywhere else."""
+"""The page over HTTP: connections are read and written by one thread, answers made by a few.
 
+So a client that sends or takes a byte now and then costs a socket, and no thread.
+"""
+
+import asyncio
 import ipaddress
-import json
 import logging
+import resource
 import socket
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from socketserver import TCPServer
-from urllib.parse import parse_qs, urlsplit
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from time import monotonic
+from types import TracebackType
 
 from sen_toolbox.search.web.api import SearchApi
+from sen_toolbox.search.web.request import Head, RefusedError, take_head
+from sen_toolbox.search.web.site import Answer, Site, failure
 
-STATIC = {
-    '/': ('index.html', 'text/html; charset=utf-8'),
-    '/page.css': ('page.css', 'text/css; charset=utf-8'),
-    '/page.js': ('page.js', 'text/javascript; charset=utf-8'),
-}
-# A request holds a description and up to a hundred ids of a few hundred characters.
-MAX_BODY = 100_000
-# Seconds that a silent client keeps its thread.
-PATIENCE = 20
+# Clients that wait to be accepted.
+BACKLOG = 512
+# Beyond these the one that has kept its connection waiting for longest is dropped.
+MAX_CONNECTIONS = 256
+# Files of the index, of the model, and images that are being read.
+OTHER_FILES = 64
+# Seconds for a whole request to arrive, also for the next one on a connection, and for its answer
+# to be taken; however many bytes come meanwhile.
+REQUEST_SECONDS, ANSWER_SECONDS = 10, 15
+# Seconds for a client to close after an answer that is its last.
+LAST_SECONDS = 1
+# Answers that are made at once; more would only take the cores from one another.
+WORKERS = 4
 HEADERS = {
     # The page's own files only: what a file name might smuggle in would not run.
     'Content-Security-Policy': "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    # Another site may neither show a picture nor learn its size.
+    'Cross-Origin-Resource-Policy': 'same-origin',
     'X-Content-Type-Options': 'nosniff',
     'Referrer-Policy': 'no-referrer',
 }
 
 
-class PageServer(ThreadingHTTPServer):
-    """Serves the page until it is shut down.
+@dataclass(eq=False)
+class _Connection:
+    socket: socket.socket
+    buffer: bytearray = field(default_factory=bytearray)
+    task: asyncio.Task | None = None
+    # Since when the client has been expected to send or to take something; None while it waits.
+    since: float | None = field(default_factory=monotonic)
+
+
+class PageServer:
+    """Serves the page until it is shut down; listens from the beginning.
 
     Args:
         api: What answers.
         host: Address to listen on.
         port: Its port; 0 for any that is free, see ``server_port``.
+
+    Raises:
+        OSError: If it cannot listen there.
     """
 
-    daemon_threads = True
-
     def __init__(self, api: SearchApi, *, host: str = '127.0.0.1', port: int = 8765) -> None:
-        self.api = api
-        if ':' in host:
-            self.address_family = socket.AF_INET6
-        super().__init__((host, port), _Handler)
+        family = socket.AF_INET6 if ':' in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        self._socket.setblocking(False)
+        self.server_address = self._socket.getsockname()
+        self.server_port: int = self.server_address[1]
         self.is_local = ipaddress.ip_address(self.server_address[0]).is_loopback
+        self._site = Site(api, is_local=self.is_local)
+        self._connections: set[_Connection] = set()
+        self._limit = _connection_limit()
+        self._stop = threading.Event()
+        self._wake: asyncio.Future | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def server_bind(self) -> None:
-        """Binds without looking up the name of this machine, which may ask the network."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+    def __enter__(self) -> 'PageServer':
+        return self
 
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.server_close()
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-    server_version, sys_version = 'sen-search', ''
-    timeout = PATIENCE
-    server: PageServer
+    def serve_forever(self) -> None:
+        """Answers requests until :meth:`shutdown` or an interruption."""
+        asyncio.run(self._serve())
 
-    def do_GET(self) -> None:  # noqa: N802, the name that http.server calls
-        """A file of the page, what is known of the gallery, or a picture."""
-        self._answer(self._get)
+    def shutdown(self) -> None:
+        """Ends :meth:`serve_forever`, from another thread, once the answers in work are made."""
+        self._stop.set()
+        if self._loop is not None:
+            # It may have ended by itself.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._end)
 
-    def do_POST(self) -> None:  # noqa: N802
-        """A search, or the regions of words."""
-        self._answer(self._post)
+    def server_close(self) -> None:
+        """Stops listening."""
+        self._socket.close()
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Keeps the terminal quiet; descriptions of people belong in no log."""
+    def _end(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
 
-    def _answer(self, act: Callable[[], tuple[int, bytes, str]]) -> None:
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._wake = self._loop.create_future()
+        with ThreadPoolExecutor(WORKERS, 'page') as self._workers:
+            accepting = asyncio.create_task(self._accept())
+            try:
+                if not self._stop.is_set():
+                    await self._wake
+            finally:
+                tasks = [accepting, *(c.task for c in self._connections if c.task)]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(self._socket)
+            except OSError:
+                # No file descriptors are left, or the client has gone already.
+                self._drop_oldest()
+                await asyncio.sleep(0.01)
+                continue
+            client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if len(self._connections) >= self._limit and not self._drop_oldest():
+                # All of them wait for answers that are being made.
+                with suppress(OSError), client:
+                    client.send(_encoded(failure(503, 'too many at once'), keeps_open=False))
+                continue
+            connection = _Connection(client)
+            self._connections.add(connection)
+            connection.task = asyncio.create_task(self._keep(connection))
+            # Not at the end of the task, which may be cancelled before it has begun.
+            connection.task.add_done_callback(partial(self._forget, connection))
+            # Where many are waiting to be accepted, the others go on too.
+            await asyncio.sleep(0)
+
+    def _drop_oldest(self) -> bool:
+        """Drops the client that has been waited for longest; whether there is one."""
+        waited_for = [c for c in self._connections if c.since is not None and c.task]
+        if waited_for:
+            oldest = min(waited_for, key=lambda connection: connection.since)
+            # Not a second time, if it takes a moment to go.
+            oldest.since = None
+            oldest.task.cancel()
+        return bool(waited_for)
+
+    async def _keep(self, connection: _Connection) -> None:
+        """Answers the requests of a connection until it ends, one way or another."""
         try:
-            answer = self._refusal() or act()
-        except ValueError as error:
-            answer = _failure(400, str(error))
-        except KeyError as error:
-            answer = _failure(404, str(error.args[0]))
-        except OSError as error:
-            answer = _failure(503, str(error))
+            while await self._exchange(connection):
+                pass
+        except (OSError, asyncio.CancelledError):
+            # Gone, too slow, or dropped: nobody is there to be told.
+            pass
         except Exception:
-            # One request must not take the page from the others.
-            logging.getLogger(__name__).exception('a request failed')
-            answer = _failure(500, 'something went wrong; the terminal of sen-search says what')
-        code, content, kind = answer
-        if code >= 400:
-            # Some of the request may not have been read.
-            self.close_connection = True
-        self.send_response(code)
-        self.send_header('Content-Type', kind)
-        self.send_header('Content-Length', str(len(content)))
-        cached = 'private, max-age=60' if kind == 'image/jpeg' else 'no-store'
-        self.send_header('Cache-Control', cached)
-        if self.close_connection:
-            self.send_header('Connection', 'close')
-        for name, value in HEADERS.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
+            logging.getLogger(__name__).exception('a connection failed')
 
-    def _refusal(self) -> tuple[int, bytes, str] | None:
-        # A page elsewhere could give its own name our address and read the gallery.
-        host = urlsplit(f'//{self.headers.get("Host", "")}').hostname or ''
-        if self.server.is_local and host not in ('localhost', '127.0.0.1', '::1'):
-            return _failure(403, f'this page is served to this machine only, not as {host!r}')
-        return None
+    def _forget(self, connection: _Connection, task: asyncio.Task) -> None:
+        connection.socket.close()
+        self._connections.discard(connection)
 
-    def _get(self) -> tuple[int, bytes, str]:
-        address = urlsplit(self.path)
-        if address.path in STATIC:
-            name, kind = STATIC[address.path]
-            return 200, (Path(__file__).parent / 'static' / name).read_bytes(), kind
-        if address.path == '/api/gallery':
-            return _success(self.server.api.gallery())
-        if address.path.startswith('/picture/'):
-            size = parse_qs(address.query).get('size', ['small'])[0]
-            token = address.path.removeprefix('/picture/')
-            return 200, self.server.api.picture(token, size), 'image/jpeg'
-        raise KeyError('there is no such page')
-
-    def _post(self) -> tuple[int, bytes, str]:
-        # A form on another site cannot send this type without being asked first.
-        if self.headers.get_content_type() != 'application/json':
-            return _failure(415, 'requests are application/json')
-        length = self.headers.get('Content-Length', '')
-        if not (length.isascii() and length.isdigit()):
-            return _failure(411, 'a request says its length')
-        if len(length) > 9 or int(length) > MAX_BODY:
-            return _failure(413, f'a request has at most {MAX_BODY} bytes')
-        actions = {'/api/search': self.server.api.search, '/api/words': self.server.api.words}
-        if self.path not in actions:
-            raise KeyError('there is no such page')
+    async def _exchange(self, connection: _Connection) -> bool:
+        """Reads a request and answers it; whether another may follow."""
+        connection.since = monotonic()
+        keeps_open = False
         try:
-            asked = json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError) as error:
-            raise ValueError('the request is no JSON') from error
-        if not isinstance(asked, dict):
-            raise ValueError('a request is a JSON object')
-        return _success(actions[self.path](asked))
+            with _within(connection, REQUEST_SECONDS):
+                request = await self._request(connection)
+            if request is None:
+                return False
+        except RefusedError as refused:
+            answer = failure(refused.code, str(refused))
+        else:
+            head, body = request
+            connection.since = None
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._workers, self._site.answer, head, body)
+            keeps_open = head.keeps_open and answer.code < 400
+        connection.since = monotonic()
+        with _within(connection, ANSWER_SECONDS):
+            await self._send(connection, answer, keeps_open=keeps_open)
+        return keeps_open
+
+    async def _request(self, connection: _Connection) -> tuple[Head, bytes] | None:
+        """A whole request; None if the client has ended the connection before one."""
+        buffer = connection.buffer
+        while (head := take_head(buffer)) is None:
+            if not await self._receive(connection):
+                if buffer:
+                    raise RefusedError(400, 'the request breaks off')
+                return None
+        while len(buffer) < head.length:
+            if not await self._receive(connection):
+                raise RefusedError(400, 'the request breaks off')
+        body = bytes(buffer[: head.length])
+        del buffer[: head.length]
+        return head, body
+
+    async def _receive(self, connection: _Connection) -> bool:
+        content = await asyncio.get_running_loop().sock_recv(connection.socket, 65_536)
+        connection.buffer += content
+        return bool(content)
+
+    async def _send(self, connection: _Connection, answer: Answer, *, keeps_open: bool) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(connection.socket, _encoded(answer, keeps_open=keeps_open))
+        if keeps_open:
+            return
+        # Closing while something is still arriving would take the answer from the client.
+        connection.socket.shutdown(socket.SHUT_WR)
+        with _within(connection, LAST_SECONDS):
+            while await loop.sock_recv(connection.socket, 65_536):
+                pass
 
 
-def _success(content: dict) -> tuple[int, bytes, str]:
-    return 200, json.dumps(content, allow_nan=False).encode(), 'application/json'
+@contextmanager
+def _within(connection: _Connection, seconds: float) -> Iterator[None]:
+    """Drops a connection if the block takes longer."""
+    # asyncio.wait_for would read in a task of its own, and lose what that raises.
+    timer = asyncio.get_running_loop().call_later(seconds, connection.task.cancel)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
-def _failure(code: int, message: str) -> tuple[int, bytes, str]:
-    return code, json.dumps({'error': message}).encode(), 'application/json'
+def _connection_limit() -> int:
+    """How many connections the descriptors of this process allow."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(8, files - OTHER_FILES))
+
+
+def _encoded(answer: Answer, *, keeps_open: bool) -> bytes:
+    lines = [
+        f'HTTP/1.1 {answer.code} {HTTPStatus(answer.code).phrase}',
+        f'Content-Type: {answer.kind}',
+        f'Content-Length: {len(answer.content)}',
+        'Cache-Control: ' + ('private, max-age=60' if answer.kind == 'image/jpeg' else 'no-store'),
+        *(f'{name}: {value}' for name, value in HEADERS.items()),
+    ]
+    if not keeps_open:
+        lines.append('Connection: close')
+    return '\r\n'.join([*lines, '', '']).encode('latin-1') + answer.content

@@ -25,9 +25,14 @@ def word_regions(
     Returns:
         'word', 'effect' in units of the score, and 'map', lists of numbers up to 1, which is the
         largest of all maps.
+
+    Raises:
+        ValueError: If the description has no word in it.
     """
     processor = encoder.processor
     found = caption_words(processor.tokenizer, processor.clean(text))
+    if not found.words:
+        raise ValueError('the description has no word in it')
     tokens = found.tokens.map(lambda array: torch.from_numpy(array).to(encoder.device))
     pixels = encoder.normalised(encoder.prepare(image)[None])
     maps, effects = effect_maps(encoder.model, pixels[0], tokens)
