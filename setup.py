@@ -13,7 +13,7 @@ setup(
     long_description=Path('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    python_requires='>=3.10',
+    python_requires='>=3.11',  # 3.10 gets no security fixes since October 2026
     packages=find_packages(include=['sen_toolbox', 'sen_toolbox.*']),
     package_data={
         'sen_toolbox.inference': ['models/*.safetensors'],
@@ -22,9 +22,10 @@ setup(
         'sen_toolbox.text': ['*.npz'],
     },
     install_requires=[
-        # From 2.6 on torch.load refuses foreign types by default. Tried: 2.15.
-        'torch>=2.6',
-        'torchvision>=0.21',  # the release that belongs to torch 2.6
+        # 2.8 is the oldest tried that exports every method to ONNX and compiles a block once for
+        # all lengths; 2.6 does neither. The newest tried: 2.14.
+        'torch>=2.8',
+        'torchvision>=0.23',  # the release that belongs to torch 2.8
         'mmengine>=0.10.7',
         'mmcv-lite>=2.2',  # mmcv proper does not build against this torch
         'open_clip_torch>=3.3',
@@ -32,7 +33,7 @@ setup(
         'tokenizers>=0.15',  # the oldest tried
         'ftfy>=6',
         'timm>=1.0.21',  # the first that builds models without memory for their weights
-        'transformers>=5.0',  # BERT; 5.0 and 5.24 tried, on Python 3.10 the newest is 5.20
+        'transformers>=5.0',  # BERT; 5.0 and 5.24 tried
         'nltk>=3.9',  # 3.9 reads the tagger from JSON; older ones unpickle it
         'prettytable>=3.0',
         'addict>=2.4',

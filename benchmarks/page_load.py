@@ -83,7 +83,7 @@ async def client(port: int, number: int, end: float, tally: Tally, pictures: lis
                 reader, writer = await asyncio.open_connection('127.0.0.1', port)
             writer.write(request(*message, close=not keeps_open))
             status, content = await asyncio.wait_for(answer(reader), 60)
-        except (OSError, EOFError, asyncio.TimeoutError) as error:
+        except (TimeoutError, OSError, EOFError) as error:
             tally.faults[type(error).__name__] += 1
             writer = None
             continue

@@ -4,7 +4,7 @@ import ast
 import re
 import runpy
 import sys
-from importlib.metadata import distributions
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from unittest import mock
 
@@ -30,16 +30,6 @@ def declared():
     return {normal(re.match('[A-Za-z0-9._-]+', line)[0]) for line in lines}
 
 
-def makers():
-    """Distributions by the top names of what they install."""
-    # packages_distributions() of Python 3.10 leaves out those that do not list their top names.
-    found = {}
-    for maker in distributions():
-        for file in maker.files or ():
-            found.setdefault(file.parts[0].removesuffix('.py'), set()).add(maker.metadata['Name'])
-    return found
-
-
 def imported(path):
     """Top names of the packages that a file imports, in functions too."""
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
@@ -62,7 +52,7 @@ def test_every_imported_package_is_declared(monkeypatch):
         if name not in sys.stdlib_module_names and name not in own
     }
     assert {'torch', 'tokenizers', 'ftfy', 'yaml', 'tqdm', 'numpy'} <= set(foreign)
-    made_by, known = makers(), declared()
+    made_by, known = packages_distributions(), declared()
     undeclared = {
         name: str(path)
         for name, path in foreign.items()

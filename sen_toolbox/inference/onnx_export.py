@@ -204,8 +204,17 @@ def _stable_sort(x, *, stable, dim, descending=False):
     """What the exporter lacks; TopK of ONNX puts the earlier of equal values first."""
     from onnxscript import opset18 as op
 
-    count = op.Gather(op.Shape(x), op.Constant(value_ints=[dim]))
-    return op.TopK(x, count, axis=dim, largest=descending, sorted=True)
+    if dim == 0:
+        raise ValueError('a sort along the batch cannot be exported')
+    first, end, size = (op.Constant(value_ints=[value]) for value in (0, 1, x.shape.rank()))
+    shape = op.Shape(x)
+    rows = op.Slice(shape, first, end)
+    # A row of zeros goes along: of no row at all, onnxruntime up to 1.30 makes a division by zero,
+    # which ends the process.
+    row = op.CastLike(op.ConstantOfShape(op.Concat(end, op.Slice(shape, end, size), axis=0)), x)
+    count = op.Gather(shape, op.Constant(value_ints=[dim]))
+    found = op.TopK(op.Concat(x, row, axis=0), count, axis=dim, largest=descending, sorted=True)
+    return tuple(op.Slice(values, first, rows, first) for values in found)
 
 
 def _reason(error: Exception) -> str:

@@ -164,8 +164,9 @@ def attention_row(block: Block, x: Tensor, row: Tensor, hidden: Tensor | None = 
         row: The token, as it stands in ``x``.
         hidden: True (B, L) where the token may not look.
     """
-    # The module itself would go on to its output layer. Under autocast, torch 2.6 keeps that
-    # layer's weights as they were cast here, without gradients, and takes them in the block too.
+    # Not by the module itself, which would go on to its output layer: under autocast, some
+    # releases of torch (2.6) keep that layer's weights as they are cast here, without gradients,
+    # and take them in the block too.
     width = block.attn.embed_dim
     weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
     query = F.linear(block.ln_1(row), weight[:width], bias[:width])
