@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -562,6 +563,24 @@ def test_pruned_captions_that_make_no_sense_are_made_again(tmp_path, warnings, c
     file.write_bytes(cache._seal(key, content) + content)
     assert pruned_captions(captions, tagger=tagger, data_root=tmp_path) == expected
     assert len(warnings) == 1
+
+
+@pytest.mark.parametrize('keep', [token_ids, pruned_captions])
+def test_a_caption_that_raises_leaves_no_bar_behind(tmp_path, keep):
+    class Broken(Counting):
+        version = 'x'
+
+        def encode(self, text):
+            raise LookupError(text)
+
+        prune = encode
+
+    before = threading.active_count()
+    with pytest.raises(LookupError) as held:
+        broken = dict(tokenizer=Broken()) if keep is token_ids else dict(tagger=Broken())
+        keep(['a', 'b'], data_root=tmp_path, **broken)
+    assert threading.active_count() == before
+    assert held.value.args == ('a',)
 
 
 # Which transforms leave a fixed image

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -50,7 +50,10 @@ def pruned_captions(
 
     def make() -> dict[str, str]:
         description = f'{type(tagger).__name__} prunes captions (once per data set)'
-        return {text: tagger.prune(text) or text for text in track(unique, description)}
+        # Closed at once if a caption raises: a bar that is left to the garbage collector can stop
+        # the next one for ever.
+        with closing(track(unique, description)) as texts:
+            return {text: tagger.prune(text) or text for text in texts}
 
     def parse(content: bytes) -> dict[str, str]:
         table = json.loads(content)
@@ -110,10 +113,8 @@ def token_ids(
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
 
     def make() -> TokenIds:
-        ids = [
-            tokenizer.encode(text)
-            for text in track(unique, 'Tokenises captions (once per data set)')
-        ]
+        with closing(track(unique, 'Tokenises captions (once per data set)')) as texts:
+            ids = [tokenizer.encode(text) for text in texts]
         flat = np.fromiter((token for row in ids for token in row), dtype=dtype)
         return TokenIds(unique, flat, np.cumsum([len(row) for row in ids], dtype=np.int64))
 
