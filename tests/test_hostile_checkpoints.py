@@ -216,7 +216,7 @@ def test_a_torchscript_archive_is_refused_before_torch_looks_at_it(here):
 
 def test_names_in_a_file_do_not_reach_the_terminal(here):
     torch.save(dict(state_dict={'a\x1b[2J\nb': 'x', **STATE}), 'bad.pth')
-    assert 'a [2J b is a str' in refusal(load_checkpoint_file)
+    assert r'a\x1b[2J b is a str' in refusal(load_checkpoint_file)
     state = {**STATE, 'a\x1b[2J\nb': torch.ones(1)}
     assert 'unexpected a [2J b' in refusal(lambda file: check_keys(model(), state, file))
 
