@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from commands import Command
 from small_configs import small_config
 from test_hostile_checkpoints import flipped
 from tiny import NORMALISE, clip_config
-from toy_data import ROOT, run_tool, start
+from toy_data import ROOT, run_tool
 
 from sen_toolbox import registry
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
@@ -524,10 +525,10 @@ def test_a_project_that_the_user_names_is_imported_for_a_dump(here, dump):
 def test_the_tool_prints_one_line(here, dump):
     HOSTILE_DUMPS['a command'](dump)
     torch.save(dump, 'dump.pth')
-    run = start(sys.executable, ROOT / 'tools/replay_step.py', 'dump.pth', cwd=here)
-    assert run.returncode == 1
-    assert run.stdout.startswith("replay_step.py: dump.pth: unknown part 'os.system'")
-    assert len(run.stdout.splitlines()) == 1
+    status, output = Command(here, ROOT / 'tools/replay_step.py', 'dump.pth').end()
+    assert status == 1
+    assert output.startswith("replay_step.py: dump.pth: unknown part 'os.system'")
+    assert len(output.splitlines()) == 1
 
 
 YAML = '!!python/object/apply:os.system ["touch harmed"]\n'
