@@ -28,7 +28,6 @@ CHANGES = {
     'os.rename': [(0, 2), (1, 3)], 'os.link': [(1, 3)], 'os.symlink': [(1, 2)],
     'os.truncate': [(0, None)], 'os.chmod': [(0, 2)], 'os.chown': [(0, 3)], 'os.utime': [(0, 3)],
     'shutil.rmtree': [(0, None)], 'shutil.move': [(0, None), (1, None)],
-    'sqlite3.connect': [(0, None)],
 }  # fmt: skip
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Where the code itself lies, and what the system tells of itself.
@@ -103,13 +102,18 @@ class Watch:
         if event in RUNS:
             self._faults.append(f'ran {event} {arguments!r:.200}')
         elif event in CONNECTS:
-            if arguments[-1] not in self._addresses:
-                self._faults.append(f'connected: {event} {arguments[1:]!r:.200}')
+            # The first is a socket, or the address begins.
+            asked = arguments[:2] if event == 'socket.getaddrinfo' else arguments[-1]
+            if asked not in self._addresses:
+                self._faults.append(f'connected: {event} {asked!r:.200}')
         elif event == 'import':
             if arguments[0].partition('.')[0] == 'evil':
                 self._faults.append(f'imported {arguments[0]}')
         elif event == 'open':
             self._opened(*arguments)
+        elif event == 'sqlite3.connect':
+            if self._is_beyond(_real(arguments[0]), self._readable):
+                self._faults.append(f'{event} {arguments!r:.200}')
         elif event in CHANGES:
             for place, of_folder in CHANGES[event]:
                 folder = -1 if of_folder is None else arguments[of_folder]
@@ -117,10 +121,10 @@ class Watch:
                     self._faults.append(f'{event} {arguments!r:.200}')
 
     def _opened(self, path: object, mode: str | None, flags: int) -> None:
-        # A number is a file that is open already; shutil.rmtree opens relative to one.
-        if isinstance(path, int) or (flags & os.O_NONBLOCK and not os.path.isabs(path)):
-            return
         writes = flags & WRITES if mode is None else set('wax+') & set(mode)
+        # A number is a file that is open already; shutil.rmtree opens relative to one.
+        if isinstance(path, int) or (mode is None and not writes and not os.path.isabs(path)):
+            return
         allowed = (self._writable, '/dev/null') if writes else self._readable
         real = _real(path) if flags & os.O_NOFOLLOW else os.path.realpath(os.fsdecode(path))
         if self._is_beyond(real, allowed):
@@ -145,17 +149,19 @@ class Watch:
 
     def _changed(self) -> list[str]:
         found = {
-            path.relative_to(self.outside).as_posix(): path.read_text()
+            path.relative_to(self.outside).as_posix(): path.read_bytes()
             for path in self.outside.rglob('*')
             if path.is_file()
         }
         for name in found.keys() - PLANTED.keys():
             (self.outside / name).unlink()
         for name, text in PLANTED.items():
-            if found.get(name) != text:
+            if found.get(name) != text.encode():
                 (self.outside / name).write_text(text)
         self._forget_own_reading()
-        return [] if found == PLANTED else [f'the files of the user became {sorted(found)}']
+        expected = {name: text.encode() for name, text in PLANTED.items()}
+        wrong = sorted({*found.items()} ^ {*expected.items()})
+        return [f'the files of the user changed: {wrong!r:.300}'] if wrong else []
 
     def _forget_own_reading(self) -> None:
         if self._inotify is not None:
