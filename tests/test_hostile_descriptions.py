@@ -118,6 +118,12 @@ HOSTILE = {
     'a size of nothing': image(image_size=[0, 0]),
     'another size': step(1, size=[32, 32]),
     'fractions of pixels': step(1, size=[64.5, 48.5]),
+    'a billion layers': lambda d: d['model']['backbone']['image']['arch']['vision_cfg'].update(
+        layers=10**9
+    ),
+    'a billion layers of words': lambda d: d['model']['backbone']['text']['arch'][
+        'text_cfg'
+    ].update(layers=10**9),
     'a picture of all memory': image(image_size=[10**8, 10**8]),
     'words of all memory': lambda d: d['model']['backbone']['text']['arch']['text_cfg'].update(
         vocab_size=10**11
@@ -449,6 +455,9 @@ HOSTILE_DUMPS = {
     'a scope': at('model', _scope_='evil'),
     'a type of a scope': at('model', 'backbone', type='evil.DualEncoder'),
     'a model from a hub': at('model', 'backbone', 'image', arch='hf-hub:evil/model'),
+    'a billion layers': lambda d: d['model']['backbone']['image']['arch']['vision_cfg'].update(
+        layers=10**9
+    ),
     'an array in the model': at('model', heads=np.ones(3)),
     'a model that is a list': at(model=[]),
     'no model': lambda d: d.pop('model'),

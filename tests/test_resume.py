@@ -282,6 +282,22 @@ def test_the_place_within_an_epoch_is_a_number(toy, folder):
 
 
 @pytest.mark.slow
+def test_python_in_a_checkpoint_does_not_run_when_a_training_goes_on(toy, folder):
+    """MMEngine would run ``meta.config``, to compare it with the config of the training."""
+    work_dir, harmed = folder / 'python', folder / 'harmed'
+    options = ('--work-dir', work_dir, '--cfg-options', 'max_epochs=2')
+    run_tool('train', toy, *options, 'max_epochs=1')
+    content = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
+    code = f"open({str(harmed)!r}, 'w').close()"
+    for key in ('config', 'cfg'):
+        content['meta'][key] = code
+    torch.save(content, work_dir / 'epoch_1.pth')
+    run_tool('train', toy, '--resume', *options)
+    assert (work_dir / 'epoch_2.pth').exists()
+    assert not harmed.exists()
+
+
+@pytest.mark.slow
 def test_the_best_checkpoint_is_not_resumed_from_whatever_the_way(toy, folder):
     work_dir = folder / 'best'
     options = ('--work-dir', work_dir, '--cfg-options', 'max_epochs=1')

@@ -22,6 +22,7 @@ from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.command_line import run_main
 from sen_toolbox.inference.loading import import_parts
 from sen_toolbox.inference.registered import require_registered, without_weight_files
+from sen_toolbox.inference.size_limit import at_most
 from sen_toolbox.messages import one_line, shown
 from sen_toolbox.registry import MODELS
 from sen_toolbox.seeding import seed_generators
@@ -130,7 +131,8 @@ def run_again(
     """
     # The dump chooses every argument and every shape, which may make the parts raise anything.
     try:
-        model = MODELS.build(dump['model'])
+        with at_most(len(dump['state_dict'])):
+            model = MODELS.build(dump['model'])
     except Exception as error:
         raise ValueError(f'{path} has a model that cannot be built: {one_line(error)}') from error
     # Numbers that are not finite may be what is looked for.
