@@ -339,6 +339,10 @@ HOSTILE_EXPORTS = {
     'a tokenizer without a type': lambda d: d.update(tokenizer={}),
     'a type that is a list': lambda d: d.update(tokenizer=dict(type=[])),
     'no context': lambda d: d['tokenizer'].update(context_length=-1),
+    'a context without end': lambda d: d['tokenizer'].update(context_length=10**9),
+    'a tokenizer that cannot split': lambda d: d.update(
+        tokenizer=dict(type='VocabularyTokenizer', context_length=9, vocabulary=['a'], deleted=None)
+    ),
     'more than a tokenizer takes': lambda d: d['tokenizer'].update(more=1),
     'a vocabulary': lambda d: d.update(
         tokenizer=dict(type='VocabularyTokenizer', context_length=9, vocab_file='evil')
@@ -360,6 +364,17 @@ def test_hostile_metadata_of_an_export_are_refused_in_one_line(exported, here, c
         assert str(caught.value).isprintable()
         assert not Path('harmed').exists()
     refused(described(exported, here / 'bad.onnx', HOSTILE_EXPORTS['no format']), capsys)
+
+
+@pytest.mark.slow
+def test_text_of_an_export_that_is_no_text_is_refused(exported, here):
+    described(exported, 'bad.onnx', lambda d: d)
+    text = b'tokenizes_alone'
+    content = Path('bad.onnx').read_bytes().replace(text, b'\xff' * len(text))
+    Path('bad.onnx').write_bytes(content)
+    with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file') as caught:
+        OnnxEncoder('bad.onnx')
+    assert str(caught.value).isprintable()
 
 
 def embed_something(encoder):

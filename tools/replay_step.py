@@ -107,7 +107,8 @@ def read_dump(path: str, files: Sequence[str]) -> dict[str, Any]:
     if wrong:
         raise ValueError(f'{path} is not a dump of a step: it lacks {", ".join(wrong)}')
     if dump['autocast'] not in DTYPES:
-        raise ValueError(f'{path}: autocast is one of {list(DTYPES)}, got {shown(dump["autocast"])}')
+        found = shown(dump['autocast'])
+        raise ValueError(f'{path}: autocast is one of {list(DTYPES)}, got {found}')
     if len(dump['seed']) != 4 or not all(type(n) is int and 0 <= n < 2**64 for n in dump['seed']):
         raise ValueError(f'{path}: seed is four numbers, got {one_line(dump["seed"])}')
     # The weights are in the dump.

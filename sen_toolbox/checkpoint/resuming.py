@@ -85,11 +85,12 @@ def check_fits_training(
     where = f'the optimizer of {source}'
     groups, states = saved.get('param_groups'), saved.get('state')
     own = optimizer.state_dict()['param_groups']
-    given = [len(g['params']) for g in groups] if _are_groups(groups) else groups
+    given = [len(g['params']) for g in groups] if _are_groups(groups) else None
     sizes = [len(group['params']) for group in own]
     if given != sizes:
         raise ValueError(
-            f'{where} has groups of {shown(given)} parameters, that of this training {sizes}: '
+            f'{where} has groups of {given or shown(groups)} parameters, that of this training '
+            f'{sizes}: '
             'resume with the config of the checkpoint'
         )
     for number, (ours, theirs) in enumerate(zip(own, groups, strict=True)):

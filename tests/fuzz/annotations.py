@@ -13,7 +13,7 @@ from sen_toolbox.datasets import CUHKPEDES, ICFGPEDES, CaptionedImages, RSTPReid
 from sen_toolbox.datasets.check import check_dataset
 
 from .mutations import STRANGE, altered, mangled
-from .outcome import attempt, check_line, require
+from .outcome import attempt, require
 
 CAPTIONS = ['A man in a red coat, with a bag.', 'He "walks".']
 # Class, file, folder of images and key of the path.
@@ -26,14 +26,13 @@ LAYOUTS = {
 }
 HOSTILE = {
     'empty': b'', 'zeros': bytes(50), 'half': b'[{', 'a word': b'null', 'a number': b'7',
-    'deep': b'[' * 100_000, 'deep dicts': b'{"a":' * 100_000, 'long number': b'[' + b'9' * 9999 + b']',
+    'deep': b'[' * 100_000, 'deep dicts': b'{"a":' * 100_000,
+    'long number': b'[' + b'9' * 9999 + b']',
     'UTF-16': '[]'.encode('utf-16'), 'BOM': b'\xef\xbb\xbf[]', 'lines': b'\n' * 1000,
     'quote': b'image,caption,identity,split\n"', 'nan': b'[NaN]', 'page': b'<!doctype html>',
     'long field': b'image,caption,identity,split\n' + b'a' * 200_000 + b',b,c,train\n',
     'zero byte': b'image,caption,identity,split\na\0b,b,c,train\n',
 }  # fmt: skip
-# Values that a record of a training may have, so that what is read can be compared.
-PLAIN = {'file_path', 'img_path', 'image'}
 
 
 class Annotations:
@@ -89,7 +88,8 @@ class Annotations:
         lines = []
         for split in ('train', 'test'):
             found, line = attempt(
-                lambda split=split: self._read(kind, folder, split), [str(folder / file), str(folder)]
+                lambda split=split: self._read(kind, folder, split),
+                [str(folder / file), str(folder)],
             )
             lines.append(line)
             if is_same:

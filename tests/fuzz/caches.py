@@ -37,21 +37,21 @@ class Caches:
             self._paths.append(str(path))
         self._lines: list[str] = []
         self._first = {kind: self._kept(kind, samples / 'made') for kind in KINDS}
-        self._bytes = {
-            kind: self._file(kind, samples / 'made').read_bytes() for kind in KINDS
-        }
-        captions = sorted(CAPTIONS)
+        self._bytes = {kind: self._file(kind, samples / 'made').read_bytes() for kind in KINDS}
         self.hostile = {
-            name: ('tokens', lambda path, c=content: path.write_bytes(sealed(Counting(), captions, c)))
+            name: ('tokens', self._writing(sealed(Counting(), sorted(CAPTIONS), content)))
             for name, content in FORGED.items()
         }
+
+    def _writing(self, content: bytes) -> Callable[[Path], object]:
+        return lambda path: path.write_bytes(content)
 
     def mutant(self, rng: random.Random) -> tuple[str, Callable[[Path], object]]:
         """A kind of cache, and what happens to its file."""
         kind = rng.choice(KINDS)
         if rng.random() < 0.8:
             content = mangled(rng, self._bytes[kind], list(self._bytes.values()))
-            return kind, lambda path: path.write_bytes(content)
+            return kind, self._writing(content)
         return kind, rng.choice([_link, _folder_link, _pipe, _endless, *BESIDE])
 
     def check(self, sample: tuple[str, Callable], folder: Path) -> bool:

@@ -19,7 +19,7 @@ from sen_toolbox.models.pretrained import load_weights, read_weights
 from sen_toolbox.models.weights import read_tower
 
 from .mutations import STRANGE, altered, mangled
-from .outcome import Finding, attempt, require
+from .outcome import FindingError, attempt, require
 
 OBJECTS = [
     Harm(), Evaluates(), torch.ones(3), torch.zeros(1).expand(10**9), torch.ones(2).to('meta'),
@@ -119,7 +119,7 @@ class Checkpoints:
             ):
                 schedule.load_state_dict(state)
         except Exception as error:
-            raise Finding(f'fits and cannot be resumed: {error!r}') from error
+            raise FindingError(f'fits and cannot be resumed: {error!r}') from error
 
 
 def _equal(found: dict, expected: dict) -> bool:

@@ -115,7 +115,9 @@ class Images:
             require(prepared.shape == (24, 12, 3), f'prepared as {prepared.shape}')
         index = open_index(folder / 'index', MODEL)
         report = update_index(index, ColourEncoder(), gallery)
-        require(set(report.skipped) == set(refused), f'{report.skipped} were skipped, not {refused}')
+        require(
+            set(report.skipped) == set(refused), f'{report.skipped} were skipped, not {refused}'
+        )
         for problem in report.skipped.values():
             check_line(problem, [''])
         held = {entry.path: vector for entry, vector in index.items()}

@@ -5,7 +5,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 # Lengths, counts and offsets that a format may store.
-NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]
+NUMBERS = [
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**63 - 1,
+    2**64 - 1,
+]
 
 
 def mangled(rng: random.Random, content: bytes, others: Sequence[bytes] = ()) -> bytes:
@@ -86,12 +99,13 @@ def deep(levels: int, kind: type = list) -> Any:
 COMMAND = {'type': 'os.system', 'command': 'touch harmed'}
 # Values in the place of plain ones; those that JSON cannot hold are left out by whoever writes it.
 STRANGE = [
-    None, True, False, 0, 1, -1, 2, 7, 1.5, -0.0, 1e308, 10**6, 10**9, 2**31, 2**63, -(2**63), 10**40,
-    float('nan'), float('inf'), '', ' ', 'x', '0', '-1', 'x' * 5000, 'a\x1b[2J\nb', '\0', '\udce9',
-    '\u202e', '%', 'victim.txt', '../outside/victim.txt', 'secret.json', '/etc/passwd', 'evil',
-    'evil.registry', 'evil.X', 'os.system', 'hf-hub:evil/model', 'local-dir:evil', '__import__',
-    '{}', [], {}, [[]], [0], [0, 0], [-1, 5], [10**9, 10**9], ['x'], {'a': 1}, {'type': 'x'}, COMMAND,
-    {'_scope_': 'evil'}, {'type': 'VocabularyTokenizer', 'vocab_file': 'secret.json'},
+    None, True, False, 0, 1, -1, 2, 7, 1.5, -0.0, 1e308, 10**6, 10**9, 2**31, 2**63, -(2**63),
+    10**40, float('nan'), float('inf'), '', ' ', 'x', '0', '-1', 'x' * 5000,
+    'a\x1b[2J\nb', '\0', '\udce9', '\u202e', '%', 'victim.txt', '../outside/victim.txt',
+    'secret.json', '/etc/passwd', 'evil', 'evil.registry', 'evil.X', 'os.system',
+    'hf-hub:evil/model', 'local-dir:evil', '__import__',
+    '{}', [], {}, [[]], [0], [0, 0], [-1, 5], [10**9, 10**9], ['x'], {'a': 1}, {'type': 'x'},
+    COMMAND, {'_scope_': 'evil'}, {'type': 'VocabularyTokenizer', 'vocab_file': 'secret.json'},
     {'type': 'TextImageRetriever', '_scope_': 'evil'}, deep(50), deep(400), deep(50, dict),
 ]  # fmt: skip
 

@@ -10,14 +10,14 @@ from sen_toolbox.messages import error_line
 LONGEST = 6000
 
 
-class Finding(AssertionError):
+class FindingError(AssertionError):
     """A bar was missed."""
 
 
 def require(condition: object, what: str) -> None:
-    """Raises Finding if a condition does not hold."""
+    """Raises FindingError if a condition does not hold."""
     if not condition:
-        raise Finding(what)
+        raise FindingError(what)
 
 
 def attempt(
@@ -33,7 +33,7 @@ def attempt(
         kinds: What a refusal is, as documented.
 
     Raises:
-        Finding: If it raises anything else, or the refusal is not one line with a name.
+        FindingError: If it raises anything else, or the refusal is not one line with a name.
     """
     try:
         return use(), None
@@ -41,14 +41,14 @@ def attempt(
         check_line(error_line(error) if isinstance(error, KeyError) else str(error), names)
         return None, error_line(error)
     except Exception as error:
-        raise Finding(f'raised {type(error).__name__}\n{traceback.format_exc()}') from error
+        raise FindingError(f'raised {type(error).__name__}\n{traceback.format_exc()}') from error
 
 
 def check_line(text: str, names: Collection[str]) -> None:
     """Checks that a refusal is one printable line of sensible length with the name of its file.
 
     Raises:
-        Finding: If it is not.
+        FindingError: If it is not.
     """
     require(text.isprintable(), f'a message of several lines or with control characters: {text!r}')
     require(len(text) <= LONGEST, f'a message of {len(text)} characters: {text!r:.300}')

@@ -25,8 +25,12 @@ from .small_models import description, model_file, weights
 LINES = re.compile(rb'HTTP/1\.1 (\d{3}) [A-Za-z \-]+\r\n')
 ASKED = dict(text='a man in a red coat', like='', right=[], k=3, within='/')
 TIMES = {'from': 0, 'to': 9.5}
-PATHS = ['/', '/page.js', '/api/gallery', '/picture/', '/api/search', '/favicon.ico', '/%00', '/?a=b',
-         '/../../etc/passwd', '/page.css/..', '/picture/x?size=large', '/static/page.js']  # fmt: skip
+PATHS = [
+    '/', '/page.js', '/api/gallery', '/picture/', '/api/search', '/favicon.ico', '/%00', '/?a=b',
+    '/../../etc/passwd', '/page.css/..', '/picture/x?size=large', '/static/page.js',
+]  # fmt: skip
+SIZES = ['', '?size=large', '?size=%00', '?size=small&size=x']
+CODES = {200, 400, 403, 404, 411, 413, 414, 415, 431, 501, 505}
 
 
 class PageRequests:
@@ -49,7 +53,12 @@ class PageRequests:
         self._secret = (samples / 'private.png').read_bytes()
         self._expected = found
         self.hostile = {name: sent + HIDDEN for name, sent in AMBIGUOUS.items()}
-        for path in ('private.png', 'index/index.sqlite', 'm.safetensors', 'gallery/../private.png'):
+        for path in (
+            'private.png',
+            'index/index.sqlite',
+            'm.safetensors',
+            'gallery/../private.png',
+        ):
             self.hostile[path] = self._get(f'/picture/{token_of(samples / path)}')
 
     def close(self) -> None:
@@ -66,14 +75,18 @@ class PageRequests:
         if kind == 1:
             return mangled(rng, self._post(ASKED), [GET, POST, *AMBIGUOUS.values()])
         if kind == 2:
-            token = rng.choice([*self._ids, *map(token_of, ['/etc/passwd', self.samples / 'private.png'])])
+            outside = map(token_of, ['/etc/passwd', self.samples / 'private.png'])
+            token = rng.choice([*self._ids, *outside])
             changed = mangled(rng, token.encode()).decode('latin-1')
             path = rng.choice(['/picture/' + rng.choice([token, changed]), *PATHS])
-            return self._get(path + rng.choice(['', '?size=large', '?size=%00', '?size=small&size=x']))
+            return self._get(path + rng.choice(SIZES))
+        # JSON has no NaN.
         strange = [value for value in STRANGE if not isinstance(value, float) or value == value]
-        asked = altered(rng, {**ASKED, **rng.choice([{}, TIMES]), 'like': rng.choice([*self._ids, '']), 'right': self._ids}, strange)
-        if kind == 3:
-            asked = altered(rng, dict(text='a man', id=rng.choice(self._ids)), strange)
+        asked = dict(text='a man', id=rng.choice(self._ids))
+        if kind > 3:
+            like = dict(like=rng.choice([*self._ids, '']), right=self._ids)
+            asked = {**ASKED, **rng.choice([{}, TIMES]), **like}
+        asked = altered(rng, asked, strange)
         body = json.dumps(asked).encode()
         if kind == 5:
             body = mangled(rng, body)
@@ -110,9 +123,10 @@ class PageRequests:
         # One head is one request, whatever stands in a body.
         require(len(answers) <= 1 + sample.count(b'HTTP/1.'), f'{len(answers)} answers')
         for code, content in answers:
-            require(code in (200, 400, 403, 404, 405, 411, 413, 414, 415, 431, 501, 505), f'{code}: {content[:300]!r}')
-            require(b'Traceback' not in content and b'root:x:' not in content, f'{content[:300]!r}')
-            require(self._secret not in content and b'SQLite format' not in content, 'a file is told')
+            told = f'{code}: {content[:300]!r}'
+            require(code in CODES, told)
+            require(b'Traceback' not in content and b'root:x:' not in content, told)
+            require(self._secret not in content and b'SQLite format' not in content, told)
             if code != 200:
                 error = json.loads(content)['error']
                 require(error.isprintable() and len(error) < 2000, f'{error!r}')

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from .outcome import Finding
+from .outcome import FindingError
 from .watch import Watch
 
 # No sample takes longer, on a machine that has other work too.
@@ -43,7 +43,7 @@ class Target(Protocol):
         """Looks at a sample in every way, in a folder of its own; whether it was refused.
 
         Raises:
-            Finding: If a bar is missed.
+            FindingError: If a bar is missed.
         """
 
 
@@ -58,7 +58,7 @@ class Result:
     findings: list[str] = field(default_factory=list)
 
 
-class TooSlow(BaseException):
+class TooSlowError(BaseException):
     """A case takes too long; not an Exception, so that nobody takes it for a bad sample."""
 
 
@@ -123,6 +123,7 @@ def run(
         sys.path.remove('')
         os.chdir(before)
         result.seconds = time.monotonic() - began
+        watch.close()
         if hasattr(target, 'close'):
             target.close()
     return result
@@ -142,9 +143,9 @@ def _one(
         try:
             with _time_limit(CASE_SECONDS):
                 result.refused += target.check(sample, case)
-        except Finding as finding:
+        except FindingError as finding:
             fault = str(finding)
-        except TooSlow:
+        except TooSlowError:
             fault = f'takes more than {CASE_SECONDS} s\n{traceback.format_exc()}'
         except Exception:
             fault = traceback.format_exc()
@@ -154,7 +155,7 @@ def _one(
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
     def end(*_: object) -> None:
-        raise TooSlow
+        raise TooSlowError
 
     before = signal.signal(signal.SIGALRM, end)
     signal.setitimer(signal.ITIMER_REAL, seconds)

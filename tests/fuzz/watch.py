@@ -69,6 +69,11 @@ class Watch:
         self._is_on = False
         sys.addaudithook(self._hook)
 
+    def close(self) -> None:
+        """Gives back what the system lent."""
+        if self._inotify is not None:
+            os.close(self._inotify)
+
     @contextmanager
     def watching(
         self, folder: Path, *, readable: Collection[Path] = (), addresses: Collection = ()
