@@ -36,6 +36,7 @@ from sen_toolbox.models.text_encoders import BERT
 from sen_toolbox.registry import MODELS
 from sen_toolbox.search.cli import main
 from sen_toolbox.text.tokens import Tokens
+from tests.fuzz.small_models import graph, onnx_description, onnx_file
 
 COMMAND = dict(type='os.system', command='touch harmed')
 
@@ -375,6 +376,22 @@ def test_text_of_an_export_that_is_no_text_is_refused(exported, here):
     with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file') as caught:
         OnnxEncoder('bad.onnx')
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize('kind', [onnx.TensorProto.STRING, onnx.TensorProto.DOUBLE])
+def test_an_export_that_gives_something_else_than_vectors_is_refused(here, kind):
+    content = graph()
+    [last] = [node for node in content.graph.node if 'image_embedding' in node.output]
+    last.output[0] = 'vectors'
+    content.graph.node.append(
+        onnx.helper.make_node('Cast', ['vectors'], ['image_embedding'], to=kind)
+    )
+    content.graph.output[0].type.tensor_type.elem_type = kind
+    described = {key: v for key, v in onnx_description().items() if key != 'sha256'}
+    Path('bad.onnx').write_bytes(onnx_file(content, described, sealed=False))
+    encoder = OnnxEncoder('bad.onnx')
+    with pytest.raises(ValueError, match=r'bad.onnx gives vectors of shape \(1, 16\)'):
+        encoder.embed_prepared(np.zeros((1, 3, 32, 16), np.uint8))
 
 
 def embed_something(encoder):

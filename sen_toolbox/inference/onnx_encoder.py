@@ -165,10 +165,16 @@ class OnnxEncoder:
         except Exception as error:
             raise ValueError(f'{self._path} cannot be run: {one_line(error)}') from error
         rows = len(next(iter(given.values())))
-        if vectors.shape != (rows, self.model_id.dim) or not np.isfinite(vectors).all():
+        # Graphs give texts and lists, too.
+        kind, shape = getattr(vectors, 'dtype', None), getattr(vectors, 'shape', None)
+        if (
+            kind != np.float32
+            or shape != (rows, self.model_id.dim)
+            or not np.isfinite(vectors).all()
+        ):
             raise ValueError(
-                f'{self._path} gives vectors of shape {vectors.shape} for {rows} inputs, expected '
-                f'{self.model_id.dim} finite numbers each'
+                f'{self._path} gives vectors of shape {shape} ({kind}) for {rows} inputs, expected '
+                f'{self.model_id.dim} finite numbers each, as float32'
             )
         return vectors
 
