@@ -3,6 +3,8 @@
 import numbers
 from typing import Any
 
+from sen_toolbox.messages import shown
+
 
 def checked_share(name: str, value: float) -> float:
     """A share or a probability.
@@ -48,7 +50,7 @@ def checked_whole_number(name: str, value: Any) -> int:
         ValueError: If it is anything else.
     """
     if not is_whole_number(value):
-        raise ValueError(f'{name} must be a whole number from 0 up, got {value!r:.80}')
+        raise ValueError(f'{name} must be a whole number from 0 up, got {shown(value)}')
     return value
 
 

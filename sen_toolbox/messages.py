@@ -65,5 +65,9 @@ def shown(value: object, length: int = 100) -> str:
     >>> shown('x' * 5000, length=10)
     "'xxxx ... xxxx'"
     """
-    text = repr(value)
+    try:
+        text = ' '.join(line.strip() for line in repr(value).splitlines())
+    # Lists within lists that no call can follow.
+    except RecursionError:
+        return f'a {type(value).__name__} that is nested too deeply'
     return text if len(text) <= length else f'{text[: length // 2]} ... {text[-length // 2 :]}'

@@ -1,5 +1,6 @@
 """Decodes image files, for training and search alike; torch is not loaded."""
 
+import logging
 import os
 from io import BytesIO
 from math import inf
@@ -13,6 +14,8 @@ from sen_toolbox.io import read_regular
 # Pillow knows more, some of which run other programs: Ghostscript for PostScript, whatever the
 # file is called.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF')
+# It logs some of what it raises, too, without the name of the file.
+logging.getLogger('PIL').setLevel(logging.CRITICAL)
 # Beyond any picture that a camera takes.
 MAX_BYTES = 500_000_000
 # What a JPEG that says how to turn it holds before its pixels.

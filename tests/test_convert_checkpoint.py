@@ -338,3 +338,14 @@ def test_the_hashes_of_openai_are_those_in_its_addresses():
 def test_checkpoints_from_the_network_are_refused(address):
     with pytest.raises(ValueError, match='download the file and give its path'):
         CheckpointLoader.load_checkpoint(address)
+
+
+def test_the_checkpoint_that_is_read_is_not_written_over(tmp_path):
+    config = write_config(tmp_path, 'clip', dict())
+    torch.save(dict(model={}), tmp_path / 'best.pth')
+    (tmp_path / 'link.pth').symlink_to('best.pth')
+    before = (tmp_path / 'best.pth').read_bytes()
+    for name in ('best.pth', 'link.pth'):
+        with pytest.raises(ValueError, match=f'{name} is the checkpoint that is read'):
+            run_tool('convert_checkpoint', config, tmp_path / 'best.pth', tmp_path / name)
+    assert (tmp_path / 'best.pth').read_bytes() == before

@@ -1,6 +1,7 @@
 """open_clip loads exported towers and gives the same embeddings; they come back bit by bit."""
 
 import json
+import shutil
 
 import open_clip
 import pytest
@@ -183,3 +184,17 @@ def test_a_file_of_another_kind_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run_tool('export_towers', config, checkpoint, tmp_path / 'x.bin')
     assert 'must be called *.pt or *.safetensors' in capsys.readouterr().err
+
+
+def test_what_this_tool_did_not_write_is_not_written_over(tmp_path):
+    config, checkpoint, _ = write_model(tmp_path, clip_config(layers=1, image_size=(32, 32)))
+    (tmp_path / 'sen.json').write_text('{"my": "settings"}')
+    for name in ('sen.pt', 'sen.safetensors'):
+        with pytest.raises(ValueError, match=r'sen\.json exists and was not written by this'):
+            run_tool('export_towers', config, checkpoint, tmp_path / name)
+    shutil.copy(checkpoint, tmp_path / 'mine.pt')
+    with pytest.raises(ValueError, match=r'mine\.pt exists and was not written by this'):
+        run_tool('export_towers', config, checkpoint, tmp_path / 'mine.pt')
+    (tmp_path / 'sen.json').unlink()
+    for _ in ('written', 'written again'):
+        run_tool('export_towers', config, checkpoint, tmp_path / 'sen.pt')

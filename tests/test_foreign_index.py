@@ -204,6 +204,23 @@ def test_vectors_that_are_not_finite_are_not_results(folder):
         open_index(folder, MODEL).search(np.abs(QUERY), 3)
 
 
+def test_a_flipped_bit_does_not_make_one_person_the_best_result_of_every_query(folder):
+    vectors = np.memmap(folder / 'vectors.0', np.float32, 'r+')
+    # The highest bit of an exponent that says "below 1".
+    vectors.view(np.uint32)[5] ^= 1 << 30
+    vectors.flush()
+    assert np.isfinite(vectors).all()
+    with pytest.raises(ValueError, match=r'vectors\.0 holds vectors longer than 1'):
+        open_index(folder, MODEL).search(np.ones((1, 96), np.float32) / 96**0.5, 3)
+
+
+def test_vectors_longer_than_1_are_not_written(folder, gallery):
+    index = open_index(folder, MODEL)
+    with index.writing(), pytest.raises(ValueError, match='expected L2-normalised vectors'):
+        index.write({'/a.png': FileState(1, 1, 'x')}, [Entry('/a.png')], 2 * QUERY)
+    assert len(index) == 5
+
+
 @pytest.mark.parametrize(
     'name',
     ['index.sqlite', 'index.sqlite-journal', 'index.sqlite-wal', 'lock', 'vectors.0', 'vectors.1'],

@@ -37,6 +37,7 @@ from sen_toolbox.models.text_encoders import BERT
 from sen_toolbox.registry import MODELS
 from sen_toolbox.search.cli import main
 from sen_toolbox.text.tokens import Tokens
+from tests.fuzz.small_models import graph, onnx_description, onnx_file
 
 COMMAND = dict(type='os.system', command='touch harmed')
 
@@ -119,6 +120,12 @@ HOSTILE = {
     'a size of nothing': image(image_size=[0, 0]),
     'another size': step(1, size=[32, 32]),
     'fractions of pixels': step(1, size=[64.5, 48.5]),
+    'a billion layers': lambda d: d['model']['backbone']['image']['arch']['vision_cfg'].update(
+        layers=10**9
+    ),
+    'a billion layers of words': lambda d: d['model']['backbone']['text']['arch'][
+        'text_cfg'
+    ].update(layers=10**9),
     'a picture of all memory': image(image_size=[10**8, 10**8]),
     'words of all memory': lambda d: d['model']['backbone']['text']['arch']['text_cfg'].update(
         vocab_size=10**11
@@ -334,6 +341,10 @@ HOSTILE_EXPORTS = {
     'a tokenizer without a type': lambda d: d.update(tokenizer={}),
     'a type that is a list': lambda d: d.update(tokenizer=dict(type=[])),
     'no context': lambda d: d['tokenizer'].update(context_length=-1),
+    'a context without end': lambda d: d['tokenizer'].update(context_length=10**9),
+    'a tokenizer that cannot split': lambda d: d.update(
+        tokenizer=dict(type='VocabularyTokenizer', context_length=9, vocabulary=['a'], deleted=None)
+    ),
     'more than a tokenizer takes': lambda d: d['tokenizer'].update(more=1),
     'a vocabulary': lambda d: d.update(
         tokenizer=dict(type='VocabularyTokenizer', context_length=9, vocab_file='evil')
@@ -355,6 +366,33 @@ def test_hostile_metadata_of_an_export_are_refused_in_one_line(exported, here, c
         assert str(caught.value).isprintable()
         assert not Path('harmed').exists()
     refused(described(exported, here / 'bad.onnx', HOSTILE_EXPORTS['no format']), capsys)
+
+
+@pytest.mark.slow
+def test_text_of_an_export_that_is_no_text_is_refused(exported, here):
+    described(exported, 'bad.onnx', lambda d: d)
+    text = b'tokenizes_alone'
+    content = Path('bad.onnx').read_bytes().replace(text, b'\xff' * len(text))
+    Path('bad.onnx').write_bytes(content)
+    with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file') as caught:
+        OnnxEncoder('bad.onnx')
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize('kind', [onnx.TensorProto.STRING, onnx.TensorProto.DOUBLE])
+def test_an_export_that_gives_something_else_than_vectors_is_refused(here, kind):
+    content = graph()
+    [last] = [node for node in content.graph.node if 'image_embedding' in node.output]
+    last.output[0] = 'vectors'
+    content.graph.node.append(
+        onnx.helper.make_node('Cast', ['vectors'], ['image_embedding'], to=kind)
+    )
+    content.graph.output[0].type.tensor_type.elem_type = kind
+    described = {key: v for key, v in onnx_description().items() if key != 'sha256'}
+    Path('bad.onnx').write_bytes(onnx_file(content, described, sealed=False))
+    encoder = OnnxEncoder('bad.onnx')
+    with pytest.raises(ValueError, match=r'bad.onnx gives vectors of shape \(1, 16\)'):
+        encoder.embed_prepared(np.zeros((1, 3, 32, 16), np.uint8))
 
 
 def embed_something(encoder):
@@ -450,6 +488,9 @@ HOSTILE_DUMPS = {
     'a scope': at('model', _scope_='evil'),
     'a type of a scope': at('model', 'backbone', type='evil.DualEncoder'),
     'a model from a hub': at('model', 'backbone', 'image', arch='hf-hub:evil/model'),
+    'a billion layers': lambda d: d['model']['backbone']['image']['arch']['vision_cfg'].update(
+        layers=10**9
+    ),
     'an array in the model': at('model', heads=np.ones(3)),
     'a model that is a list': at(model=[]),
     'no model': lambda d: d.pop('model'),

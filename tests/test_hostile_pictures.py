@@ -178,6 +178,19 @@ def test_a_remark_of_pillow_without_a_name_is_not_shown(made, search, tmp_path, 
     assert 'note:' not in capsys.readouterr().err
 
 
+def test_what_pillow_logs_is_not_shown_beside_the_refusal(caplog):
+    content = bytearray(saved_as('TIFF'))
+    [entries] = struct.unpack_from('<I', content, 4)
+    for place in range(entries + 2, len(content) - 12, 12):
+        tag, kind, count = struct.unpack_from('<HHI', content, place)
+        if (tag, kind, count) == (277, 3, 1):  # samples per pixel
+            struct.pack_into('<H', content, place + 8, 63713)
+            break
+    with pytest.raises(ValueError, match='SyntaxError: unknown data organization|not one of'):
+        pictures.decode_image(bytes(content))
+    assert caplog.text == ''
+
+
 def test_an_image_that_is_too_large_to_prepare_is_skipped(search, tmp_path, monkeypatch):
     real = type(search.encoder).prepare
 

@@ -351,6 +351,18 @@ def test_a_file_whose_sums_were_written_before_a_kill_is_completed(paths, folder
 # Refusals
 
 
+@pytest.mark.parametrize('kind', ['link', 'pipe'])
+def test_a_file_is_begun_nowhere_else(paths, folder, tmp_path, kind):
+    made = cache_images(paths, STEPS, folder=folder)
+    partial = made.file.with_suffix('.partial')
+    made.file.unlink()
+    (tmp_path / 'mine').write_text('years of work')
+    partial.symlink_to(tmp_path / 'mine') if kind == 'link' else os.mkfifo(partial)
+    step = cache_images(paths, STEPS, folder=folder)
+    assert all(np.array_equal(cached(step, path), pixels(path)) for path in paths)
+    assert (tmp_path / 'mine').read_text() == 'years of work'
+
+
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(paths, folder, monkeypatch):
     need = 5 * 24 * 8 * 3
     usage = shutil.disk_usage(folder.parent)._replace(free=need - 1)

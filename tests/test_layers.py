@@ -13,7 +13,7 @@ PACKAGE = 'sen_toolbox'
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / PACKAGE).rglob('*.py'))
 OUTSIDE = ('tools', 'projects', 'configs', 'tests')
 
-# What every layer may import; these import the standard library alone.
+# What every layer may import; these import the standard library and one another alone.
 BASIC = ('checks', 'io', 'messages')
 
 # What each layer may import of the package besides itself and these. The first name that fits a

@@ -177,6 +177,15 @@ def test_an_image_query_that_cannot_be_read_is_named(search, tmp_path):
         search.search(image='nowhere.jpg')
 
 
+def test_a_model_file_of_others_is_not_written_over(made, tmp_path):
+    (tmp_path / 'm.safetensors').write_bytes(b'weights of others')
+    with pytest.raises(ValueError, match=r'm\.safetensors exists and was not written by this'):
+        run_tool(
+            'publish_model', made / 'config.py', made / 'epoch_1.pth', tmp_path / 'm.safetensors'
+        )
+    assert (tmp_path / 'm.safetensors').read_bytes() == b'weights of others'
+
+
 def test_half_precision_changes_little(made, folder, search, tmp_path):
     run_tool(
         'publish_model',

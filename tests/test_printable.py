@@ -5,8 +5,9 @@ import shutil
 import unicodedata
 
 import pytest
+import torch
 
-from sen_toolbox.messages import printable
+from sen_toolbox.messages import printable, shown
 from sen_toolbox.search.cli import main
 from sen_toolbox.search.person_search import Result
 from sen_toolbox.search.results_page import PAGE_MARK, results_page
@@ -142,3 +143,11 @@ def test_an_export_is_not_written_over_anything_else(made, tmp_path, capsys):
         assert target.name in capsys.readouterr().err
         assert target.read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ['m.safetensors', 'other.onnx']
+
+
+def test_a_value_is_shown_in_one_line_whatever_it_is():
+    assert shown(torch.ones(2, 2)) == 'tensor([[1., 1.], [1., 1.]])'
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown(deep) == 'a list that is nested too deeply'

@@ -215,13 +215,34 @@ def test_the_states_of_the_training_itself_fit():
     ('place', 'value', 'message'),
     [
         ('optimizer.param_groups', 3, 'has groups of 3 parameters, that of this training'),
+        ('optimizer.param_groups', torch.ones(3), r'has groups of tensor\(\[1., 1., 1.\]\)'),
         ('optimizer.param_groups', [dict(params=[0])], r'has groups of \[1\] parameters'),
         ('optimizer.param_groups.0.params', [0], r'has groups of \[1\] parameters'),
         ('optimizer.param_groups.0.lr', 'fast', "group 0, has the lr 'fast', expected 0"),
         ('optimizer.param_groups.0.betas', (0.9,), r'has the betas \(0.9,\)'),
         ('optimizer.state', [1], 'has a list for its state'),
-        ('optimizer.state.0', 'x', "has for parameter 0 the  'x', expected"),
+        (
+            'optimizer.state.0',
+            'x',
+            "has for parameter 0 the state 'x', expected step, exp_avg, exp_avg",
+        ),
+        ('optimizer.state.0', 7, 'has for parameter 0 the state 7, expected step'),
+        ('optimizer.state.0', dict(exp_avg=torch.ones(3, 2)), 'parameter 0 no step, exp_avg_sq'),
+        ('optimizer.state.0.more', 1, r'parameter 0 the state .*, expected step, exp_avg'),
+        ('optimizer.state.9', dict(), r'parameter 9 the state {}, .* of one of 2 parameters'),
+        ('optimizer.state.0.exp_avg', torch.ones(1), r'exp_avg \(1,\), expected .* \(3, 2\)'),
+        (
+            'optimizer.state.0.exp_avg',
+            [torch.ones(3, 2)],
+            r'the exp_avg \[tensor\(\[\[1., 1.\], \[',
+        ),
+        ('optimizer.state.0.step', torch.ones(2), r'the step \(2,\), expected a number'),
         ('optimizer.state.0.exp_avg', torch.ones(7), r'exp_avg \(7,\), expected .* \(3, 2\)'),
+        (
+            'optimizer.param_groups.0.foreach',
+            torch.ones(2),
+            r'has the foreach tensor.*, expected None',
+        ),
         ('param_schedulers', {}, 'has a dict for param_schedulers, this training has 1'),
         ('param_schedulers', [], 'has 0 for param_schedulers, this training has 1'),
         ('param_schedulers.0', 3, 'param_schedulers.0 of x.pth is a int, expected a dict'),
@@ -271,6 +292,22 @@ def test_the_place_within_an_epoch_is_a_number(toy, folder):
     torch.save(content, work_dir / 'epoch_1.pth')
     with pytest.raises(ValueError, match=r"batches_done in .*epoch_1.pth must .* got 'three'"):
         run_tool('train', toy, '--resume', *options)
+
+
+@pytest.mark.slow
+def test_python_in_a_checkpoint_does_not_run_when_a_training_goes_on(toy, folder):
+    """MMEngine would run ``meta.config``, to compare it with the config of the training."""
+    work_dir, harmed = folder / 'python', folder / 'harmed'
+    options = ('--work-dir', work_dir, '--cfg-options', 'max_epochs=2')
+    run_tool('train', toy, *options, 'max_epochs=1')
+    content = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
+    code = f"open({str(harmed)!r}, 'w').close()"
+    for key in ('config', 'cfg'):
+        content['meta'][key] = code
+    torch.save(content, work_dir / 'epoch_1.pth')
+    run_tool('train', toy, '--resume', *options)
+    assert (work_dir / 'epoch_2.pth').exists()
+    assert not harmed.exists()
 
 
 @pytest.mark.slow

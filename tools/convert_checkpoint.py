@@ -79,6 +79,8 @@ def convert_to_official(layout: ModuleType, model: nn.Module, path: Path) -> dic
 
 def main() -> None:
     args = parse_args()
+    if args.target.exists() and args.target.samefile(args.source):
+        raise ValueError(f'{args.target} is the checkpoint that is read: give another name')
     config = load_config(args.config)
     layout, model = official_layout(config), MODELS.build(config.model)
     if args.to_official:

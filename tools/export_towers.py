@@ -40,9 +40,12 @@ from sen_toolbox.config import load_config
 from sen_toolbox.io import write_atomically
 from sen_toolbox.models.open_clip_config import open_clip_config
 from sen_toolbox.registry import BACKBONES, HEADS
+from sen_toolbox.search.targets import check_target
 
 # What OpenAI's CLIP was trained up to.
 CLIP_LOGIT_SCALE = math.log(100)
+# What every file of this tool holds: the rows and columns of patches.
+GRID = 'grid_size'
 # Our prefix, open_clip's.
 BACKBONE = 'backbone.'
 PREFIXES = {'backbone.image.': 'visual.', 'backbone.text.': ''}
@@ -111,16 +114,19 @@ def open_clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_towers(path: Path, state: dict[str, Tensor], grid_size: tuple[int, int]) -> None:
     """Writes an open_clip checkpoint. The grid is noted, for the way back into a retriever."""
     if path.suffix == '.safetensors':
-        content = pack_tensors(state, dict(grid_size=json.dumps(grid_size)))
+        content = pack_tensors(state, {GRID: json.dumps(grid_size)})
     else:
         buffer = io.BytesIO()
-        torch.save(dict(state_dict=state, meta=dict(grid_size=list(grid_size))), buffer)
+        torch.save(dict(state_dict=state, meta={GRID: list(grid_size)}), buffer)
         content = buffer.getvalue()
     write_atomically(path, content)
 
 
 def main() -> None:
     args = parse_args()
+    description = args.out.with_suffix('.json')
+    check_target(args.out, args.out.suffix, GRID.encode())
+    check_target(description, '.json', b'"vision_cfg"')
     config = load_config(args.config)
     backbone = build_backbone(config)
     ours = weights_in(load_checkpoint_file(args.checkpoint, map_location='cpu'), args.checkpoint)
@@ -128,7 +134,6 @@ def main() -> None:
     check_keys(backbone, towers, args.checkpoint)
     state = open_clip_state(ours)
     write_towers(args.out, state, backbone.spec.image.grid)
-    description = args.out.with_suffix('.json')
     write_atomically(description, json.dumps(describe(config, backbone), indent=2))
     pixels = config.model.data_preprocessor
     call = f"""open_clip.add_model_config({str(description)!r})

@@ -14,9 +14,10 @@ import torch
 
 from sen_toolbox.command_line import run_main
 from sen_toolbox.config import load_config
-from sen_toolbox.inference.model_file import save_model
+from sen_toolbox.inference.model_file import METADATA, save_model
 from sen_toolbox.inference.processor import Processor
 from sen_toolbox.registry import DATASETS
+from sen_toolbox.search.targets import check_target
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,6 +50,7 @@ def trained_words(config_path: str) -> torch.Tensor:
 
 def main() -> None:
     args = parse_args()
+    check_target(args.out, '.safetensors', METADATA.encode())
     words = trained_words(args.config) if args.trained_words else None
     save_model(args.config, args.checkpoint, args.out, name=args.name, half=args.half, words=words)
     kept = '' if words is None else f', {len(words)} words'

@@ -22,7 +22,8 @@ from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.command_line import run_main
 from sen_toolbox.inference.loading import import_parts
 from sen_toolbox.inference.registered import require_registered, without_weight_files
-from sen_toolbox.messages import one_line
+from sen_toolbox.inference.size_limit import at_most
+from sen_toolbox.messages import one_line, shown
 from sen_toolbox.registry import MODELS
 from sen_toolbox.seeding import seed_generators
 from sen_toolbox.text.tokens import Tokens
@@ -106,7 +107,8 @@ def read_dump(path: str, files: Sequence[str]) -> dict[str, Any]:
     if wrong:
         raise ValueError(f'{path} is not a dump of a step: it lacks {", ".join(wrong)}')
     if dump['autocast'] not in DTYPES:
-        raise ValueError(f'{path}: autocast is one of {list(DTYPES)}, got {dump["autocast"]!r:.80}')
+        found = shown(dump['autocast'])
+        raise ValueError(f'{path}: autocast is one of {list(DTYPES)}, got {found}')
     if len(dump['seed']) != 4 or not all(type(n) is int and 0 <= n < 2**64 for n in dump['seed']):
         raise ValueError(f'{path}: seed is four numbers, got {one_line(dump["seed"])}')
     # The weights are in the dump.
@@ -130,7 +132,8 @@ def run_again(
     """
     # The dump chooses every argument and every shape, which may make the parts raise anything.
     try:
-        model = MODELS.build(dump['model'])
+        with at_most(len(dump['state_dict'])):
+            model = MODELS.build(dump['model'])
     except Exception as error:
         raise ValueError(f'{path} has a model that cannot be built: {one_line(error)}') from error
     # Numbers that are not finite may be what is looked for.

@@ -1,14 +1,19 @@
 """Checks that a checkpoint is one from which a training goes on exactly."""
 
+import copy
 import numbers
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sen_toolbox.checkpoint.values import not_dense
 from sen_toolbox.checks import checked_whole_number, is_whole_number
+from sen_toolbox.messages import shown
 
 # What MMEngine writes of every training; a file of the best epoch has no optimiser.
 PARTS = ('state_dict', 'optimizer', 'message_hub', 'meta')
@@ -46,14 +51,14 @@ def check_resumable(content: Any, source: str | Path) -> dict:
     _check_names(averaged, f'ema_state_dict of {source}')
     for key in averaged:
         if key.startswith('module.') and key.removeprefix('module.') not in content['state_dict']:
-            raise ValueError(f'{source} has averaged weights of {key!r:.80} and no others')
+            raise ValueError(f'{source} has averaged weights of {shown(key)} and no others')
     meta = content['meta']
     for key in ('epoch', 'iter'):
         checked_whole_number(f'{key} in meta of {source}', meta.get(key))
     seed = meta.get('seed')
     if seed is not None and not (is_whole_number(seed) and seed < SEEDS):
         raise ValueError(
-            f'meta of {source} has the seed {seed!r:.80}, expected a whole number below 2**32'
+            f'meta of {source} has the seed {shown(seed)}, expected a whole number below 2**32'
         )
     return meta
 
@@ -80,11 +85,12 @@ def check_fits_training(
     where = f'the optimizer of {source}'
     groups, states = saved.get('param_groups'), saved.get('state')
     own = optimizer.state_dict()['param_groups']
-    given = [len(g['params']) for g in groups] if _are_groups(groups) else groups
+    given = [len(g['params']) for g in groups] if _are_groups(groups) else None
     sizes = [len(group['params']) for group in own]
     if given != sizes:
         raise ValueError(
-            f'{where} has groups of {given!r:.80} parameters, that of this training {sizes}: '
+            f'{where} has groups of {given or shown(groups)} parameters, that of this training '
+            f'{sizes}: '
             'resume with the config of the checkpoint'
         )
     for number, (ours, theirs) in enumerate(zip(own, groups, strict=True)):
@@ -95,16 +101,28 @@ def check_fits_training(
     if not isinstance(states, Mapping):
         raise ValueError(f'{where} has a {type(states).__name__} for its state')
     shapes = dict(zip(ids, [p.shape for p in parameters], strict=True))
+    expected = _state_after_a_step(optimizer)
     for index, state in states.items():
-        for key, value in state.items() if isinstance(state, Mapping) else [('', state)]:
-            is_tensor = isinstance(value, Tensor)
-            if isinstance(value, numbers.Real):
+        # A parameter that had no gradient yet has an empty state, or none.
+        if index not in shapes or not isinstance(state, Mapping) or set(state) - set(expected):
+            raise ValueError(
+                f'{where} has for parameter {shown(index)} the state {shown(state)}, expected '
+                f'{", ".join(expected) or "none"} of one of {len(shapes)} parameters'
+            )
+        if missing := [key for key in expected if state and key not in state]:
+            raise ValueError(f'{where} has for parameter {index} no {", ".join(missing)}')
+        for key, value in state.items():
+            if isinstance(value, numbers.Real) and not expected[key]:
                 continue  # the step in older versions of torch
-            if not is_tensor or (value.numel() != 1 and value.shape != shapes.get(index)):
-                found = tuple(value.shape) if is_tensor else f'{value!r:.80}'
+            why = not_dense(value)
+            is_fit = not why and (
+                value.shape == shapes[index] if expected[key] else value.numel() == 1
+            )
+            if not is_fit:
+                found = shown(value) if why else tuple(value.shape)
                 raise ValueError(
-                    f'{where} has for parameter {index} the {key} {found}, expected a tensor of '
-                    f'shape {tuple(shapes.get(index, ()))}'
+                    f'{where} has for parameter {index} the {key} {found}, expected '
+                    + (f'a tensor of shape {tuple(shapes[index])}' if expected[key] else 'a number')
                 )
     given = content.get('param_schedulers', [])
     if not isinstance(given, list) or len(given) != len(schedulers):
@@ -117,7 +135,7 @@ def check_fits_training(
         where = f'param_schedulers.{number} of {source}'
         _check_names(theirs, where)
         if unknown := sorted(set(theirs) - set(ours.state_dict())):
-            raise ValueError(f'{where} has unknown values, {unknown!r:.80}')
+            raise ValueError(f'{where} has unknown values, {shown(unknown)}')
         _check_alike(ours.state_dict(), theirs, where)
 
 
@@ -125,7 +143,22 @@ def _check_names(value: Any, what: str) -> None:
     if not isinstance(value, Mapping):
         raise ValueError(f'{what} is a {type(value).__name__}, expected a dict')
     if others := [key for key in value if not isinstance(key, str)]:
-        raise ValueError(f'{what} has keys that are not names, the first is {others[0]!r:.80}')
+        raise ValueError(f'{what} has keys that are not names, the first is {shown(others[0])}')
+
+
+def _state_after_a_step(optimizer: Optimizer) -> dict[str, bool]:
+    """What an optimiser keeps of a parameter: whether each value has the parameter's shape."""
+    trial = copy.copy(optimizer)
+    [first, *_] = optimizer.param_groups
+    parameter = first['params'][0].new_zeros(2, 3).requires_grad_()
+    parameter.grad = torch.zeros_like(parameter)
+    trial.state = defaultdict(dict)
+    trial.param_groups = [{**first, 'params': [parameter]}]
+    trial.step()
+    return {
+        key: isinstance(value, Tensor) and value.shape == parameter.shape
+        for key, value in trial.state[parameter].items()
+    }
 
 
 def _are_groups(groups: Any) -> bool:
@@ -141,10 +174,13 @@ def _check_alike(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str)
     """Numbers where there are numbers, and as many; values that one side alone has do not count."""
     for key in set(ours) & set(theirs):
         # Switches of an optimiser are None where torch decides.
-        left_open = ours[key] is None or (isinstance(ours[key], bool) and theirs[key] is None)
+        is_switch = ours[key] is None or isinstance(ours[key], bool)
+        left_open = is_switch and (
+            theirs[key] is None or (ours[key] is None and isinstance(theirs[key], numbers.Real))
+        )
         if not left_open and _kind(ours[key]) != _kind(theirs[key]):
             raise ValueError(
-                f'{where} has the {key} {theirs[key]!r:.80}, expected {ours[key]!r:.80}'
+                f'{where} has the {key} {shown(theirs[key])}, expected {shown(ours[key])}'
             )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sen_toolbox.messages import one_line
+from sen_toolbox.messages import one_line, shown
 
 SHOWN = 8
 # Numbers that stand for one another; any other type (complex, quantised, 8-bit floats) is foreign.
@@ -47,7 +47,7 @@ def check_names(content: Any, source: str | Path) -> None:
     if not isinstance(content, Mapping):
         raise ValueError(f'{source} is a {type(content).__name__}, expected a dict')
     if others := [key for key in content if not isinstance(key, str)]:
-        raise ValueError(f'{source} has keys that are not names, the first is {others[0]!r:.80}')
+        raise ValueError(f'{source} has keys that are not names, the first is {shown(others[0])}')
 
 
 def check_dense(state: Any, source: str | Path) -> None:

@@ -5,10 +5,11 @@ import json
 import logging
 import os
 import shutil
+import stat
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -206,6 +207,10 @@ def _write(file: Path, paths: list[str], make: Callable[[dict], dict]) -> None:
     sums = np.zeros(len(paths), SUM)
     # Images are only ever added at the end, so the length of the file says how many are done.
     partial = file.with_suffix(PARTIAL)
+    # What a kill left is a file. A link leads to another one, and a FIFO never ends.
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(partial.lstat().st_mode):
+            partial.unlink()
     with open(partial, 'ab') as out:
         if out.tell() < start:
             out.truncate(0)

@@ -16,6 +16,7 @@ from sen_toolbox.checkpoint.finding import (
 )
 from sen_toolbox.checks import is_whole_number
 from sen_toolbox.io import PARTIAL, write_atomically
+from sen_toolbox.messages import shown
 from sen_toolbox.registry import HOOKS
 
 DROPPED = 'dropped_ckpt_ids'
@@ -181,13 +182,13 @@ def _check_own_files(info: Mapping[str, Any], source: str) -> None:
     for key in ('keep_ckpt_ids', DROPPED):
         steps = info.get(key, [])
         if not isinstance(steps, list) or not all(map(is_whole_number, steps)):
-            raise ValueError(f'{key} in {source} must be a list of numbers, got {steps!r:.80}')
+            raise ValueError(f'{key} in {source} must be a list of numbers, got {shown(steps)}')
     for key, value in info.items():
         if key == 'last_ckpt' or key.startswith('best_ckpt'):
             # The best one is deleted when a better one is written. None before there is one.
             name = Path(value).name if isinstance(value, str) else value
             fits = isinstance(name, str) and (key == 'last_ckpt' or name.startswith('best_'))
             if value is not None and not fits:
-                raise ValueError(f'{key} in {source} is not a file of a training: {value!r:.80}')
+                raise ValueError(f'{key} in {source} is not a file of a training: {shown(value)}')
         elif key.startswith('best_score') and not isinstance(value, numbers.Real):
-            raise ValueError(f'{key} in {source} must be a number, got {value!r:.80}')
+            raise ValueError(f'{key} in {source} must be a number, got {shown(value)}')

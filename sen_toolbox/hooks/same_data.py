@@ -5,6 +5,7 @@ import logging
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from sen_toolbox.messages import shown
 from sen_toolbox.registry import HOOKS
 
 
@@ -35,7 +36,7 @@ class SameDataHook(Hook):
         if here['fingerprint'] == there['fingerprint']:
             return
         counted = [key for key in here if key != 'fingerprint' and here[key] != there.get(key)]
-        numbers = ', '.join(f'{key} {here[key]}, not {there.get(key)!r:.40}' for key in counted)
+        numbers = ', '.join(f'{key} {here[key]}, not {shown(there.get(key))}' for key in counted)
         source = runner.cfg.get('load_from')
         message = (
             f'{source} was trained on other annotations than {type(dataset).__name__} in '

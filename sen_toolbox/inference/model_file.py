@@ -25,6 +25,7 @@ from sen_toolbox.checkpoint.values import weights_in
 from sen_toolbox.config import load_config
 from sen_toolbox.inference.processor import Processor, plain
 from sen_toolbox.inference.registered import require_registered, without_weight_files
+from sen_toolbox.inference.size_limit import TooManyError, at_most
 from sen_toolbox.io import write_atomically
 from sen_toolbox.messages import one_line
 from sen_toolbox.registry import HEADS, MODELS
@@ -135,10 +136,11 @@ def load_model(
         state, source = _read_checkpoint(checkpoint, description), checkpoint
     with _sensible(model):
         require_description(description)
+    with _sensible(model), at_most(len(state)):
         outline = _outline(description)
     if outline is not None:
         _check_sizes(outline, state, source)
-    with _sensible(model):
+    with _sensible(model), at_most(len(state)):
         built, processor = build_model(description)
     _restore_words(state, built, source)
     check_keys(built, state, source)
@@ -242,6 +244,8 @@ def _outline(description: Mapping[str, Any]) -> nn.Module | None:
     try:
         with torch.device('meta'):
             return MODELS.build(deepcopy(dict(description['model'])))
+    except TooManyError:
+        raise
     # That of a project may look at its values; what is wrong otherwise, the real one tells.
     except Exception:
         return None

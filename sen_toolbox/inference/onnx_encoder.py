@@ -3,23 +3,24 @@
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.inference.seal import check_seal
 from sen_toolbox.inference.unknown_words import unknown_words
-from sen_toolbox.messages import one_line
+from sen_toolbox.messages import one_line, shown
 from sen_toolbox.text.tokenizers import CLASSES, build_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens
 
 if TYPE_CHECKING:
     from sen_toolbox.inference.processor import Processor
 
+T = TypeVar('T')
 # Name of the JSON object in the file's metadata.
 METADATA = 'sen_toolbox'
 FORMAT = 2
@@ -70,12 +71,13 @@ class OnnxEncoder:
         content = path.read_bytes()
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=[provider])
-        # The errors of onnxruntime share no class of their own.
+            self._inputs = {given.name for given in self._session.get_inputs()}
+            text = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
+        # The errors of onnxruntime share no class of their own, and names may be no text.
         except Exception as error:
             raise ValueError(
                 f'{path} is no readable ONNX file (truncated?): {one_line(error)}'
             ) from error
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
         if text is None:
             raise ValueError(f'{path} was not made by sen-search export')
         self._path = path
@@ -96,7 +98,6 @@ class OnnxEncoder:
         self._steps, self._cuts_padding = known['steps'], known['cuts_padding']
         self._size = tuple(known['image_size'])
         self._tokenizes_alone = known['tokenizes_alone']
-        self._inputs = {given.name for given in self._session.get_inputs()}
 
     @cached_property
     def _processor(self) -> 'Processor':
@@ -116,7 +117,7 @@ class OnnxEncoder:
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """The model's input (3, rows, columns) uint8 of an RGB image (H, W, 3) uint8."""
-        return self._processor.prepare_image(image)
+        return self._prepared(self._processor.prepare_image, image)
 
     def embed_prepared(self, images: np.ndarray) -> np.ndarray:
         """L2-normalised embeddings (n, D) float32 of prepared images (n, 3, rows, columns)."""
@@ -125,7 +126,7 @@ class OnnxEncoder:
     def embed_text(self, sentences: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
         """L2-normalised embeddings (n, D) float32 of sentences."""
         prepare = self._tokenizer if self._tokenizes_alone else self._processor.prepare_texts
-        tokens = prepare(sentences)
+        tokens = self._prepared(prepare, sentences)
         rows = range(0, len(tokens), batch_size)
         return np.concatenate([self.embed_tokens(tokens[r : r + batch_size]) for r in rows])
 
@@ -138,6 +139,15 @@ class OnnxEncoder:
     def unknown_words(self, sentence: str) -> list[str]:
         """Words of a sentence that a model file has dropped: they change nothing in a query."""
         return unknown_words(self._tokenizer, self._known, sentence)
+
+    def _prepared(self, prepare: Callable[[T], Any], given: T) -> Any:
+        try:
+            return prepare(given)
+        except MemoryError:  # of a picture, not of the file
+            raise
+        # The file has chosen the arguments of whatever prepares.
+        except Exception as error:
+            raise ValueError(f'{self._path} prepares nothing: {one_line(error)}') from error
 
     def _run(self, output: str, **given: np.ndarray) -> np.ndarray:
         # Both encoders are one graph; the other one gets a batch of none.
@@ -155,10 +165,16 @@ class OnnxEncoder:
         except Exception as error:
             raise ValueError(f'{self._path} cannot be run: {one_line(error)}') from error
         rows = len(next(iter(given.values())))
-        if vectors.shape != (rows, self.model_id.dim) or not np.isfinite(vectors).all():
+        # Graphs give texts and lists, too.
+        kind, shape = getattr(vectors, 'dtype', None), getattr(vectors, 'shape', None)
+        if (
+            kind != np.float32
+            or shape != (rows, self.model_id.dim)
+            or not np.isfinite(vectors).all()
+        ):
             raise ValueError(
-                f'{self._path} gives vectors of shape {vectors.shape} for {rows} inputs, expected '
-                f'{self.model_id.dim} finite numbers each'
+                f'{self._path} gives vectors of shape {shape} ({kind}) for {rows} inputs, expected '
+                f'{self.model_id.dim} finite numbers each, as float32'
             )
         return vectors
 
@@ -172,7 +188,7 @@ def checked_description(text: str) -> dict[str, Any]:
     known = json.loads(text)
     if not isinstance(known, dict) or known.get('format') != FORMAT:
         given = known.get('format') if isinstance(known, dict) else known
-        raise ValueError(f'it has format {given!r:.80}, this version reads {FORMAT}')
+        raise ValueError(f'it has format {shown(given)}, this version reads {FORMAT}')
     wrong = [key for key, kind in DESCRIBED.items() if type(known.get(key)) is not kind]
     if wrong or len(known['image_size']) != 2:
         raise ValueError(f'it does not describe its model: {", ".join(wrong or ["image_size"])}')

@@ -18,6 +18,10 @@ from sen_toolbox.inference.identity import ModelId
 CROP = re.compile(r'([0-9A-Za-z_]+/)*[0-9A-Za-z_]+\.jpg')
 
 
+# Of a vector of length 1; rounding to float16 changes it by 0.001 at most.
+LONGEST = 1.01
+
+
 @dataclass(frozen=True)
 class FileState:
     """A file when it was indexed.
@@ -89,7 +93,8 @@ class GalleryIndex(Protocol):
             removed: Paths of files that are gone.
 
         Raises:
-            ValueError: If a vector is not finite, or there is not one of length D an entry.
+            ValueError: If a vector is not finite or longer than 1, or an entry has not one of D
+                numbers.
         """
 
     def restamp(self, files: Mapping[str, FileState]) -> None:
@@ -149,10 +154,23 @@ def check_vectors(vectors: np.ndarray, count: int, dim: int) -> None:
     """Refuses what a writer of an index cannot take.
 
     Raises:
-        ValueError: If there are not ``count`` vectors of ``dim`` numbers, or one is not finite.
+        ValueError: If there are not ``count`` vectors of ``dim`` numbers, or one is not finite or
+            longer than 1.
     """
     if vectors.shape != (count, dim) or not np.isfinite(vectors).all():
         raise ValueError(f'expected {count} finite vectors of {dim} numbers, got {vectors.shape}')
+    if are_too_long(vectors):
+        raise ValueError('expected L2-normalised vectors, got some that are longer than 1')
+
+
+def are_too_long(vectors: np.ndarray) -> bool:
+    """Whether one of some vectors (n, D) is longer than 1, as far as float16 keeps the length.
+
+    A flipped bit may make a vector so long that it is the best result of every query.
+    """
+    # One that overflows is longer, too.
+    with np.errstate(over='ignore'):
+        return bool((np.linalg.norm(vectors, axis=1) > LONGEST).any())
 
 
 def checked_entry(path: object, identity: object, place: object) -> Entry:

@@ -22,6 +22,7 @@ from sen_toolbox.search.index import (
     Entry,
     FileState,
     ModelId,
+    are_too_long,
     check_vectors,
     wrong_model,
 )
@@ -292,6 +293,9 @@ class LocalIndex:
             # never among the best.
             if not (np.isfinite(scores) | (approximate & (found < 0))).all():
                 raise damaged(self.folder, f'{values.vectors} holds values that are not finite')
+            best = vectors[np.unique(found[found >= 0])].astype(np.float32)
+            if are_too_long(best):
+                raise damaged(self.folder, f'{values.vectors} holds vectors longer than 1')
             query = 'SELECT path, identity, place FROM entries WHERE row = ?'
             entries = {
                 row: self._database.checked(read_entry, db.execute(query, (row,)).fetchone())

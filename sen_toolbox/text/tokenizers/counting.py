@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from sen_toolbox.messages import shown
+
 ORDERS = ('appearance', 'frequency')
 COMMAND = 'python tools/make_vocabulary.py CONFIG'
 
@@ -107,7 +109,7 @@ def read_vocabulary(path: Path, options: Mapping) -> list[str]:
         content = json.loads(path.read_text(encoding='utf-8'))
         words, made = content['words'], content['counting']
         if not (isinstance(words, list) and isinstance(made, dict)):
-            raise TypeError(f'words {words!r:.40}, counting {made!r:.40}')
+            raise TypeError(f'words {shown(words)}, counting {shown(made)}')
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f'{path} is not a file of words ({error!r}): make it by {COMMAND}'

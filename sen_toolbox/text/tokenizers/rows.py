@@ -10,6 +10,8 @@ import numpy as np
 from sen_toolbox.text.tokens import SpecialTokens, Tokens
 
 MASK_TEXT = '[mask]'
+# Beyond any caption; a row that a model file asks for takes memory.
+LONGEST = 10_000
 
 
 def pack_rows(
@@ -59,14 +61,16 @@ def without_padding(ids: Sequence[int], pad: int) -> list[int]:
 
 
 def check_context_length(length: int, special: SpecialTokens) -> None:
-    """Refuses a context without room for a word.
+    """Refuses a context without room for a word, or beyond ``LONGEST``.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it is one.
     """
     least = 1 + (special.start is not None) + (special.end is not None)
     if length < least:
         raise ValueError(f'context_length must be at least {least}, got {length}')
+    if length > LONGEST:
+        raise ValueError(f'context_length must be at most {LONGEST}, got {length}')
 
 
 def fingerprint_of(description: Mapping, *packages: str) -> str:
