@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from tiny import as_tokens, build_optimizer
+from toy_words import give_words
 
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import (
@@ -36,7 +37,7 @@ def load(path, overrides=None):
 def build_model(config):
     """The model without memory for its weights; ViT-L has 400 million."""
     with torch.device('meta'):
-        return MODELS.build(config.model)
+        return MODELS.build(give_words(config).model)
 
 
 def strings(value):
@@ -100,7 +101,7 @@ def test_the_model_and_its_optimiser_build(path):
 
 @pytest.mark.parametrize('path', CONFIGS)
 def test_datasets_samplers_hooks_and_evaluators_build(path):
-    config = load(path, {'num_workers': 0})
+    config = give_words(load(path, {'num_workers': 0}))
     with DefaultScope.overwrite_default_scope('sen_toolbox'):
         for name in DATALOADERS:
             loader = config[name]

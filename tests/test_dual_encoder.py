@@ -37,6 +37,24 @@ def test_weights_for_projections_that_it_does_not_have_are_refused():
         BACKBONES.build(clip_config((64, 32)) | dict(pretrained='x.pth'))
 
 
+def test_a_norm_for_projections_that_it_does_not_have_is_refused():
+    with pytest.raises(ValueError, match='projection_norm is for projections: set embed_dim'):
+        BACKBONES.build(clip_config((64, 32)) | dict(projection_norm={}))
+
+
+@torch.no_grad()
+def test_a_norm_behind_the_projections_takes_the_place_of_their_bias():
+    backbone = build(projection_norm=dict(eps=0.5, momentum=0.25)).train()
+    own = backbone.text(TOKENS).embedding @ backbone.text_projection.linear.weight.t()
+    variance, mean = torch.var_mean(own, dim=0, correction=0)
+    normal = (own - mean) / (variance + 0.5).sqrt()
+    norm = backbone.text_projection.norm
+    norm.weight.fill_(2), norm.bias.fill_(3)
+    assert_same(backbone(None, TOKENS).text.embedding, 2 * normal + 3)
+    assert_same(norm.running_mean, 0.25 * mean)
+    assert backbone.text_projection.linear.bias is None
+
+
 @torch.no_grad()
 def test_embeddings_are_projected_and_tokens_are_not():
     backbone, inputs = build().eval(), images()

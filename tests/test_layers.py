@@ -68,7 +68,13 @@ RULES = {
             'models.weights',
         ),
     ),
-    'models.backbones': ('registry', 'text.tokens', 'models.features', 'models.pretrained'),
+    'models.backbones': (
+        'registry',
+        'text.tokens',
+        'models.batch_norm',
+        'models.features',
+        'models.pretrained',
+    ),
     'models.heads': (
         'registry',
         'text.tokens',

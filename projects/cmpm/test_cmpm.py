@@ -96,8 +96,8 @@ def test_it_has_the_encoders_of_the_paper_and_gives_global_embeddings():
     pair = backbone(torch.randn(2, 3, 64, 32), tokens)
     assert pair.image.embedding.shape == pair.text.embedding.shape == (2, 8)
     kinds = type(backbone.image).__name__, type(backbone.text).__name__
-    assert kinds == ('ResNet', 'RecurrentTextEncoder')
-    assert (backbone.text.pooling, backbone.text.rnn.bidirectional) == ('max', True)
+    assert kinds == ('ResNet', 'TwoLSTMs')
+    assert not backbone.text.both_forwards
 
 
 def test_a_head_that_restores_patches_is_refused():
@@ -126,9 +126,9 @@ def test_encoders_and_projections_of_an_earlier_training_are_loaded(tmp_path):
     backbone.load_weights()
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, trained.state_dict()[key]), key
-    del content['state_dict']['backbone.text_projection.bias']
+    del content['state_dict']['backbone.text_projection.norm.bias']
     torch.save(content, path)
-    with pytest.raises(ValueError, match='does not fit the model: missing bias'):
+    with pytest.raises(ValueError, match='does not fit the model: missing norm.bias'):
         backbone.load_weights()
 
 

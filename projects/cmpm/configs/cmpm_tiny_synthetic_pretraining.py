@@ -1,5 +1,6 @@
 # Pretrains the tiny encoders as clip_tiny_synthetic.py does the tiny towers: InfoNCE, people of seed 1.
 _base_ = '../../../configs/clip/clip_tiny_synthetic.py'
+custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.cmpm'])
 image_size = (64, 32)
 batch_size = 128
 max_epochs = 12
@@ -8,15 +9,12 @@ model = dict(
         _delete_=True,
         type='DualEncoder',
         embed_dim=128,
+        projection_norm=dict(),
         image=dict(type='ResNet', depth=10, image_size='$image_size'),
         text=dict(
-            type='RecurrentTextEncoder',
-            tokenizer='$tokenizer',
-            word_dim=128,
-            hidden_dim=128,
-            word_init='xavier')))
+            type='TwoLSTMs', tokenizer='$tokenizer', word_dim=128, hidden_dim=128)))
 optim_wrapper = dict(
     paramwise_cfg=dict(rules=[
-        dict(pattern=r'(bias|bn\d\.weight|embedding\.weight)$', decay_mult=0),
+        dict(pattern=r'(bias|(bn\d|norm)\.weight|embedding\.weight|starts)$', decay_mult=0),
         dict(pattern=r'word_embedding', lr_mult=3),
     ]))

@@ -1,7 +1,11 @@
 """An image encoder beside a text encoder."""
 
+from collections import OrderedDict
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
+from sen_toolbox.models.batch_norm import GlobalBatchNorm
 from sen_toolbox.models.features import (
     ALWAYS_PROVIDED,
     EMBEDDINGS,
@@ -26,12 +30,14 @@ class DualEncoder(nn.Module):
         embed_dim: Width D of the joint space, to which each embedding is projected linearly; None
             if both encoders have one width and their embeddings are compared as they are. Tokens
             are not projected.
+        projection_norm: Options of the batch norm behind each projection (``eps``, ``momentum``),
+            which then has no bias; None for projections without norm, with bias.
         pretrained: Checkpoint of this toolbox whose projections are loaded before training; the
             encoders have weights of their own. None for random ones.
 
     Raises:
-        ValueError: If there is no projection and the encoders differ in width, or weights of
-            projections are given.
+        ValueError: If there is no projection and the encoders differ in width, or weights or a
+            norm of projections are given.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class DualEncoder(nn.Module):
         image: dict,
         text: dict,
         embed_dim: int | None = None,
+        projection_norm: Mapping | None = None,
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
@@ -58,10 +65,12 @@ class DualEncoder(nn.Module):
                     f'pretrained={pretrained!r} of a DualEncoder is for its projections, and '
                     'without embed_dim it has none; each encoder has a pretrained of its own'
                 )
+            if projection_norm is not None:
+                raise ValueError('projection_norm is for projections: set embed_dim')
             self.image_projection, self.text_projection = nn.Identity(), nn.Identity()
         else:
-            self.image_projection = nn.Linear(widths[0], embed_dim)
-            self.text_projection = nn.Linear(widths[1], embed_dim)
+            self.image_projection = _projection(widths[0], embed_dim, projection_norm)
+            self.text_projection = _projection(widths[1], embed_dim, projection_norm)
         self.spec = PairSpec(embed_dim or widths[0], self.image.spec, self.text.spec)
         self.provides = ALWAYS_PROVIDED | {
             f'{modality}.{name}'
@@ -121,3 +130,13 @@ class DualEncoder(nn.Module):
         features = self.text(tokens, reads_of(reads, 'text'))
         features.embedding = self.text_projection(features.embedding)
         return features
+
+
+def _projection(width: int, embed_dim: int, norm: Mapping | None) -> nn.Module:
+    if norm is None:
+        return nn.Linear(width, embed_dim)
+    return nn.Sequential(
+        OrderedDict(
+            linear=nn.Linear(width, embed_dim, bias=False), norm=GlobalBatchNorm(embed_dim, **norm)
+        )
+    )

@@ -1,0 +1,59 @@
+"""Names of the checkpoints of the PyTorch version of CMPM/C, to ours and back."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
+
+# Official prefix, our prefix; the class weights are the checkpoint's entry W beside `network`.
+TABLE = (
+    ('image_model.', 'backbone.image.'),
+    ('bilstm.embed.', 'backbone.text.word_embedding.'),
+    ('bilstm.bilstm.0.', 'backbone.text.first.'),
+    ('bilstm.bilstm.1.', 'backbone.text.second.'),
+    ('conv_images.', 'backbone.image_projection.'),
+    ('conv_text.', 'backbone.text_projection.'),
+    ('W', 'heads.cmpc.weight'),
+)
+# The classifier of ImageNet, which its forward pass leaves out.
+UNUSED = ('image_model.fc.',)
+PROJECTIONS = ('conv_images.weight', 'conv_text.weight')
+
+
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the tensors of an official checkpoint, in float32.
+
+    Its 1 x 1 convolutions become linear layers, and its class weights stand in rows.
+
+    Args:
+        state: The ``network`` entry of the checkpoint with its entry ``W`` beside; a ``module.``
+            prefix is dropped.
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    state = used_tensors(state, UNUSED)
+    for key in PROJECTIONS:
+        if key in state:
+            state[key] = state[key].flatten(1)
+    if 'W' in state:
+        state['W'] = state['W'].t().contiguous()
+    return rename(state, TABLE)
+
+
+def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Inverse of :func:`from_official`.
+
+    Args:
+        state: State dict of a model of this toolbox.
+        model: The model; not read.
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    official = rename(state, inverse(TABLE))
+    for key in PROJECTIONS:
+        official[key] = official[key][:, :, None, None]
+    official['W'] = official['W'].t().contiguous()
+    return official
