@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
-from tiny_methods import shrink_encoders
+from tiny_methods import replace_vocabularies, shrink_encoders
 from torch.utils.data import DataLoader
 from toy_data import ROOT
 
@@ -62,6 +62,7 @@ def small_config(path: str, data_root: Path) -> Config:
     )
     config = load_config(ROOT / path, dict(sizes, data_root=str(data_root)))
     shrink_encoders(config.model.backbone, small_arch)
+    replace_vocabularies(dict(config))
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         dataset = config[name].dataset
         if dataset.type == 'SyntheticPedes':

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from tiny import as_tokens, build_optimizer
+from tiny_methods import replace_vocabularies
 
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import (
@@ -30,7 +31,9 @@ DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def load(path, overrides=None):
-    return load_config(ROOT / path, overrides)
+    config = load_config(ROOT / path, overrides)
+    replace_vocabularies(dict(config))
+    return config
 
 
 def build_model(config):
