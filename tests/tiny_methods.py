@@ -94,7 +94,7 @@ def replace_vocabularies(config: object) -> None:
 def settings(part: dict) -> Iterator[tuple[dict, str, object]]:
     """Each setting of a backbone and its parts: the dict that holds it, its name, its value."""
     for name, value in list(part.items()):
-        if isinstance(value, dict) and name != 'arch':
+        if isinstance(value, dict) and name not in ('arch', 'depth'):
             yield from settings(value)
         else:
             yield part, name, value
@@ -190,7 +190,7 @@ def step_and_gradients(
 
     def keep(*_) -> None:
         named = unwrapped(model).named_parameters()
-        gradients.update({name: p.grad.clone() for name, p in named})
+        gradients.update({name: p.grad.clone() for name, p in named if p.requires_grad})
 
     handle = optim_wrapper.optimizer.register_step_pre_hook(keep)
     logged = model.train_step(dict(batch), optim_wrapper)
