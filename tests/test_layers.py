@@ -76,6 +76,7 @@ RULES = {
         'models.features',
         'models.gather',
         'models.blocks',
+        'models.parts',
     ),
     'models.retriever': (
         'registry',

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from toy_data import ROOT
 
 from sen_toolbox.config import load_config
-from sen_toolbox.models.losses.compound_ranking import DRAWS
+from sen_toolbox.models.heads.part_ranking import DRAWS
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from sen_toolbox.text.tokens import Tokens

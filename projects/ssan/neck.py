@@ -5,11 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from projects.ssan.non_local import SLOPE, NonLocalParts
-from sen_toolbox.models.features import PairSpec, TextFeatures
+from sen_toolbox.models.features import PairFeatures, PairSpec, TextFeatures
 from sen_toolbox.models.parts import PartLinear, stripe_maxima
 from sen_toolbox.registry import NECKS
-
-LEVELS = ('whole', 'local', 'non_local')
 
 
 @NECKS.register_module()
@@ -42,7 +40,8 @@ class AlignedParts(nn.Module):
                 f'the map {stage} has {channels} channels and a state {spec.text.width}: one '
                 'projection is for both, so make hidden_dim of the text encoder that number'
             )
-        self.parts = parts
+        self.reads = frozenset({f'image.stages.{stage}', 'text.tokens', 'text.extra.local'})
+        self.stage, self.parts = stage, parts
         self.context_length = spec.text.context_length
         self.widths = {
             'whole': (1, width),
@@ -54,8 +53,9 @@ class AlignedParts(nn.Module):
         self.word_part = nn.Linear(channels, parts, bias=False)
         self.non_local = NonLocalParts(parts=parts, width=width, out_width=non_local_width)
 
-    def embed_map(self, features: Tensor) -> dict[str, Tensor]:
-        """The levels (B, K, width) of a map (B, C, h, w), the whole with K = 1."""
+    def embed_image(self, pair: PairFeatures) -> dict[str, Tensor]:
+        """The levels (B, K, width) of images, the whole with K = 1."""
+        features = pair.image.stages[self.stage]
         return self._levels(features.amax(dim=(2, 3)), stripe_maxima(features, self.parts))
 
     def embed_words(self, text: TextFeatures) -> dict[str, Tensor]:

@@ -110,8 +110,7 @@ def check(found, expected, tolerance):
 def levels(model):
     """The features of images, captions and second captions by level, in the official layout."""
     given, neck, reads = batch(), model.heads['parts'].neck, model.heads['parts'].reads
-    image = model.backbone(given['images'], None, reads).image
-    found = dict(image=neck.embed_map(image.stages['layer4']))
+    found = dict(image=neck.embed_image(model.backbone(given['images'], None, reads)))
     for kind, key in (('text', 'tokens'), ('text_cr', 'second_tokens')):
         found[kind] = neck.embed_words(model.backbone.encode_text(given[key], reads))
     return {

@@ -19,21 +19,21 @@ model = dict(
                   hidden_dim=2048, average_directions=True, bias=False, input_dropout=0.3)),
     global_score_weight=0.0,
     heads=dict(parts=dict(
-        type='AlignedPartsHead', num_classes='$num_classes', part_weight=0.5,
+        type='PartRankingHead', num_classes='$num_classes',
+        level_weights=dict(whole=1.0, local=0.5, non_local=0.5),
         neck=dict(type='AlignedParts', stage='layer4', parts=6, width=1024, non_local_width=512),
         ranking=dict(type='CompoundRankingLoss', margin=0.2, second_weight=0.1))),
     loss_weights=dict(parts=1.0))
 _image = [dict(type='LoadImage'), dict(type='ResizeImage', size='$image_size', filter='bicubic')]
 _words = [dict(type='Tokenize', tokenizer='$tokenizer')]
 train_dataloader = dict(drop_last=True, dataset=dict(pipeline=[
-    *_image, dict(type='RandomFlip', prob=0.5), *_words,
-    dict(type='SecondCaption', tokenizer='$tokenizer'),
+    *_image, dict(type='RandomFlip', prob=0.5), *_words, dict(type='SecondCaption', tokenizer='$tokenizer'),
     dict(type='PackPair', per_caption=['second_tokens'])]))
 val_dataloader = dict(dataset=dict(pipeline=[*_image, *_words, dict(type='PackPair')]))
 test_dataloader = dict(dataset=dict(pipeline=[*_image, *_words, dict(type='PackPair')]))
 param_scheduler = [dict(type='MultiStepLR', milestones=[20, 40], gamma=0.1)]
+_rules = [dict(pattern=r'^backbone\.image\.', lr_mult=0.1)]
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, eps=1e-8, weight_decay=0),
-    paramwise_cfg=dict(rules=[dict(pattern=r'^backbone\.image\.', lr_mult=0.1)]))
+    optimizer=dict(lr=1e-3, eps=1e-8, weight_decay=0), paramwise_cfg=dict(rules=_rules))
 custom_hooks = [*_base_.custom_hooks, dict(
     type='SwitchHook', target='heads.parts.ranking.adaptive', value=True, epoch=5)]

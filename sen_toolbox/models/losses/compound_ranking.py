@@ -8,9 +8,6 @@ from sen_toolbox.checks import checked_positive
 from sen_toolbox.models.losses.similarity import same_identity
 from sen_toolbox.registry import LOSSES
 
-# What one call draws for each pair: images and captions as anchors, first and second captions.
-DRAWS = 4
-
 
 @LOSSES.register_module()
 class CompoundRankingLoss(nn.Module):
