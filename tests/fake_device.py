@@ -120,7 +120,7 @@ def move_to_fake_device(module: nn.Module) -> None:
     """
     if isinstance(module, BaseDataPreprocessor):
         module._device = DEVICE  # as its .to() does
-    if type(module).__name__ in READS:
+    if READS.keys() & {kind.__name__ for kind in type(module).__mro__}:
         _compute_on_host(module)
         return
     if isinstance(module, nn.LSTM):
@@ -160,6 +160,7 @@ def _compute_on_host(part: nn.Module) -> None:
             features = encode(Tokens(ids, ids > 0, ids[:, 0]), reads)
         found = {field.name: getattr(features, field.name) for field in fields(features)}
         moved = {k: empty_like(v) for k, v in found.items() if isinstance(v, Tensor)}
+        moved['extra'] = {k: empty_like(v) for k, v in features.extra.items()}
         return replace(features, **moved)
 
     part.forward = forward

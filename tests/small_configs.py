@@ -5,10 +5,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
-from tiny_methods import shrink_encoders
+from tiny_methods import replace_vocabularies, shrink_encoders
 from torch.utils.data import DataLoader
 from toy_data import ROOT
-from toy_words import give_words
 
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.synthetic import write_synthetic_pedes
@@ -61,8 +60,9 @@ def small_config(path: str, data_root: Path) -> Config:
         num_workers=0,
         num_classes=DRAWN['num_ids']['train'],
     )
-    config = give_words(load_config(ROOT / path, dict(sizes, data_root=str(data_root))))
+    config = load_config(ROOT / path, dict(sizes, data_root=str(data_root)))
     shrink_encoders(config.model.backbone, small_arch)
+    replace_vocabularies(dict(config))
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         dataset = config[name].dataset
         if dataset.type == 'SyntheticPedes':

@@ -4,11 +4,11 @@ import pytest
 import torch
 from closeness import assert_same
 from test_encoders import IMAGE, RNN
-from tiny import as_tokens, clip_config
+from tiny import NORMALISE, as_tokens, clip_config
 from torch import nn
 
 from sen_toolbox.models.features import EMBEDDINGS, PairFeatures, reads_of
-from sen_toolbox.registry import BACKBONES
+from sen_toolbox.registry import BACKBONES, MODELS
 
 RESNET = IMAGE['ResNet']
 TOKENS = as_tokens(torch.tensor([[38, 5, 39, 0], [38, 39, 0, 0], [38, 7, 9, 39]]))
@@ -30,6 +30,25 @@ def test_encoders_of_two_widths_are_refused_without_a_joint_space():
         ValueError, match='of images have 512 numbers, of captions 10: set embed_dim'
     ):
         build(embed_dim=None)
+
+
+@torch.no_grad()
+def test_encoders_that_only_heads_compare_may_differ_in_width():
+    backbone = build(embed_dim=None, joint=False).eval()
+    assert backbone.spec.embed_dim is None
+    pair = backbone(images(), TOKENS)
+    assert (pair.image.embedding.shape, pair.text.embedding.shape) == ((3, 512), (3, 10))
+    with pytest.raises(ValueError, match='joint=False has no joint space for embed_dim=6'):
+        build(joint=False)
+
+
+def test_nothing_is_scored_by_a_backbone_without_a_joint_space():
+    backbone = dict(type='DualEncoder', image=RESNET, text=RNN, joint=False)
+    parts = dict(
+        heads={}, loss_weights={}, data_preprocessor=dict(type='PairPreprocessor', **NORMALISE)
+    )
+    with pytest.raises(ValueError, match='no joint space .* global_score_weight to 0, got 1.0'):
+        MODELS.build(dict(type='TextImageRetriever', backbone=backbone, **parts))
 
 
 def test_weights_for_projections_that_it_does_not_have_are_refused():

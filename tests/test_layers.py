@@ -41,6 +41,7 @@ RULES = {
     'models.wrapping': (),
     'models.chunking': ('models.gather', 'models.wrapping'),
     'models.blocks': (),
+    'models.parts': (),
     'models.open_clip_config': (),
     'models.requests': ('text.tokens',),
     'models.pretrained': ('checkpoint',),
@@ -81,6 +82,7 @@ RULES = {
         'models.features',
         'models.gather',
         'models.blocks',
+        'models.parts',
     ),
     'models.retriever': (
         'registry',

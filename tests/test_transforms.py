@@ -109,10 +109,12 @@ def test_a_missing_image_is_a_file_not_found(tmp_path):
         LoadImage()({'img_path': str(tmp_path / 'gone.jpg')})
 
 
+@pytest.mark.parametrize('filter', ['bilinear', 'bicubic'])
 @pytest.mark.parametrize('size', [(384, 128), (33, 17), (128, 384), (97, 41)])
-def test_resize_equals_torchvision_on_a_pillow_image_bit_for_bit(noise, size):
-    expected = np.array(F.resize(Image.fromarray(noise), list(size)))
-    result = ResizeImage(size=size)({'img': noise})['img']
+def test_resize_equals_torchvision_on_a_pillow_image_bit_for_bit(noise, size, filter):
+    mode = F.InterpolationMode(filter)
+    expected = np.array(F.resize(Image.fromarray(noise), list(size), mode))
+    result = ResizeImage(size=size, filter=filter)({'img': noise})['img']
     assert result.shape == (*size, 3)
     np.testing.assert_array_equal(result, expected)
 
@@ -121,6 +123,11 @@ def test_resize_equals_torchvision_on_a_pillow_image_bit_for_bit(noise, size):
 def test_resize_refuses_what_is_not_rows_and_columns(size):
     with pytest.raises(ValueError, match=r'\(rows, columns\)'):
         ResizeImage(size=size)
+
+
+def test_resize_refuses_an_unknown_filter():
+    with pytest.raises(ValueError, match="filter is one of bilinear, bicubic, got 'box'"):
+        ResizeImage(size=(4, 4), filter='box')
 
 
 def test_flip_of_the_registry_mirrors_left_and_right(noise):

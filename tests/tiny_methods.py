@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from toy_data import ROOT
 
 from sen_toolbox.config import load_config
+from sen_toolbox.models.heads.part_ranking import DRAWS
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from sen_toolbox.text.tokens import Tokens
@@ -26,7 +27,21 @@ ARCH = dict(
     text_cfg=dict(layers=2, width=64, heads=1, context_length=CONTEXT, vocab_size=VOCABULARY),
 )
 # What other settings of encoders are at most, wherever they stand.
-LIMITS = dict(depth=10, embed_dim=16, word_dim=16, hidden_dim=16, vocab_size=VOCABULARY)
+LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16)
+# As wide as the states of a recurrent encoder, for methods that project both by one matrix.
+RESNET = dict(block='basic', blocks=(1, 1, 1, 1), widths=(8, 8, 16, 16), stem=8)
+BERT = dict(
+    hidden_size=16,
+    intermediate_size=16,
+    num_attention_heads=2,
+    num_hidden_layers=2,
+    max_position_embeddings=80,
+)
+# Pieces of which any word can be made; as many as a word list needs for the captions of tests.
+SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+LETTERS = 'abcdefghijklmnopqrstuvwxyz'
+PIECES = (*SPECIAL, *LETTERS, *(f'##{letter}' for letter in LETTERS))
+WORDS = 'a man woman person with red blue white black shirt coat trousers shoes bag the is'.split()
 
 
 def tiny_config(method: str) -> Config:
@@ -51,16 +66,35 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
     for part, name, value in settings(backbone):
         if name == 'arch':
             part[name] = small_arch(value)
+        elif name == 'depth':
+            part[name] = RESNET
         elif name == 'pretrained':
             part[name] = None
         elif name in LIMITS:
             part[name] = min(value, LIMITS[name])
 
+    replace_vocabularies(backbone)
+    text = backbone.get('text', {})
+    if text.get('type') == 'BERT':
+        sizes = text.get('config') or {}
+        text['config'] = BERT | dict(vocab_size=sizes.get('vocab_size', len(PIECES)))
+
+
+def replace_vocabularies(config: object) -> None:
+    """Gives all tokenizers in a config few words in the place of their files."""
+    if isinstance(config, dict):
+        if config.pop('vocab_file', None) is not None:
+            is_of_pieces = config['type'] == 'WordPieceTokenizer'
+            config['vocabulary'] = list(PIECES if is_of_pieces else WORDS)
+        config = list(config.values())
+    for part in config if isinstance(config, list | tuple) else ():
+        replace_vocabularies(part)
+
 
 def settings(part: dict) -> Iterator[tuple[dict, str, object]]:
     """Each setting of a backbone and its parts: the dict that holds it, its name, its value."""
     for name, value in list(part.items()):
-        if isinstance(value, dict) and name != 'arch':
+        if isinstance(value, dict) and name not in ('arch', 'depth'):
             yield from settings(value)
         else:
             yield part, name, value
@@ -114,13 +148,15 @@ def pair_batch(size: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
         word_labels=ids * masked,
         pair_weights=draw(2, size).double(),
     )
-    return batch, torch.rand(size, 8, generator=generator)
+    noise = torch.rand(size, 8, generator=generator)
+    order = torch.randperm(size, generator=generator)
+    return {**batch, 'second_tokens': batch['tokens'][order]}, noise
 
 
 def with_several_captions(batch: dict, counts: list[int]) -> dict:
     """The captions of a batch of pairs at fewer images, ``counts`` of them at each in turn."""
     image_of = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    per_caption = {name: batch[name] for name in ('tokens', 'word_labels')}
+    per_caption = {name: batch[name] for name in ('tokens', 'word_labels', 'second_tokens')}
     per_image = {k: v[: len(counts)] for k, v in batch.items() if k not in per_caption}
     return {**per_image, **per_caption, 'image_of': image_of}
 
@@ -142,6 +178,8 @@ def fix_noise(model: nn.Module, rows: Tensor) -> None:
     for head in model.heads.values():
         if hasattr(head, 'draw_noise'):
             head.draw_noise = GivenNoise(rows)
+        if hasattr(head, 'draw_choices'):
+            head.draw_choices = lambda name, count, device: rows[:, :DRAWS]
 
 
 def step_and_gradients(
@@ -152,7 +190,7 @@ def step_and_gradients(
 
     def keep(*_) -> None:
         named = unwrapped(model).named_parameters()
-        gradients.update({name: p.grad.clone() for name, p in named})
+        gradients.update({name: p.grad.clone() for name, p in named if p.requires_grad})
 
     handle = optim_wrapper.optimizer.register_step_pre_hook(keep)
     logged = model.train_step(dict(batch), optim_wrapper)

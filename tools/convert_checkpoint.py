@@ -57,7 +57,7 @@ def convert_from_official(layout: ModuleType, model: nn.Module, path: Path) -> d
     Raises:
         ValueError: If it does not fit the model; names the keys and shapes.
     """
-    official = read_state(path, 'model')
+    official = read_state(path, getattr(layout, 'ENTRY', 'model'))
     with named_faults(path):
         state = layout.from_official(official)
     check_keys(model, state, path)

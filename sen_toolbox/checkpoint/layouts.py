@@ -14,7 +14,7 @@ def official_layout(config: Config) -> ModuleType:
 
     It lies beside the config or in the folder above, or where the config's ``official`` says. It
     has ``from_official(state) -> state``, and ``to_official(state, model) -> state`` if there is a
-    way back.
+    way back, and ``ENTRY`` if its checkpoints hold the weights elsewhere than under 'model'.
 
     Raises:
         FileNotFoundError: If there is none.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sen_toolbox.registry import FUNCTIONS
-from sen_toolbox.text.tokens import joined
+from sen_toolbox.text.tokens import Tokens, joined
 
 
 @FUNCTIONS.register_module()
@@ -43,7 +43,8 @@ def collate_pairs(samples: Sequence[dict]) -> dict:
     for key in samples[0]['per_image']:
         batch[key] = _stacked([sample['per_image'][key] for sample in samples])
     for key in samples[0]['per_caption']:
-        batch[key] = torch.cat([sample['per_caption'][key] for sample in samples])
+        rows = [sample['per_caption'][key] for sample in samples]
+        batch[key] = joined(rows, torch.cat) if isinstance(rows[0], Tokens) else torch.cat(rows)
     return batch
 
 

@@ -11,6 +11,7 @@ from .safe_checkpoint import SafeCheckpointHook
 from .same_data import SameDataHook
 from .stop import StopHook, StoppedBySignal
 from .strict_load import StrictLoadHook
+from .switch import SwitchHook
 
 __all__ = [
     'ConsensusDivisionHook',
@@ -26,4 +27,5 @@ __all__ = [
     'StopHook',
     'StoppedBySignal',
     'StrictLoadHook',
+    'SwitchHook',
 ]

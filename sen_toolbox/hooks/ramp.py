@@ -2,6 +2,7 @@
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from sen_toolbox.checks import checked_positive
 from sen_toolbox.models.wrapping import unwrapped
@@ -33,10 +34,8 @@ class RampHook(Hook):
         Raises:
             KeyError: If the model has no such number.
         """
-        model = unwrapped(runner.model)
-        path, _, self.name = self.target.rpartition('.')
         try:
-            self.owner = model.get_submodule(path)
+            self.owner, self.name = owner_of(runner.model, self.target)
             self.value = float(getattr(self.owner, self.name))
         except (AttributeError, TypeError) as error:
             raise KeyError(
@@ -49,3 +48,19 @@ class RampHook(Hook):
         """Sets the number for this iteration."""
         done = runner.iter / (self.epochs * len(runner.train_dataloader))
         setattr(self.owner, self.name, self.value * min(1.0, done))
+
+
+def owner_of(model: nn.Module, target: str) -> tuple[nn.Module, str]:
+    """The part of a model that has a setting, and the setting's name there.
+
+    Args:
+        model: The model, or its wrapper for several processes.
+        target: Dotted path of the setting.
+
+    Raises:
+        AttributeError: If there is no such part, or it has no such setting.
+    """
+    path, _, name = target.rpartition('.')
+    owner = unwrapped(model).get_submodule(path)
+    getattr(owner, name)
+    return owner, name

@@ -57,12 +57,12 @@ class PairSpec:
     """Sizes of a backbone.
 
     Attributes:
-        embed_dim: Width D of the joint embedding space.
+        embed_dim: Width D of the joint embedding space; None if there is none.
         image: Sizes of the image encoder.
         text: Sizes of the text encoder.
     """
 
-    embed_dim: int
+    embed_dim: int | None
     image: ImageSpec
     text: TextSpec
 

@@ -45,8 +45,8 @@ class TextImageRetriever(BaseModel):
 
     Raises:
         ValueError: If ``chunks`` is below 1, or above it and the model has batch norm, if nothing
-            is left to score by, if two heads score candidates, or if no block is there to be
-            recomputed or compiled.
+            is left to score by or the backbone has nothing to be compared, if two heads score
+            candidates, or if no block is there to be recomputed or compiled.
         KeyError: If ``heads`` and ``loss_weights`` do not name the same heads, or a head reads a
             feature that the backbone does not provide.
     """
@@ -79,6 +79,11 @@ class TextImageRetriever(BaseModel):
         self.score_weights = _score_weights(
             global_score_weight, [self.heads[name] for name in self.embedding_heads]
         )
+        if self.backbone.spec.embed_dim is None and global_score_weight > 0:
+            raise ValueError(
+                f'the backbone has no joint space to score by: set global_score_weight to 0, got '
+                f'{global_score_weight}'
+            )
         self.scorers = [name for name, head in self.heads.items() if hasattr(head, 'score')]
         if len(self.scorers) > 1:
             raise ValueError(f'one head may score candidates, got {self.scorers}')

@@ -7,12 +7,15 @@ Attributes of a class say what others must know of it:
 - ``reads_file``: that it makes ``img`` from a file, which whoever has an image leaves out.
 - ``rewrites_captions``: that captions behind it are not those of the data set, so that nothing
   made of them beforehand is of use.
+
+A method ``see_pairs(pairs)`` is called once with all records of a training split.
 """
 
 from .augment import MakeViews, TorchvisionOps
 from .corrupt import CorruptWords
 from .image import LoadImage, PadCrop, RandomFlip, ResizeImage
 from .pack import PackPair
+from .second_caption import SecondCaption
 from .text import MaskWords, PruneCaption, Tokenize
 from .text_augment import BackTranslate, CleanCaption, DeleteWords
 
@@ -29,6 +32,7 @@ __all__ = [
     'PruneCaption',
     'RandomFlip',
     'ResizeImage',
+    'SecondCaption',
     'Tokenize',
     'TorchvisionOps',
 ]

@@ -13,6 +13,7 @@ from sen_toolbox.registry import TRANSFORMS
 
 # A larger picture, which a model file could ask for, takes all memory.
 LARGEST_SIDE = 10_000
+FILTERS = {'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
 
 
 @TRANSFORMS.register_module()
@@ -46,21 +47,25 @@ class LoadImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeImage(BaseTransform):
-    """Resizes ``img`` with Pillow's antialiased bilinear filter, as the SEN and IRRA releases do.
+    """Resizes ``img`` with an antialiased filter of Pillow's.
 
     torchvision's, on uint8 tensors, differs by one grey level here and there.
 
     Args:
         size: (rows, columns) in pixels, each in 1..10,000; the aspect ratio is not kept.
+        filter: 'bilinear', as the SEN and IRRA releases have it, or 'bicubic'.
 
     Raises:
-        ValueError: If ``size`` is not two such numbers.
+        ValueError: If ``size`` is not two such numbers, or there is no such filter.
     """
 
     deterministic = True
     changes = frozenset({'img'})
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], filter: str = 'bilinear') -> None:
+        if filter not in FILTERS:
+            raise ValueError(f'filter is one of {", ".join(FILTERS)}, got {filter!r}')
+        self.filter = filter
         if len(size) != 2 or min(size) < 1 or max(size) > LARGEST_SIDE:
             raise ValueError(f'size is (rows, columns) in 1..{LARGEST_SIDE} pixels, got {size}')
         self.size = tuple(size)
@@ -68,7 +73,7 @@ class ResizeImage(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Changes ``img``."""
         rows, columns = self.size
-        image = Image.fromarray(results['img']).resize((columns, rows), Image.Resampling.BILINEAR)
+        image = Image.fromarray(results['img']).resize((columns, rows), FILTERS[self.filter])
         results['img'] = np.array(image)
         return results
 

@@ -6,6 +6,7 @@ import torch
 from mmcv.transforms import BaseTransform
 
 from sen_toolbox.registry import TRANSFORMS
+from sen_toolbox.text.tokens import Tokens
 
 
 @TRANSFORMS.register_module()
@@ -18,7 +19,8 @@ class PackPair(BaseTransform):
     Args:
         per_image: Further keys of the record that the method's heads or hooks read, one value or
             array per image, e.g. ``views`` of ``MakeViews`` or ``sample_idx``.
-        per_caption: Further keys with one row per caption, e.g. ``word_labels`` of ``MaskWords``.
+        per_caption: Further keys with one row per caption, e.g. ``word_labels`` of ``MaskWords`` or
+            the tokens of ``SecondCaption``.
     """
 
     changes: frozenset[str] = frozenset()
@@ -51,8 +53,12 @@ class PackPair(BaseTransform):
             'per_caption': self._further(results, self.per_caption),
         }
 
-    def _further(self, results: dict, keys: Sequence[str]) -> dict[str, torch.Tensor]:
+    def _further(self, results: dict, keys: Sequence[str]) -> dict[str, torch.Tensor | Tokens]:
         for key in keys:
             if key not in results:
                 raise KeyError(f'PackPair: no {key!r} in the record; it has {sorted(results)}')
-        return {key: torch.as_tensor(results[key]) for key in keys}
+        return {key: _as_tensors(results[key]) for key in keys}
+
+
+def _as_tensors(value: object) -> torch.Tensor | Tokens:
+    return value.map(torch.from_numpy) if isinstance(value, Tokens) else torch.as_tensor(value)

@@ -28,16 +28,18 @@ class DualEncoder(nn.Module):
         image: Config of an image encoder.
         text: Config of a text encoder.
         embed_dim: Width D of the joint space, to which each embedding is projected linearly; None
-            if both encoders have one width and their embeddings are compared as they are. Tokens
-            are not projected.
+            if both encoders have one width and their embeddings are compared as they are, or
+            there is no joint space. Tokens are not projected.
         projection_norm: Options of the batch norm behind each projection (``eps``, ``momentum``),
             which then has no bias; None for projections without norm, with bias.
+        joint: Whether there is a joint space. False where heads alone compare, by features of
+            their own: the encoders may differ in width, and ``spec.embed_dim`` is None.
         pretrained: Checkpoint of this toolbox whose projections are loaded before training; the
             encoders have weights of their own. None for random ones.
 
     Raises:
-        ValueError: If there is no projection and the encoders differ in width, or weights or a
-            norm of projections are given.
+        ValueError: If there is no projection and the encoders differ in width, weights or a norm of
+            projections are given, or there is a width of no joint space.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class DualEncoder(nn.Module):
         text: dict,
         embed_dim: int | None = None,
         projection_norm: Mapping | None = None,
+        joint: bool = True,
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
@@ -54,8 +57,10 @@ class DualEncoder(nn.Module):
         self.image = IMAGE_ENCODERS.build(image)
         self.text = TEXT_ENCODERS.build(text)
         widths = self.image.spec.width, self.text.spec.width
+        if embed_dim is not None and not joint:
+            raise ValueError(f'joint=False has no joint space for embed_dim={embed_dim}')
         if embed_dim is None:
-            if widths[0] != widths[1]:
+            if joint and widths[0] != widths[1]:
                 raise ValueError(
                     f'embeddings of images have {widths[0]} numbers, of captions {widths[1]}: set '
                     'embed_dim, to which both are projected'
@@ -71,7 +76,8 @@ class DualEncoder(nn.Module):
         else:
             self.image_projection = _projection(widths[0], embed_dim, projection_norm)
             self.text_projection = _projection(widths[1], embed_dim, projection_norm)
-        self.spec = PairSpec(embed_dim or widths[0], self.image.spec, self.text.spec)
+        width = embed_dim or widths[0] if joint else None
+        self.spec = PairSpec(width, self.image.spec, self.text.spec)
         self.provides = ALWAYS_PROVIDED | {
             f'{modality}.{name}'
             for modality, encoder in (('image', self.image), ('text', self.text))

@@ -3,6 +3,7 @@
 from .identity import IdentityHead
 from .masked_word import MaskedWordHead
 from .matching import MatchingHead
+from .part_ranking import PartRankingHead
 from .restoration import RestorationHead
 from .scaled_matching import ScaledMatchingHead
 from .self_supervision import SelfSupervisionHead
@@ -13,6 +14,7 @@ __all__ = [
     'IdentityHead',
     'MaskedWordHead',
     'MatchingHead',
+    'PartRankingHead',
     'RestorationHead',
     'ScaledMatchingHead',
     'SelfSupervisionHead',

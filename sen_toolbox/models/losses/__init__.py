@@ -2,6 +2,7 @@
 
 from .citc import CITCLoss
 from .cmpm import CMPMLoss
+from .compound_ranking import CompoundRankingLoss
 from .info_nce import InfoNCELoss
 from .nitc import NITCLoss
 from .pixel import MaskedPixelLoss
@@ -14,6 +15,7 @@ from .triplet import HardestTripletLoss
 __all__ = [
     'CITCLoss',
     'CMPMLoss',
+    'CompoundRankingLoss',
     'HardestTripletLoss',
     'InfoNCELoss',
     'MaskedPixelLoss',

@@ -128,7 +128,17 @@ class RecurrentTextEncoder(nn.Module):
         """
         check_text_request(self, tokens, reads)
         lengths = tokens.lengths.clamp(min=1)
-        words = self.input_dropout(self.word_embedding(tokens.ids))
+        states = self.states(self.word_embedding(tokens.ids), lengths)
+        return TextFeatures(
+            self.pool(states, lengths),
+            tokens=states if 'tokens' in reads else None,
+            mask=tokens.mask,
+            end=tokens.end,
+        )
+
+    def states(self, words: Tensor, lengths: Tensor) -> Tensor:
+        """States (T, L, W) of embedded words (T, L, E), 0 behind the first ``lengths`` (T,)."""
+        words = self.input_dropout(words)
         # Torch wants the lengths on the CPU: on a GPU this waits for it, once a step.
         packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
         packed, _ = self.rnn(packed)
@@ -136,15 +146,9 @@ class RecurrentTextEncoder(nn.Module):
         if self.average_directions:
             states = states.unflatten(1, (2, -1)).mean(dim=1)
         packed = packed._replace(data=self.output_dropout(states))
-        states, _ = pad_packed_sequence(packed, batch_first=True, total_length=words.shape[1])
-        return TextFeatures(
-            self._pool(states, lengths),
-            tokens=states if 'tokens' in reads else None,
-            mask=tokens.mask,
-            end=tokens.end,
-        )
+        return pad_packed_sequence(packed, batch_first=True, total_length=words.shape[1])[0]
 
-    def _pool(self, states: Tensor, lengths: Tensor) -> Tensor:
+    def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings (T, W) of states (T, L, W), which are 0 behind the captions."""
         if self.pooling == 'mean':
             return states.sum(dim=1) / lengths[:, None]

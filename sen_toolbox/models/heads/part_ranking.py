@@ -1,0 +1,143 @@
+"""Identities and ranking of features on several levels, such as a whole and its parts."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sen_toolbox.models.features import PairFeatures, PairSpec
+from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.parts import PartLinear
+from sen_toolbox.registry import HEADS, LOSSES, NECKS
+from sen_toolbox.text.tokens import Tokens
+
+# What the ranking of a level draws for each pair.
+DRAWS = 4
+
+
+@HEADS.register_module()
+class PartRankingHead(nn.Module):
+    """Classifies and ranks each level of a neck.
+
+    The loss of a level is the cross-entropy of its parts, each with a classifier that images and
+    captions share, and the ranking of pairs and second captions, which the batch has in
+    ``second_tokens`` (see ``SecondCaption``). Retrieval adds up the cosines of the levels.
+
+    The neck has ``widths``, number K of parts and their width by level, ``reads``, and gives with
+    ``embed_image(pair)`` and ``embed_words(text)`` the features (B, K, width) by level.
+
+    Args:
+        num_classes: Number of training identities.
+        neck: Config of the neck.
+        ranking: Config of the loss ``(images, texts, second texts, labels, draws)``.
+        level_weights: Weight of each level in the loss, by the neck's names.
+        spec: Sizes of the backbone.
+
+    Raises:
+        KeyError: If ``level_weights`` names other levels than the neck has.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        neck: dict,
+        ranking: dict,
+        level_weights: Mapping[str, float],
+        spec: PairSpec,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.neck = NECKS.build({**neck, 'spec': spec})
+        self.ranking = LOSSES.build(ranking)
+        if set(level_weights) != set(self.neck.widths):
+            raise KeyError(
+                f'level_weights must name the levels {sorted(self.neck.widths)}, '
+                f'got {sorted(level_weights)}'
+            )
+        self.level_weights = dict(level_weights)
+        self.classifiers = nn.ModuleDict(
+            {
+                name: PartLinear(*sizes, num_classes, bias=True)
+                for name, sizes in self.neck.widths.items()
+            }
+        )
+        for classifier in self.classifiers.values():
+            nn.init.normal_(classifier.weight, std=0.001)
+        self.reads = self.neck.reads
+
+    def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
+        """Returns ``loss`` and each term of it without its weight.
+
+        Raises:
+            KeyError: If the batch has no second captions.
+        """
+        labels = pair.of_texts(batch['labels'])
+        # In this order the statistics of batch norm see them.
+        image = self.neck.embed_image(pair)
+        text = self.neck.embed_words(pair.text)
+        second_text = backbone.encode_text(_second_tokens(batch), self.reads)
+        second = self.neck.embed_words(second_text)
+        values, total = {}, 0.0
+        everyone = gather(labels)
+        for name, weight in self.level_weights.items():
+            images = pair.of_texts(image[name])
+            identity = sum(self._classify(name, parts, labels) for parts in (images, text[name]))
+            with torch.autocast(labels.device.type, enabled=False):
+                ranking = self.ranking(
+                    *(gather_wide(x.flatten(1)) for x in (images, text[name], second[name])),
+                    everyone,
+                    gather(self.draw_choices(name, len(labels), labels.device)),
+                )
+            values |= {f'id_{name}': identity, f'cr_{name}': ranking}
+            total += weight * (identity + ranking)
+        further = self.further_terms(image, batch['labels'])
+        return dict(loss=total + sum(further.values()), **values, **further)
+
+    def further_terms(self, image: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Terms by name that a method adds to the loss; here none.
+
+        Args:
+            image: What the neck gives of B images, which may be more than the levels.
+            labels: Identity labels (B,).
+        """
+        return {}
+
+    def draw_choices(self, name: str, count: int, device: torch.device) -> Tensor:
+        """Draws which negatives the ranking of a level takes.
+
+        Args:
+            name: The level.
+            count: Number P of pairs.
+            device: Of the result.
+
+        Returns:
+            (P, 4) in 0..1.
+        """
+        return torch.rand(count, DRAWS, device=device)
+
+    def _classify(self, name: str, parts: Tensor, labels: Tensor) -> Tensor:
+        logits = self.classifiers[name](parts)
+        return F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1]))
+
+    def embed_image(self, pair: PairFeatures) -> Tensor:
+        """Unit vectors of all levels side by side; their inner product is the sum of cosines."""
+        return self._side_by_side(self.neck.embed_image(pair))
+
+    def embed_text(self, pair: PairFeatures) -> Tensor:
+        """The same of captions."""
+        return self._side_by_side(self.neck.embed_words(pair.text))
+
+    def _side_by_side(self, levels: dict[str, Tensor]) -> Tensor:
+        parts = [F.normalize(levels[name].flatten(1).float(), dim=1) for name in self.level_weights]
+        return torch.cat(parts, dim=1)
+
+
+def _second_tokens(batch: dict) -> Tokens:
+    if 'second_tokens' not in batch:
+        raise KeyError(
+            "the batch has no 'second_tokens': put SecondCaption into the training pipeline and "
+            "PackPair(per_caption=['second_tokens']) at its end"
+        )
+    return batch['second_tokens']
