@@ -83,7 +83,8 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
 def replace_vocabularies(config: object) -> None:
     """Gives all tokenizers in a config few words in the place of their files."""
     if isinstance(config, dict):
-        if config.pop('vocab_file', None) is not None:
+        # The top of a config may have one, too, which tokenizers refer to.
+        if 'type' in config and config.pop('vocab_file', None) is not None:
             is_of_pieces = config['type'] == 'WordPieceTokenizer'
             config['vocabulary'] = list(PIECES if is_of_pieces else WORDS)
         config = list(config.values())
