@@ -186,6 +186,9 @@ class PedesDataset(BaseDataset):
         if self.test_mode:
             return records
         pairs = self._with_noise(_as_pairs(records))
+        for step in self.pipeline.transforms:
+            if hasattr(step, 'see_pairs'):
+                step.see_pairs(pairs)
         self._metainfo['fingerprint'] = _fingerprint(pairs, str(self.data_root))
         return pairs
 

@@ -7,6 +7,8 @@ Attributes of a class say what others must know of it:
 - ``reads_file``: that it makes ``img`` from a file, which whoever has an image leaves out.
 - ``rewrites_captions``: that captions behind it are not those of the data set, so that nothing
   made of them beforehand is of use.
+
+A method ``see_pairs(pairs)`` is called once with all records of a training split.
 """
 
 from .augment import MakeViews, TorchvisionOps
