@@ -63,6 +63,7 @@ def small_config(path: str, data_root: Path) -> Config:
     config = load_config(ROOT / path, dict(sizes, data_root=str(data_root)))
     shrink_encoders(config.model.backbone, small_arch)
     replace_vocabularies(dict(config))
+    config.load_from = None
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         dataset = config[name].dataset
         if dataset.type == 'SyntheticPedes':

@@ -41,6 +41,7 @@ def check_training_step(model, config):
     assert [name for name, value in logged.items() if not value.isfinite()] == []
     groups = wrapper.optimizer.param_groups
     frozen = {p for group in groups if group['lr'] == 0 for p in group['params']}
+    frozen |= {p for p in model.parameters() if not p.requires_grad}
     for name, parameter in model.named_parameters():
         assert parameter.isfinite().all(), name
         stays = parameter in frozen or not parameter.requires_grad

@@ -57,7 +57,7 @@ class ManyPersons(torch.utils.data.Dataset):
         return 600
 
     def get_data_info(self, index):
-        return dict(person_id=index // 2)
+        return dict(person_id=index // 2, img_path=f'{index}.jpg')
 
     def __getitem__(self, index):
         return dict(
@@ -94,7 +94,7 @@ def test_the_model_and_its_optimiser_build(path):
     wrapper.optimizer.pop('fused', None)  # refused for weights without memory
     optimizer = build_optimizer(wrapper, model)
     held = sum(len(group['params']) for group in optimizer.param_groups)
-    assert held == sum(p.requires_grad for p in model.parameters())
+    assert held == sum(parameter.requires_grad for parameter in model.parameters())
     for scheduler in config.param_scheduler:
         scheduler = dict(scheduler)
         scheduler.pop('convert_to_iter_based', None)  # needs the length of an epoch

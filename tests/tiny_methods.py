@@ -49,7 +49,8 @@ def tiny_config(method: str) -> Config:
     sizes = dict(image_size=IMAGE_SIZE, context_length=CONTEXT)
     config = load_config(CONFIGS[method], sizes)
     shrink_encoders(config.model.backbone, lambda arch: ARCH)
-    for part, name, _ in settings(config.model.backbone):
+    parts = [config.model.backbone, *config.model.heads.values()]
+    for part, name, _ in (setting for whole in parts for setting in settings(whole)):
         if name.endswith('dropout'):
             part[name] = 0.0
     config.model.data_preprocessor.erasing_prob = 0.0
@@ -68,8 +69,10 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
             part[name] = small_arch(value)
         elif name == 'depth':
             part[name] = RESNET
-        elif name == 'pretrained':
+        elif name in ('pretrained', 'word_vectors'):
             part[name] = None
+        elif name == 'units':
+            part[name] = [(min(inner, 8), min(outer, 16), step) for inner, outer, step in value]
         elif name in LIMITS:
             part[name] = min(value, LIMITS[name])
 

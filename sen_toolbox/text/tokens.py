@@ -44,7 +44,8 @@ class Tokens:
 
     Attributes:
         ids: Token ids (T, L), int64.
-        mask: True (T, L) on real tokens, which come first, special ones included.
+        mask: True (T, L) on real tokens, special ones included. They come first, unless a training
+            shifts them for an encoder that reads places.
         end: Column (T,) of the token that stands for the caption, int64: CLIP's end token, BERT's
             [CLS], the last word where there is no special token.
     """

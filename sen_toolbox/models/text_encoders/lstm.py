@@ -113,7 +113,7 @@ class RecurrentTextEncoder(nn.Module):
             path = find_weights(self.pretrained, 'text', WANTED)
             load_weights(self, read_weights(path, 'text')[0], path)
         elif self.word_vectors is not None:
-            vectors = _read_word_vectors(self.word_vectors, tuple(self.word_embedding.weight.shape))
+            vectors = read_word_vectors(self.word_vectors, tuple(self.word_embedding.weight.shape))
             self.word_embedding.load_state_dict({'weight': vectors})
 
     def forward(self, tokens: Tokens, reads: frozenset[str] = frozenset()) -> TextFeatures:
@@ -165,7 +165,17 @@ class RecurrentTextEncoder(nn.Module):
         return torch.cat([last[:, :half], states[:, 0, half:]], dim=1)
 
 
-def _read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:
+def read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:
+    """The one array of a ``.npy`` or ``.npz`` file, in float32.
+
+    Args:
+        file: Its path.
+        shape: (ids, width) that it is to have.
+
+    Raises:
+        FileNotFoundError: If there is no such file; says which to get.
+        ValueError: If it holds something else.
+    """
     path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
@@ -188,5 +198,5 @@ def _read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:
         )
     if content.dtype.kind != 'f' or not np.isfinite(content).all():
         raise ValueError(f'{path} has word vectors that are not finite numbers ({content.dtype})')
-    print_log(f'{len(content)} word vectors from {path}, not trained', logger='current')
+    print_log(f'{len(content)} word vectors from {path}', logger='current')
     return torch.from_numpy(content).float()
