@@ -32,6 +32,7 @@ COUNTS = {
 # Parts that need lengths on the host, and why. Here the CPU computes them, as if ids were all 1.
 READS = {
     'RecurrentTextEncoder': 'torch packs captions by lengths that it wants on the CPU',
+    'RecurrentBERT': 'the same',
 }
 
 

@@ -35,7 +35,7 @@ BERT = dict(
     intermediate_size=16,
     num_attention_heads=2,
     num_hidden_layers=2,
-    max_position_embeddings=80,
+    max_position_embeddings=100,
 )
 # Pieces of which any word can be made; as many as a word list needs for the captions of tests.
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
@@ -78,9 +78,10 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
 
     replace_vocabularies(backbone)
     text = backbone.get('text', {})
-    if text.get('type') == 'BERT':
-        sizes = text.get('config') or {}
-        text['config'] = BERT | dict(vocab_size=sizes.get('vocab_size', len(PIECES)))
+    bert = text if text.get('type') == 'BERT' else text.get('bert')
+    if bert:
+        sizes = bert.get('config') or {}
+        bert['config'] = BERT | dict(vocab_size=sizes.get('vocab_size', len(PIECES)))
 
 
 def replace_vocabularies(config: object) -> None:

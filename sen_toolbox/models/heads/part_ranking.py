@@ -56,7 +56,8 @@ class PartRankingHead(nn.Module):
                 f'level_weights must name the levels {sorted(self.neck.widths)}, '
                 f'got {sorted(level_weights)}'
             )
-        self.level_weights = dict(level_weights)
+        # In the order of the neck, since a description of the model sorts names.
+        self.level_weights = {name: level_weights[name] for name in self.neck.widths}
         self.classifiers = nn.ModuleDict(
             {
                 name: PartLinear(*sizes, num_classes, bias=True)

@@ -3,6 +3,7 @@
 from .citc import CITCLoss
 from .cmpm import CMPMLoss
 from .compound_ranking import CompoundRankingLoss
+from .hardest_ranking import HardestRankingLoss
 from .info_nce import InfoNCELoss
 from .nitc import NITCLoss
 from .pixel import MaskedPixelLoss
@@ -16,6 +17,7 @@ __all__ = [
     'CITCLoss',
     'CMPMLoss',
     'CompoundRankingLoss',
+    'HardestRankingLoss',
     'HardestTripletLoss',
     'InfoNCELoss',
     'MaskedPixelLoss',

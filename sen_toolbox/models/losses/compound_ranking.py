@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.checks import checked_positive
+from sen_toolbox.models.losses.hinges import summed_hinges
 from sen_toolbox.models.losses.similarity import same_identity
 from sen_toolbox.registry import LOSSES
 
@@ -119,16 +120,9 @@ def _hinges(
     scores: Tensor, margins: Tensor, kept: Tensor, different: Tensor, draws: Tensor
 ) -> Tensor:
     """The sum of the hinges of the anchors that are kept, rows of ``scores``."""
-    positive = scores.diagonal()
     candidates = semi_hard(scores.detach(), margins, kept, different)
-    negative = scores.gather(1, drawn_columns(candidates, draws)[:, None])[:, 0]
-    hinges = F.relu(margins - positive + negative)
-    total = torch.where(candidates.any(dim=1), hinges, 0.0).sum()
-    # Tensors all the way, since asking whether there is a candidate would wait for the GPU.
     rows = torch.arange(len(scores), device=scores.device)
     last_kept = torch.where(kept, rows, 0).amax()
-    others = different.index_select(0, last_kept[None])[0]
-    column = others.byte().argmax()
-    only = F.relu(margins[-1] - positive[-1] + scores[-1].gather(0, column[None])[0])
-    only = torch.where(kept.any() & others.any(), only, 0.0)
-    return torch.where(candidates.any(), total, only)
+    others = different.index_select(0, last_kept[None])[0] & kept.any()
+    columns = drawn_columns(candidates, draws)
+    return summed_hinges(scores, margins, columns, candidates.any(dim=1), others)

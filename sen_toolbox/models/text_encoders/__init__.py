@@ -1,7 +1,8 @@
 """Text encoders: tokens in, embeddings out."""
 
 from .bert import BERT
+from .bert_lstm import RecurrentBERT
 from .clip_text import CLIPTextTransformer
 from .lstm import RecurrentTextEncoder
 
-__all__ = ['BERT', 'CLIPTextTransformer', 'RecurrentTextEncoder']
+__all__ = ['BERT', 'CLIPTextTransformer', 'RecurrentBERT', 'RecurrentTextEncoder']

@@ -138,15 +138,10 @@ class RecurrentTextEncoder(nn.Module):
 
     def states(self, words: Tensor, lengths: Tensor) -> Tensor:
         """States (T, L, W) of embedded words (T, L, E), 0 behind the first ``lengths`` (T,)."""
-        words = self.input_dropout(words)
-        # Torch wants the lengths on the CPU: on a GPU this waits for it, once a step.
-        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        packed, _ = self.rnn(packed)
-        states = packed.data
-        if self.average_directions:
-            states = states.unflatten(1, (2, -1)).mean(dim=1)
-        packed = packed._replace(data=self.output_dropout(states))
-        return pad_packed_sequence(packed, batch_first=True, total_length=words.shape[1])[0]
+        states = recurrent_states(
+            self.rnn, self.input_dropout(words), lengths, average_directions=self.average_directions
+        )
+        return self.output_dropout(states)
 
     def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings (T, W) of states (T, L, W), which are 0 behind the captions."""
@@ -163,6 +158,25 @@ class RecurrentTextEncoder(nn.Module):
         # The second direction ends at the first word.
         half = self.rnn.hidden_size
         return torch.cat([last[:, :half], states[:, 0, half:]], dim=1)
+
+
+def recurrent_states(
+    rnn: nn.RNNBase, words: Tensor, lengths: Tensor, *, average_directions: bool
+) -> Tensor:
+    """States (T, L, W) of embedded words (T, L, E), 0 behind the first ``lengths`` (T,).
+
+    Args:
+        rnn: The layer.
+        words: The words.
+        lengths: How many of each row are read, from 1.
+        average_directions: Whether a state is the mean of both directions.
+    """
+    # Torch wants the lengths on the CPU: on a GPU this waits for it, once a step.
+    packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    packed, _ = rnn(packed)
+    if average_directions:
+        packed = packed._replace(data=packed.data.unflatten(1, (2, -1)).mean(dim=1))
+    return pad_packed_sequence(packed, batch_first=True, total_length=words.shape[1])[0]
 
 
 def read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:

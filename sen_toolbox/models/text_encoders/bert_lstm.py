@@ -1,0 +1,74 @@
+"""An LSTM that reads what BERT makes of the words."""
+
+import torch
+from torch import Tensor, nn
+
+from sen_toolbox.models.features import TextFeatures, TextSpec
+from sen_toolbox.models.requests import check_text_request
+from sen_toolbox.models.text_encoders.bert import BERT
+from sen_toolbox.models.text_encoders.lstm import recurrent_states
+from sen_toolbox.registry import TEXT_ENCODERS
+from sen_toolbox.text.tokens import Tokens
+
+
+@TEXT_ENCODERS.register_module()
+class RecurrentBERT(nn.Module):
+    """BERT, and a bidirectional LSTM without biases over its last hidden states.
+
+    ``tokens`` are the means of both directions, 0 behind a caption; the embedding is the maximum
+    over those of a caption.
+
+    Args:
+        bert: Arguments of :class:`BERT`; its ``pretrained`` is a file of BERT alone.
+        hidden_dim: Width of the LSTM in each direction.
+        cuts_padding: Whether nothing depends on how many padding tokens follow a caption. True of
+            this encoder; set False where what reads the tokens takes padding for words.
+    """
+
+    provides = frozenset({'tokens'})
+
+    def __init__(self, *, bert: dict, hidden_dim: int, cuts_padding: bool = True) -> None:
+        super().__init__()
+        self.bert = BERT(**bert)
+        spec = self.bert.spec
+        self.rnn = nn.LSTM(spec.width, hidden_dim, bias=False, batch_first=True, bidirectional=True)
+        self.spec = TextSpec(
+            width=hidden_dim,
+            vocab_size=spec.vocab_size,
+            context_length=spec.context_length,
+            cuts_padding=cuts_padding,
+        )
+
+    @property
+    def word_embedding(self) -> nn.Embedding:
+        """The table of words."""
+        return self.bert.word_embedding
+
+    def load_weights(self) -> None:
+        """Loads the pretrained weights of BERT, if it has some."""
+        self.bert.load_weights()
+
+    def forward(self, tokens: Tokens, reads: frozenset[str] = frozenset()) -> TextFeatures:
+        """Encodes captions of up to ``spec.context_length`` tokens.
+
+        Args:
+            tokens: The captions.
+            reads: Names of features.
+
+        Raises:
+            ValueError: If the captions are longer, or if it has no such features.
+        """
+        check_text_request(self, tokens, reads)
+        words = self.bert(tokens, frozenset({'tokens'})).tokens
+        states = self.states(words, tokens.lengths)
+        behind = ~tokens.mask[:, :, None]
+        return TextFeatures(
+            states.masked_fill(behind, -torch.inf).amax(dim=1),
+            tokens=states if 'tokens' in reads else None,
+            mask=tokens.mask,
+            end=tokens.end,
+        )
+
+    def states(self, words: Tensor, lengths: Tensor) -> Tensor:
+        """States (T, L, W) of BERT's words (T, L, E), 0 behind the first ``lengths`` (T,)."""
+        return recurrent_states(self.rnn, words, lengths, average_directions=True)
