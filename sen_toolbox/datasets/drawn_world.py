@@ -46,7 +46,7 @@ class DrawnWorld(CUHKPEDES):
         *,
         data_root: str | Path,
         num_pictures: Mapping[str, int] = WORLD_PICTURES,
-        captions_per_image: int = 2,
+        captions_per_image: int = 4,
         image_size: tuple[int, int] = (128, 64),
         seed: int = 0,
         **kwargs: Any,

@@ -44,16 +44,16 @@ class Scene:
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
-    """Any scene: about half show people, a third one person alone and whole."""
+    """Any scene: two thirds show people, two fifths one person alone and whole."""
     kind = rng.random()
     people: tuple[Person, ...] = ()
     frame, num_things = 'whole', 0
-    if kind < 0.30:
+    if kind < 0.40:
         people = (sample_person(rng),)
-        num_things = int(rng.random() < 0.25)
-    elif kind < 0.44:
+        num_things = int(rng.random() < 0.2)
+    elif kind < 0.50:
         people = tuple(sample_person(rng) for _ in range(rng.integers(2, 4)))
-    elif kind < 0.62:
+    elif kind < 0.65:
         people = (sample_person(rng),)
         frame = ('upper', 'lower', 'head')[int(np.searchsorted((0.5, 0.85), rng.random()))]
     else:

@@ -30,7 +30,7 @@ def write_drawn_world(
     root: str | os.PathLike,
     *,
     num_pictures: Mapping[str, int] = WORLD_PICTURES,
-    captions_per_image: int = 2,
+    captions_per_image: int = 4,
     image_size: tuple[int, int] = (128, 64),
     seed: int = 0,
     workers: int | None = None,
