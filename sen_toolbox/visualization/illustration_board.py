@@ -25,7 +25,7 @@ from sen_toolbox.visualization.drawing import (
 )
 
 # Of the captions of other people, and of those that differ from the right one in one word.
-WRONG_TITLE, EXCHANGED_TITLE = 'by wrong caption', 'one word changed'
+WRONG_TITLE, EXCHANGED_TITLE = 'by wrong caption', 'by another word'
 
 
 def draw_illustration_board(
