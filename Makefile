@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-portable lint bench install
 
-# Draws the data, pretrains tiny towers, trains SEN on them, evaluates and shows the result.
+# Draws the data, trains SEN on it from the shipped tiny towers, evaluates and shows the result.
 demo: install
 	$(BIN)/python tools/demo.py
 

@@ -17,7 +17,7 @@ setup(
     packages=find_packages(include=['sen_toolbox', 'sen_toolbox.*']),
     package_data={
         'sen_toolbox.inference': ['models/*.safetensors'],
-        'sen_toolbox.models': ['architectures/*.json'],
+        'sen_toolbox.models': ['architectures/*.json', 'towers/*.safetensors'],
         'sen_toolbox.search': ['web/static/*'],
         'sen_toolbox.text': ['*.npz'],
     },

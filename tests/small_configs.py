@@ -68,6 +68,8 @@ def small_config(path: str, data_root: Path) -> Config:
         dataset = config[name].dataset
         if dataset.type == 'SyntheticPedes':
             dataset.update(DRAWN)
+        elif dataset.type == 'DrawnWorld':
+            dataset.type = 'CUHKPEDES'  # which reads any set in this layout
         if dataset.get('tagger', {}).get('type') == 'NLTKTagger':
             dataset.tagger = dict(type='RuleTagger')  # needs no data of NLTK
     return config

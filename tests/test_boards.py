@@ -116,25 +116,26 @@ def test_restorations_touch_no_generator_and_differ_by_caption_on_hidden_patches
     wrong = tokens_of('blue jeans and a yellow hat', 'green shoes')
     before = torch.get_rng_state()
     first, again, other = (
-        illustrated_rows(model, batch, ['a', 'b'], wrong=(wrong, ['c', 'd']), seed=seed)
+        illustrated_rows(model, batch, ['a', 'b'], others={'x': (wrong, ['c', 'd'])}, seed=seed)
         for seed in (0, 0, 1)
     )
     assert torch.equal(before, torch.get_rng_state())
     for row, same, different in zip(first, again, other, strict=True):
-        shown = [row['columns'], row['wrong_columns']]
+        shown = [row['columns'], row['others'][0]['columns']]
         assert [list(part) for part in shown] == [
             ['original', 'masked input', 'restored'],
             ['restored'],
         ]
-        for part, repeated in zip(shown, [same['columns'], same['wrong_columns']], strict=True):
+        repeats = [same['columns'], same['others'][0]['columns']]
+        for part, repeated in zip(shown, repeats, strict=True):
             assert all(np.array_equal(part[title], repeated[title]) for title in part)
-        columns, wrong = row['columns'], row['wrong_columns']['restored']
+        columns, wrong = row['columns'], row['others'][0]['columns']['restored']
         assert not np.array_equal(columns['masked input'], different['columns']['masked input'])
         visible = (columns['restored'] == columns['original']).all(axis=2)
         guided = (columns['restored'] != wrong).any(axis=2)
         assert guided.any()
         assert not (guided & visible & (wrong == columns['original']).all(axis=2)).any()
-    assert [row['wrong_caption'] for row in first] == ['c', 'd']
+    assert [row['others'][0]['caption'] for row in first] == ['c', 'd']
 
 
 def test_a_caption_is_divided_into_words_and_given_without_each_of_them():

@@ -322,7 +322,7 @@ def test_a_tool_ends_in_one_line(made, here, tool):
     torch.save(dict(state_dict=Harm()), 'bad.pth')
     given = [] if tool == 'convert_checkpoint' else [made / 'config.py']
     if tool == 'convert_checkpoint':
-        given = [ROOT / 'configs/clip/clip_tiny_synthetic_finetune.py']
+        given = [ROOT / 'configs/clip/clip_tiny_synthetic.py']
     suffix = 'safetensors' if tool == 'publish_model' else 'pt'
     program = ROOT / f'tools/{tool}.py'
     status, output = Command(here, program, *given, 'bad.pth', f'out.{suffix}').end()

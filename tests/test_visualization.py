@@ -174,10 +174,10 @@ def pictures(**columns):
     return dict(columns=columns)
 
 
-def test_what_a_wrong_caption_changes_has_a_column_of_its_own():
+def test_what_another_caption_changes_has_a_column_of_its_own():
     red, blue = (np.full((96, 32, 3), c, np.uint8) for c in ((250, 0, 0), BLUE))
-    row = dict(columns=dict(input=red, painted=red), wrong_columns=dict(painted=blue))
-    row |= dict(caption='a man', wrong_caption='a woman')
+    other = dict(title='by wrong caption', columns=dict(painted=blue), caption='a woman')
+    row = dict(columns=dict(input=red, painted=red), caption='a man', others=[other])
     board = draw_illustration_board([row], height=192)
     boxes = {colour: boxes_of(board, colour) for colour in ((250, 0, 0), BLUE)}
     ((left, *_),) = boxes[BLUE]

@@ -22,7 +22,7 @@ PARTS = (FULL, *HEADS, *TRANSFORMS)
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('pretrained', help='checkpoint of the pretrained towers')
+    parser.add_argument('pretrained', help="checkpoint of the pretrained towers, or 'shipped'")
     parser.add_argument('--config', default='configs/sen/sen_tiny_synthetic.py')
     add_arguments(parser, Path('work_dirs/ablate_sen'))
     return parser.parse_args(arguments)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from repeat import add_arguments, compare, without_validation, write_config
 
-from sen_toolbox.config import load_config
+from sen_toolbox.config import load_config, pretrained_weights
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='checkpoint of the pretrained CLIP towers')
+    parser.add_argument('checkpoint', help="checkpoint of the pretrained CLIP towers, or 'shipped'")
     parser.add_argument('configs', nargs='+', help='config files, one for each method')
     add_arguments(parser, Path('work_dirs/compare_methods'))
     args = parser.parse_args(arguments)
@@ -33,7 +33,7 @@ def main() -> None:
         name = f'{Path(source).stem}, {config.max_epochs} epochs'
         path = args.work_dir / Path(source).name
         given = load_config(source, {**args.cfg_options, 'pretrained': args.checkpoint})
-        if given.model.backbone != config.model.backbone:
+        if args.checkpoint in pretrained_weights(given.model.backbone):
             config, start = given, start or path
         else:
             name += ', own towers'

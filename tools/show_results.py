@@ -21,6 +21,7 @@ from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.analysis import first_right_ranks
 from sen_toolbox.inference.encoder import Encoder
 from sen_toolbox.registry import DATASETS
+from sen_toolbox.text.colours import exchange_colour
 from sen_toolbox.text.words import caption_words
 from sen_toolbox.visualization import (
     board_page,
@@ -30,6 +31,7 @@ from sen_toolbox.visualization import (
     draw_word_board,
     stack_boards,
 )
+from sen_toolbox.visualization.illustration_board import EXCHANGED_TITLE, WRONG_TITLE
 from sen_toolbox.visualization.results import (
     illustrated_rows,
     illustrating_head,
@@ -46,8 +48,9 @@ MAPPED_PEOPLE = 12
 NOTES = {
     'retrieval': 'The best-ranked images of each caption; a green frame is the right person.',
     'illustration': (
-        'Hidden patches are painted from the grey visible ones and a caption. The more the last '
-        'two columns differ, the more the caption guides.'
+        'Hidden patches are painted from the grey visible ones and a caption: its own, that of '
+        'another person, and its own with the first colour word exchanged for another. The more '
+        'the last three columns differ, the more the caption guides.'
     ),
     'failures': 'The captions whose right image ranks lowest, that image, and what came first.',
     'words': (
@@ -103,10 +106,17 @@ class Results:
         captions, wrong = (
             [self.records[index]['captions'][0] for index in indices] for indices in (shown, others)
         )
+        exchanged = [exchange_colour(caption) for caption in captions]
         batch = dict(images=self._images(shown), tokens=self.encoder.tokens(captions))
-        wrong = (self.encoder.tokens(wrong), wrong)
         rows = illustrated_rows(
-            self.encoder.model, batch, captions, wrong=wrong, seed=self.args.seed
+            self.encoder.model,
+            batch,
+            captions,
+            others={
+                title: (self.encoder.tokens(texts), texts)
+                for title, texts in {WRONG_TITLE: wrong, EXCHANGED_TITLE: exchanged}.items()
+            },
+            seed=self.args.seed,
         )
         return draw_illustration_board(rows)
 

@@ -1,9 +1,9 @@
 # Schedule, corruptions and optimiser of sen_tiny_synthetic.py, so that the two methods compare.
 _base_ = [
-    './irra_vitb_cuhk.py', '../_base_/datasets/drawn.py', '../_base_/schedules/drawn_7e.py',
+    './irra_vitb_cuhk.py', '../_base_/datasets/drawn.py', '../_base_/schedules/drawn_5e.py',
     '../_base_/schedules/drawn_adam.py'
 ]
-_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_7e'))
+_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_5e'))
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
     heads=dict(mlm=dict(neck=dict(depth=2))))

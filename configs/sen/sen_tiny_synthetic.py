@@ -1,9 +1,9 @@
 # Small and short: the corruptions are milder than the release's, which wants 60 epochs.
 _base_ = [
-    './sen_vitb_cuhk.py', '../_base_/datasets/drawn.py', '../_base_/schedules/drawn_7e.py',
+    './sen_vitb_cuhk.py', '../_base_/datasets/drawn.py', '../_base_/schedules/drawn_5e.py',
     '../_base_/schedules/drawn_adam.py'
 ]
-_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_7e'))
+_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_5e'))
 noun_masking = 0.15
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),

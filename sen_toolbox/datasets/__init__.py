@@ -3,6 +3,7 @@
 from .collate import collate_pairs
 from .cuhk_pedes import CUHKPEDES
 from .custom import CaptionedImages
+from .drawn_world import DrawnWorld
 from .icfg_pedes import ICFGPEDES
 from .pedes import PedesDataset
 from .rstp_reid import RSTPReid
@@ -14,6 +15,7 @@ from .ufine import UFine6926
 __all__ = [
     'CUHKPEDES',
     'CaptionedImages',
+    'DrawnWorld',
     'ICFGPEDES',
     'IdentityGroupSampler',
     'PedesDataset',

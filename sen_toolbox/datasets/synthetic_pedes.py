@@ -1,6 +1,6 @@
 """Drawn persons, made when they are asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +66,24 @@ class SyntheticPedes(CUHKPEDES):
 
     def load_data_list(self) -> list[dict]:
         """Draws the data set if needed and reads it."""
-        # One process draws while the others wait.
-        if is_main_process():
-            write_synthetic_pedes(self.data_root, **self.recipe, progress=_log_progress)
-        barrier()
+        draw_once(write_synthetic_pedes, self.data_root, self.recipe)
         return super().load_data_list()
+
+
+def draw_once(write: Callable[..., Path], data_root: str | Path, recipe: Mapping) -> None:
+    """Writes a drawn set in one process while the others wait, and logs how far it is.
+
+    Args:
+        write: Draws what is missing; called with the folder, the recipe and ``progress``.
+        data_root: The folder.
+        recipe: Arguments of ``write``.
+    """
+    if is_main_process():
+        write(data_root, **recipe, progress=_log_progress)
+    barrier()
 
 
 def _log_progress(done: int, total: int) -> None:
     # Ten lines suit a log file better than a bar.
     if done * 10 // total > (done - 1) * 10 // total:
-        print_log(f'drew {done} of {total} persons', logger='current')
+        print_log(f'drew {done} of {total}', logger='current')

@@ -19,6 +19,7 @@ from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 from sen_toolbox.text.tokens import Tokens, joined
 from sen_toolbox.visualization import draw_illustration_board, draw_retrieval_board
+from sen_toolbox.visualization.illustration_board import WRONG_TITLE
 from sen_toolbox.visualization.results import (
     illustrated_rows,
     illustrating_head,
@@ -144,10 +145,12 @@ class IllustrationBoardHook(_BoardHook):
             model,
             model.data_preprocessor(batch),
             [records[index]['captions'][0] for index in shown],
-            wrong=(
-                _first_captions(dataset, others),
-                [records[index]['captions'][0] for index in others],
-            ),
+            others={
+                WRONG_TITLE: (
+                    _first_captions(dataset, others),
+                    [records[index]['captions'][0] for index in others],
+                )
+            },
         )
         board = draw_illustration_board(rows, title=f'Epoch {runner.epoch}')
         runner.visualizer.add_image('illustration', np.asarray(board), step=runner.epoch)

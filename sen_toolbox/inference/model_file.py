@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.keys import check_fit
+from sen_toolbox.checkpoint.known_words import WORD_IDS, spread_words
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.checkpoint.tensor_file import pack_tensors
 from sen_toolbox.checkpoint.values import weights_in
@@ -34,7 +35,6 @@ FORMAT = 2
 KEYS = {'format', 'name', 'model', 'steps'}
 # Key of the description in the metadata of the file.
 METADATA = 'sen_toolbox'
-WORD_IDS = 'known_words'
 # Only needed to train.
 TRAINING_OPTIONS = ('chunks', 'checkpoint_activations', 'compile_blocks')
 
@@ -142,7 +142,9 @@ def load_model(
         _check_sizes(outline, state, source)
     with _sensible(model), at_most(len(state)):
         built, processor = build_model(description)
-    _restore_words(state, built, source)
+    if WORD_IDS in state:
+        table = built.backbone.word_embedding.weight
+        state = spread_words(state, _word_key(built), table, source)
     check_keys(built, state, source)
     built.load_state_dict(state)
     with _sensible(model):
@@ -274,25 +276,6 @@ def _try_out(model: nn.Module, processor: Processor) -> None:
             f'it embeds a picture as {tuple(found[0].shape)} and a sentence as '
             f'{tuple(found[1].shape)}, expected finite numbers of one length'
         )
-
-
-def _restore_words(state: dict[str, Tensor], model: nn.Module, source: str | Path) -> None:
-    """Spreads the kept rows of the word embedding over the whole vocabulary."""
-    ids = state.pop(WORD_IDS, None)
-    if ids is None:
-        return
-    key, table = _word_key(model), model.backbone.word_embedding.weight
-    given = state.get(key)
-    if (
-        given is None
-        or ids.dtype != torch.int32
-        or ids.shape != given.shape[:1]
-        or given.shape[1:] != table.shape[1:]
-        or given.dtype != torch.float32
-        or not ((ids >= 0) & (ids < len(table))).all()
-    ):
-        raise ValueError(f'{source}: {WORD_IDS} must number the rows of {key}')
-    state[key] = torch.zeros(table.shape).index_copy(0, ids.long(), given)
 
 
 def _word_key(model: nn.Module) -> str:

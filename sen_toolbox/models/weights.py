@@ -18,6 +18,7 @@ from open_clip.pretrained import (
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
+from sen_toolbox.checkpoint.known_words import WORD_IDS, spread_words
 from sen_toolbox.checkpoint.loading import TorchScriptError, load_checkpoint_file
 from sen_toolbox.checkpoint.values import check_dense, kind_of, named_faults, weights_in
 
@@ -30,6 +31,9 @@ EXPECTED_UNUSED = {
     'context_length',
     'vocab_size',
 }
+# What ``pretrained='shipped'`` reads: ``<architecture>.safetensors``.
+SHIPPED = Path(__file__).with_name('towers')
+WORD_KEY = 'token_embedding.weight'
 # Before the names of the towers in the checkpoints of IRRA and its relatives.
 IRRA_PREFIX = 'base_model.'
 # Before the names of the encoders in the checkpoints of this toolbox.
@@ -50,7 +54,7 @@ def load_tower(
     Args:
         encoder: Gets the weights; every tensor of it must be there, in its shape.
         part: 'image' or 'text'.
-        pretrained: 'openai' or a path.
+        pretrained: 'openai', 'shipped' or a path.
         arch: open_clip's name of the model.
         fit: Called with the tensors and whether a checkpoint of a retriever holds them; changes
             those whose shape depends on the input, and says how in a phrase.
@@ -61,6 +65,8 @@ def load_tower(
     """
     path = find_pretrained(pretrained, arch)
     state, is_ours = read_tower(path, part)
+    if WORD_IDS in state:
+        state = spread_words(state, WORD_KEY, encoder.state_dict()[WORD_KEY], path)
     # Where tensors are missing, there may be nothing to fit, and they are named.
     is_whole = encoder.state_dict().keys() <= state.keys()
     with named_faults(path):
@@ -71,15 +77,17 @@ def load_tower(
 
 
 def find_pretrained(pretrained: str, arch: str | dict) -> Path:
-    """The file of ``pretrained``: 'openai' (found locally or downloaded) or a path.
+    """The file of ``pretrained``.
 
     Args:
-        pretrained: 'openai' or a path.
-        arch: open_clip's name of the model, for 'openai'.
+        pretrained: 'openai' (found locally or downloaded), 'shipped' (with this package) or a path.
+        arch: open_clip's name of the model; no dict for the first two.
 
     Raises:
         FileNotFoundError: If there is no such file; says which file to put where.
     """
+    if pretrained == 'shipped':
+        return _shipped(arch)
     if pretrained != 'openai':
         path = Path(pretrained).expanduser()
         if path.is_file():
@@ -105,6 +113,16 @@ def find_pretrained(pretrained: str, arch: str | dict) -> Path:
         ) from error
 
 
+def _shipped(arch: str | dict) -> Path:
+    names = sorted(path.stem for path in SHIPPED.glob('*.safetensors'))
+    if arch not in names:
+        raise FileNotFoundError(
+            f'no towers of {arch!r} are shipped, those of {", ".join(names)} are; set pretrained '
+            'to a file, or to None for random weights'
+        )
+    return SHIPPED / f'{arch}.safetensors'
+
+
 def read_tower(path: str | Path, part: str) -> tuple[dict[str, Tensor], bool]:
     """Reads the tensors of one tower in float32, under open_clip's names without its prefix.
 
@@ -120,7 +138,8 @@ def read_tower(path: str | Path, part: str) -> tuple[dict[str, Tensor], bool]:
 
     Returns:
         The tensors, and whether the file is a retriever's: then its grid of patches is one, not
-        CLIP's square.
+        CLIP's square. Of a model file with the embeddings of some words alone, the text tower has
+        their numbers too (``WORD_IDS``).
 
     Raises:
         ValueError: If the file is none of these, holds no such tower, or is truncated.
@@ -128,6 +147,7 @@ def read_tower(path: str | Path, part: str) -> tuple[dict[str, Tensor], bool]:
     state, meta = _read_file(Path(path))
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     prefix = next((p for p in (BACKBONE, IRRA_PREFIX) if any(k.startswith(p) for k in state)), '')
+    word_ids = state.pop(WORD_IDS, None)
     if unused := sorted({key.split('.')[0] for key in state if not key.startswith(prefix)}):
         print_log(f'{path}: takes {prefix}*, does not use {", ".join(unused)}', logger='current')
     state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -148,6 +168,8 @@ def read_tower(path: str | Path, part: str) -> tuple[dict[str, Tensor], bool]:
         raise ValueError(
             f'{path} holds no {part} tower of CLIP: no key begins with {prefix + own or "a name"!r}'
         )
+    if word_ids is not None and part == 'text':
+        state[WORD_IDS] = word_ids
     return state, bool(prefix) or 'grid_size' in meta
 
 

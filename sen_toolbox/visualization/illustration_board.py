@@ -1,4 +1,4 @@
-"""A picture of what a head does to images, by right and by wrong captions, side by side."""
+"""A picture of what a head does to images, by right and by other captions, side by side."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,8 @@ from sen_toolbox.visualization.drawing import (
     wrap_text,
 )
 
-WRONG_TITLE = 'by wrong caption'
+# Of the captions of other people, and of those that differ from the right one in one word.
+WRONG_TITLE, EXCHANGED_TITLE = 'by wrong caption', 'by another word'
 
 
 def draw_illustration_board(
@@ -34,14 +35,14 @@ def draw_illustration_board(
     caption_width: int = 300,
     title: str = 'What the model makes of an image',
 ) -> Image.Image:
-    """Draw one row per image: what a head shows of it, and what a wrong caption changes of that.
+    """Draw one row per image: what a head shows of it, and what other captions change of that.
 
     Images are scaled to one height and keep their proportions.
 
     Args:
         rows: Each with 'columns' (uint8 arrays of one shape (H, W, 3), RGB, by title, the same
-            titles in all rows), and, if there are any, 'wrong_columns' (the same), 'caption' and
-            'wrong_caption' (text).
+            titles in all rows), and, if there are any, 'caption' (text) and 'others': dicts with
+            'title', such as ``WRONG_TITLE``, 'columns' (as above) and 'caption'.
         height: Rows of a drawn image in pixels, from 48 up.
         caption_width: Room for the captions in pixels; no column if no row has a caption.
         title: Heading.
@@ -56,6 +57,7 @@ def draw_illustration_board(
     checked_at_least('caption_width', caption_width, 100)
     pictures = [_pictures(row) for row in rows]
     columns = list(pictures[0])
+    changed = set(columns) - set(rows[0]['columns'])
     for index, row in enumerate(pictures):
         _check(row, index, columns)
 
@@ -75,7 +77,7 @@ def draw_illustration_board(
     draw_title(draw, title, width - MARGIN)
     for slot, name in enumerate(columns):
         corner = (MARGIN + slot * (column + GAP) + column // 2, titles_top)
-        fill = WRONG if name.endswith(WRONG_TITLE) else GREY
+        fill = WRONG if name in changed else GREY
         draw_text(draw, corner, name, size=SMALL_SIZE, fill=fill, anchor='ma')
 
     for index, row in enumerate(rows):
@@ -87,13 +89,13 @@ def draw_illustration_board(
             image = image.resize((widths[index], height), _filter(image.height, height))
             left = MARGIN + slot * (column + GAP) + (column - image.width) // 2
             board.paste(image, (left, top))
-        own, wrong = row.get('caption', ''), row.get('wrong_caption', '')
-        max_lines = height // line_height(TEXT_SIZE)
-        if wrong:
-            max_lines = max(1, max_lines // 2)
-            middle = top + height // 2
-            _draw_lines(draw, (captions_left, middle), wrong, caption_width, max_lines, WRONG)
-        _draw_lines(draw, (captions_left, top), own, caption_width, max_lines, INK)
+        texts = [(row.get('caption', ''), INK)]
+        texts += [(other['caption'], WRONG) for other in row.get('others', ()) if other['caption']]
+        share = height // len(texts)
+        for number, (text, fill) in enumerate(texts):
+            corner = (captions_left, top + number * share)
+            max_lines = max(1, share // line_height(TEXT_SIZE))
+            _draw_lines(draw, corner, text, caption_width, max_lines, fill)
     return board
 
 
@@ -114,11 +116,12 @@ def _draw_lines(
 
 def _pictures(row: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Pictures of a row by the title of their column."""
-    wrong = row.get('wrong_columns', {})
-    titles = {title: WRONG_TITLE for title in wrong}
-    if len(wrong) > 1:
-        titles = {title: f'{title} {WRONG_TITLE}' for title in wrong}
-    return {**row['columns'], **{titles[title]: picture for title, picture in wrong.items()}}
+    pictures = dict(row['columns'])
+    for other in row.get('others', ()):
+        alone = len(other['columns']) == 1
+        for title, picture in other['columns'].items():
+            pictures[other['title'] if alone else f'{title} {other["title"]}'] = picture
+    return pictures
 
 
 def _check(row: Mapping[str, np.ndarray], index: int, columns: Sequence[str]) -> None:

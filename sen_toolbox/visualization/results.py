@@ -1,6 +1,7 @@
 """Collects from a model and a test split what the boards show."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -82,22 +83,22 @@ def illustrated_rows(
     batch: dict,
     captions: Sequence[str],
     *,
-    wrong: tuple[Tokens, Sequence[str]] | None = None,
+    others: Mapping[str, tuple[Tokens, Sequence[str]]] = MappingProxyType({}),
     seed: int = 0,
 ) -> list[dict]:
-    """Rows of a board of what a head does to images, by their own and by wrong captions.
+    """Rows of a board of what a head does to images, by their own and by other captions.
 
     Args:
         model: A retriever whose head illustrates.
         batch: Preprocessed pairs; one caption per image.
         captions: Text of the captions.
-        wrong: Tokens and text of captions of other people. What they change stands in a column of
-            its own.
+        others: Tokens and text of other captions, one for each image, by title. What they change
+            stands in a column of its own.
         seed: Decides what is drawn at random.
 
     Returns:
-        Per image ``columns``, uint8 (H, W, 3) by title, ``wrong_columns``, the same, and
-        ``caption`` and ``wrong_caption``.
+        Per image ``columns``, uint8 (H, W, 3) by title, ``caption``, and ``others``, dicts with
+        ``title``, ``columns`` and ``caption``.
 
     Raises:
         KeyError: If no head of the model illustrates.
@@ -116,28 +117,27 @@ def illustrated_rows(
         )
 
     columns = drawn(batch['tokens'])
-    changed = {}
-    if wrong is not None:
-        device = batch['images'].device
-        misguided = drawn(wrong[0].map(lambda tensor: tensor.to(device)))
-        changed = {
-            title: pictures
-            for title, pictures in misguided.items()
-            if not torch.equal(pictures, columns[title])
-        }
-    columns, changed = (
-        {title: _to_arrays(pictures) for title, pictures in part.items()}
-        for part in (columns, changed)
-    )
-    return [
-        dict(
-            columns={title: pictures[row] for title, pictures in columns.items()},
-            wrong_columns={title: pictures[row] for title, pictures in changed.items()},
-            caption=caption,
-            wrong_caption=wrong[1][row] if changed else '',
-        )
-        for row, caption in enumerate(captions)
+    rows = [
+        dict(columns=pictures, caption=caption, others=[])
+        for pictures, caption in zip(_per_image(columns), captions, strict=True)
     ]
+    for title, (tokens, texts) in others.items():
+        misguided = drawn(tokens.map(lambda tensor: tensor.to(batch['images'].device)))
+        changed = {
+            name: pictures
+            for name, pictures in misguided.items()
+            if not torch.equal(pictures, columns[name])
+        }
+        if changed:
+            for row, pictures, text in zip(rows, _per_image(changed), texts, strict=True):
+                row['others'].append(dict(title=title, columns=pictures, caption=text))
+    return rows
+
+
+def _per_image(columns: Mapping[str, Tensor]) -> list[dict[str, np.ndarray]]:
+    """The pictures of each image by title."""
+    arrays = {title: _to_arrays(images) for title, images in columns.items()}
+    return [dict(zip(arrays, row, strict=True)) for row in zip(*arrays.values(), strict=True)]
 
 
 def _to_arrays(images: Tensor) -> list[np.ndarray]:

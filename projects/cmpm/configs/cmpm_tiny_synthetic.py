@@ -1,11 +1,11 @@
 _base_ = [
     './cmpm_r50_cuhk.py', '../../../configs/_base_/datasets/drawn.py',
-    '../../../configs/_base_/schedules/drawn_7e.py'
+    '../../../configs/_base_/schedules/drawn_5e.py'
 ]
-_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_7e'))
+_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_5e'))
 image_size = (64, 32)
 tokenizer = dict(_delete_=True, type='CLIPTokenizer', context_length='$context_length')
-_pretrained = 'work_dirs/cmpm_tiny_synthetic_pretraining/epoch_12.pth'
+_pretrained = 'work_dirs/cmpm_tiny_world/epoch_3.pth'
 model = dict(
     backbone=dict(
         embed_dim=128,

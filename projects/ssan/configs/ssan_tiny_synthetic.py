@@ -1,8 +1,8 @@
 _base_ = [
     './ssan_r50_cuhk.py', '../../../configs/_base_/datasets/drawn.py',
-    '../../../configs/_base_/schedules/drawn_7e.py'
+    '../../../configs/_base_/schedules/drawn_5e.py'
 ]
-_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_7e'))
+_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_5e'))
 # Encoders start at random, so all learn at one rate; the map has six rows.
 image_size = (96, 32)
 tokenizer = dict(_delete_=True, type='CLIPTokenizer', context_length='$context_length')

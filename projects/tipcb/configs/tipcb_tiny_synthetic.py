@@ -1,8 +1,8 @@
 _base_ = [
     './tipcb_r50_cuhk.py', '../../../configs/_base_/datasets/drawn.py',
-    '../../../configs/_base_/schedules/drawn_7e.py'
+    '../../../configs/_base_/schedules/drawn_5e.py'
 ]
-_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_7e'))
+_base_.update(_base_.pop('drawn'), **_base_.pop('drawn_5e'))
 # Encoders start at random, and BERT stays so; it has room for all ids of the tokenizer.
 image_size = (96, 32)
 bert = None

@@ -10,7 +10,7 @@ from .people import DARK, LIGHT, Person
 #: Shortest and longest caption in words.
 MIN_WORDS, MAX_WORDS = 12, 45
 
-_COLOUR_WORDS = {
+COLOUR_WORDS = {
     'grey': ('grey', 'gray'),
     'navy': ('navy blue', 'dark blue', 'navy'),
     'light blue': ('light blue', 'light blue', 'pale blue'),
@@ -20,7 +20,7 @@ _COLOUR_WORDS = {
     'purple': ('purple', 'purple', 'violet'),
 }
 _HAIR_COLOUR_WORDS = {'blond': ('blond', 'blonde'), 'red': ('red', 'red', 'reddish')}
-_TOP_WORDS = {
+TOP_WORDS = {
     't-shirt': ('t-shirt', 't-shirt', 'tee shirt', 'shirt'),
     'shirt': ('shirt', 'shirt', 'button-up shirt', 'collared shirt'),
     'sweater': ('sweater', 'sweater', 'pullover', 'jumper'),
@@ -32,7 +32,7 @@ _TOP_WORDS = {
     'suit': ('suit', 'suit', 'business suit'),
     'dress': ('dress',),
 }
-_BOTTOM_WORDS = {
+BOTTOM_WORDS = {
     'jeans': ('jeans', 'jeans', 'jeans', 'denim pants', 'denim jeans'),
     'trousers': ('pants', 'pants', 'trousers', 'slacks'),
     'sweatpants': ('sweatpants', 'sweatpants', 'track pants', 'jogging pants'),
@@ -42,7 +42,7 @@ _BOTTOM_WORDS = {
     'long skirt': ('long skirt',),
     'tights': ('tights', 'stockings'),
 }
-_SHOE_WORDS = {
+SHOE_WORDS = {
     'sneakers': ('sneakers', 'sneakers', 'shoes', 'trainers', 'running shoes', 'tennis shoes'),
     'leather shoes': ('shoes', 'leather shoes', 'dress shoes'),
     'boots': ('boots',),
@@ -50,13 +50,13 @@ _SHOE_WORDS = {
     'flats': ('flats', 'flat shoes', 'shoes'),
     'high heels': ('high heels', 'heels'),
 }
-_BAG_WORDS = {
+BAG_WORDS = {
     'backpack': ('backpack', 'backpack', 'rucksack'),
     'shoulder bag': ('shoulder bag', 'messenger bag', 'bag'),
     'handbag': ('handbag', 'purse', 'handbag'),
     'suitcase': ('suitcase', 'rolling suitcase'),
 }
-_HAT_WORDS = {
+HAT_WORDS = {
     'cap': ('cap', 'baseball cap'),
     'beanie': ('beanie', 'knit hat'),
     'sun hat': ('sun hat', 'wide-brimmed hat'),
@@ -66,7 +66,7 @@ _CARRIED_WORDS = {
     'papers': ('some papers', 'a sheet of paper', 'a white paper'),
     'cup': ('a cup', 'a paper cup', 'a drink'),
 }
-_NOUNS = {
+NOUNS = {
     'man': ('man', 'man', 'man', 'male', 'guy', 'male pedestrian', 'gentleman'),
     'woman': ('woman', 'woman', 'woman', 'female', 'lady', 'female pedestrian', 'girl'),
 }
@@ -179,7 +179,7 @@ class _Caption:
         self.person, self.facts, self.rng = person, facts, rng
         self.words: dict[str, str] = {}
         sex = person.sex if 'sex' in facts else 'person'
-        self.noun = self.pick(_NOUNS.get(sex, ('person', 'person', 'pedestrian', 'individual')))
+        self.noun = self.pick(NOUNS.get(sex, ('person', 'person', 'pedestrian', 'individual')))
         self.pronoun = {'man': 'he', 'woman': 'she'}.get(sex, 'the person')
         self.possessive = {'man': 'his', 'woman': 'her'}.get(sex, 'their')
         self.top = self._top()
@@ -190,7 +190,7 @@ class _Caption:
 
     def colour(self, name: str) -> str:
         if name not in self.words:  # one caption does not call a colour grey, then gray
-            self.words[name] = self.pick(_COLOUR_WORDS.get(name, (name,)))
+            self.words[name] = self.pick(COLOUR_WORDS.get(name, (name,)))
         return self.words[name]
 
     def write(self) -> str:
@@ -211,7 +211,7 @@ class _Caption:
 
     def _top(self) -> str:
         person = self.person
-        colour, noun = self._garment_colour('top'), self.pick(_TOP_WORDS[person.top])
+        colour, noun = self._garment_colour('top'), self.pick(TOP_WORDS[person.top])
         if (
             person.top in ('shirt', 't-shirt', 'dress')
             and person.sleeves in ('long', 'short')
@@ -282,7 +282,7 @@ class _Caption:
         kind = self.person.bottom
         if kind == 'bare legs':
             return ''
-        noun = self.pick(_BOTTOM_WORDS[kind])
+        noun = self.pick(BOTTOM_WORDS[kind])
         phrase = f'{self._garment_colour("bottom")} {noun}'
         if kind in ('skirt', 'long skirt'):
             return with_article(phrase)
@@ -335,11 +335,11 @@ class _Caption:
 
     def _shoes(self) -> str:
         person = self.person
-        phrase = f'{self.colour(person.shoes_colour)} {self.pick(_SHOE_WORDS[person.shoes])}'
+        phrase = f'{self.colour(person.shoes_colour)} {self.pick(SHOE_WORDS[person.shoes])}'
         return f'a pair of {phrase}' if self.rng.random() < 0.12 else phrase
 
     def _hat(self) -> str:
-        noun = self.pick(_HAT_WORDS[self.person.hat])
+        noun = self.pick(HAT_WORDS[self.person.hat])
         return with_article(f'{self.colour(self.person.hat_colour)} {noun}')
 
     def _glasses(self) -> str:
@@ -351,7 +351,7 @@ class _Caption:
         )
 
     def _bag_noun(self) -> str:
-        noun = self.pick(_BAG_WORDS[self.person.bag])
+        noun = self.pick(BAG_WORDS[self.person.bag])
         if noun == 'purse' and self.person.sex == 'man':
             noun = 'bag'
         return with_article(f'{self.colour(self.person.bag_colour)} {noun}')

@@ -11,7 +11,7 @@ from .people import COLOURS, HAIR_COLOURS, SKINS, Person
 from .scene import CAMERAS, Camera, expose, paint_background, paint_occluder
 
 Spot = tuple[float, float, float]
-_OVERSAMPLING = 2
+OVERSAMPLING = 2
 _WIDTHS = {'slim': 0.90, 'average': 1.0, 'heavy': 1.17}
 #: How far down each upper garment reaches, and how much it adds to the body (body heights).
 _HEMS = {
@@ -78,15 +78,15 @@ def draw_person(
     drawn = int(rng.integers(len(CAMERAS)))
     place = CAMERAS[drawn if camera is None else camera]
     # Detections are cut out at many shapes, then squeezed into one: people come out wide or thin.
-    rows = image_size[0] * _OVERSAMPLING
+    rows = image_size[0] * OVERSAMPLING
     columns = round(rows / 2 * rng.uniform(0.78, 1.12))
     pixels = paint_background(place, rng, (rows, columns))
     scale = rows * float(np.clip(rng.normal(0.90, 0.045), 0.74, 1.06))
     canvas = Canvas(
-        pixels=pixels, folds=_folds(rng, rows, columns), light=rng.uniform(-1, 1), scale=scale
+        pixels=pixels, folds=crease(rng, rows, columns), light=rng.uniform(-1, 1), scale=scale
     )
     slack = rows - scale
-    figure = _Figure(
+    paint_person(
         person,
         rng,
         canvas,
@@ -94,15 +94,47 @@ def draw_person(
         left=columns * (0.5 + float(np.clip(rng.normal(0, 0.05), -0.12, 0.12))),
         top=slack * rng.uniform(0.25, 0.75) if slack > 0 else slack * 0.3,
     )
-    figure.draw()
     if rng.random() < 0.14:
         paint_occluder(canvas, rng)
-    return _photograph(canvas.pixels, place, rng, image_size)
+    return photograph(canvas.pixels, place, rng, image_size)
 
 
-def _photograph(
+def paint_person(
+    person: Person,
+    rng: np.random.Generator,
+    canvas: Canvas,
+    *,
+    elevation: float,
+    left: float,
+    top: float,
+) -> None:
+    """Paint a person in some stance on a canvas.
+
+    Args:
+        person: Who.
+        rng: Decides the stance and the direction.
+        canvas: Is painted on; its scale is the person's height.
+        elevation: How steeply the camera looks down, 0 (level) to 0.5.
+        left: Column of the body's axis in pixels.
+        top: Row of the crown of the head in pixels.
+    """
+    _Figure(person, rng, canvas, elevation=elevation, left=left, top=top).draw()
+
+
+def photograph(
     pixels: np.ndarray, place: Camera, rng: np.random.Generator, image_size: tuple[int, int]
 ) -> np.ndarray:
+    """What a camera makes of a canvas: resolution, focus, light, noise, and either side left.
+
+    Args:
+        pixels: (rows, columns, 3) float32, 0 to 255.
+        place: The camera.
+        rng: Decides all of it.
+        image_size: (rows, columns) of the photograph.
+
+    Returns:
+        (rows, columns, 3) uint8 RGB image.
+    """
     height, width = image_size
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     image = image.resize((width, height), Image.Resampling.BOX)
@@ -125,7 +157,7 @@ def _photograph(
     return np.ascontiguousarray(value[:, ::-1]) if rng.random() < 0.5 else value
 
 
-def _folds(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+def crease(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     """Creases of the cloth: two octaves of smooth noise, longer upwards than sideways."""
     total = np.ones((rows, columns), dtype=np.float32)
     for size, strength in (((11, 8), 0.07), ((28, 21), 0.055)):

@@ -257,7 +257,7 @@ def sample_people(num_people: int, *, seed: int = 0, min_differences: int = 3) -
     taken = np.zeros((max(num_people, 1), 12), dtype=np.int32)
     people: list[Person] = []
     while len(people) < num_people:
-        person = _sample_person(rng)
+        person = sample_person(rng)
         code = np.array([numbers.setdefault(word, len(numbers)) for word in person.described])
         differs = taken[: len(people)] != code
         if np.all((differs.sum(1) >= min_differences) & differs[:, :8].any(1)):
@@ -272,7 +272,8 @@ def _pick(rng: np.random.Generator, shares: dict[str, float], avoid: tuple[str, 
     return names[int(np.searchsorted(np.cumsum(weights) / weights.sum(), rng.random()))]
 
 
-def _sample_person(rng: np.random.Generator) -> Person:
+def sample_person(rng: np.random.Generator) -> Person:
+    """Anybody."""
     sex = 'man' if rng.random() < 0.55 else 'woman'
     top = _pick(rng, _TOPS[sex])
     colours = (

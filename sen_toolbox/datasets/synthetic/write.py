@@ -1,10 +1,8 @@
 """Write a set of drawn pedestrians to disk in the layout of CUHK-PEDES."""
 
 import io
-import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,21 +10,20 @@ import numpy as np
 from PIL import Image
 
 from sen_toolbox.checks import checked_at_least
-from sen_toolbox.io import read_json, write_atomically
-from sen_toolbox.messages import shown
+from sen_toolbox.io import write_atomically
 
 from .describe import describe_person, split_words
 from .draw import draw_person
+from .files import checked_size, draw_set
 from .people import Person, sample_people
 from .scene import CAMERAS
 
 #: Raised whenever the same parameters would give other files.
 VERSION = 1
-ANNOTATIONS = 'reid_raw.json'
 PARAMETERS = 'synthetic.json'
 _SPLITS = ('train', 'val', 'test')
 # Identities in each split of the demo's set.
-DRAWN_IDS = {'train': 1500, 'val': 150, 'test': 150}
+DRAWN_IDS = {'train': 1500, 'val': 150, 'test': 400}
 
 
 def write_synthetic_pedes(
@@ -75,20 +72,22 @@ def write_synthetic_pedes(
             seed=seed,
         )
     )
-    if _is_finished(root, parameters):
-        return root / ANNOTATIONS
-    write_atomically(root / PARAMETERS, json.dumps(parameters))
+    return draw_set(
+        root,
+        parameters,
+        parameters_file=PARAMETERS,
+        items=partial(_identities, num_ids, seed),
+        write=partial(_write_identity, root=root, parameters=parameters),
+        workers=workers,
+        progress=progress,
+    )
+
+
+def _identities(num_ids: Mapping[str, int], seed: int) -> list[tuple[int, Person, str]]:
+    """Number, person and split of each identity."""
     people = sample_people(sum(num_ids.values()), seed=seed)
     splits = [split for split in _SPLITS for _ in range(num_ids.get(split, 0))]
-    write = partial(_write_identity, root=root, parameters=parameters)
-    records: list[dict] = []
-    identities = list(zip(range(1, len(people) + 1), people, splits, strict=True))
-    for done, written in enumerate(_run(write, identities, workers), start=1):
-        records += written
-        if progress is not None:
-            progress(done, len(people))
-    write_atomically(root / ANNOTATIONS, json.dumps(records))
-    return root / ANNOTATIONS
+    return list(zip(range(1, len(people) + 1), people, splits, strict=True))
 
 
 def _checked(parameters: dict) -> dict:
@@ -100,55 +99,9 @@ def _checked(parameters: dict) -> dict:
         raise ValueError(f'num_ids must be at least 0 and 1 in all, but is {num_ids}')
     for name in ('images_per_id', 'captions_per_image'):
         checked_at_least(name, parameters[name], 1)
-    if len(parameters['image_size']) != 2 or min(parameters['image_size']) < 16:
-        raise ValueError(
-            'image_size must be (rows, columns) of at least 16 each, but is '
-            f'{parameters["image_size"]}'
-        )
+    checked_size(parameters['image_size'])
     checked_at_least('seed', parameters['seed'], 0)
     return parameters
-
-
-def _is_finished(root: Path, parameters: dict) -> bool:
-    """Whether the set is there; refuses a folder with another set."""
-    if not (root / PARAMETERS).exists():
-        if (root / ANNOTATIONS).exists():
-            raise ValueError(
-                f'{root} holds a {ANNOTATIONS} that was not drawn (there is no '
-                f'{PARAMETERS} beside it); choose another folder'
-            )
-        return False
-    found = read_json(root / PARAMETERS)
-    if not isinstance(found, dict):
-        raise ValueError(
-            f'{root / PARAMETERS} holds a {type(found).__name__}, expected the numbers that the '
-            'set was drawn with: choose another folder or delete that one'
-        )
-    differing = [
-        f'{name} is {shown(found.get(name))} there and {value!r} here'
-        for name, value in parameters.items()
-        if found.get(name) != value
-    ]
-    if differing:
-        raise ValueError(
-            f'{root} holds a drawn set with other parameters: {"; ".join(differing)}. '
-            'Choose another folder or delete that one'
-        )
-    return (root / ANNOTATIONS).exists()
-
-
-def _run(
-    write: Callable[[tuple], list[dict]], identities: list[tuple], workers: int | None
-) -> Iterator[list[dict]]:
-    workers = min(os.cpu_count() or 1, 8) if workers is None else workers
-    checked_at_least('workers', workers, 1)
-    if workers == 1:
-        yield from map(write, identities)
-        return
-    # A forked worker need not import torch again; where forking does not exist, be slower.
-    method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
-    with multiprocessing.get_context(method).Pool(workers) as pool:
-        yield from pool.imap(write, identities, chunksize=4)
 
 
 def _write_identity(
@@ -157,15 +110,13 @@ def _write_identity(
     """Write the views of one identity that are missing; return its records."""
     person_id, person, split = identity
     seed, size = parameters['seed'], tuple(parameters['image_size'])
-    cameras = np.random.default_rng([seed, person_id]).permutation(len(CAMERAS))
     records = []
     for view in range(parameters['images_per_id']):
-        camera = int(cameras[view % len(CAMERAS)])
-        file_path = f'{CAMERAS[camera].name}/{person_id:05d}_{view:02d}.jpg'
+        camera = CAMERAS[_camera(person_id, view, seed)].name
+        file_path = f'{camera}/{person_id:05d}_{view:02d}.jpg'
         target = root / 'imgs' / file_path
         if not target.exists():
-            rng = np.random.default_rng([seed, person_id, view])
-            pixels = draw_person(person, rng, size, camera=camera)
+            pixels, rng = _draw_view(person, person_id, view, seed=seed, image_size=size)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, 'JPEG', quality=int(rng.integers(60, 96)))
             write_atomically(target, buffer.getvalue())
@@ -181,3 +132,36 @@ def _write_identity(
             )
         )
     return records
+
+
+def draw_view(
+    person: Person, person_id: int, view: int, *, seed: int, image_size: tuple[int, int]
+) -> np.ndarray:
+    """The picture of a set before it is compressed.
+
+    With another person in the place of the identity's own, the same stance, place and light.
+
+    Args:
+        person: Who is drawn.
+        person_id: Identity, from 1 on.
+        view: Number of the view, from 0 on.
+        seed: Seed of the set.
+        image_size: (rows, columns).
+
+    Returns:
+        (rows, columns, 3) uint8 RGB image.
+    """
+    return _draw_view(person, person_id, view, seed=seed, image_size=image_size)[0]
+
+
+def _draw_view(
+    person: Person, person_id: int, view: int, *, seed: int, image_size: tuple[int, int]
+) -> tuple[np.ndarray, np.random.Generator]:
+    rng = np.random.default_rng([seed, person_id, view])
+    pixels = draw_person(person, rng, image_size, camera=_camera(person_id, view, seed))
+    return pixels, rng
+
+
+def _camera(person_id: int, view: int, seed: int) -> int:
+    cameras = np.random.default_rng([seed, person_id]).permutation(len(CAMERAS))
+    return int(cameras[view % len(CAMERAS)])

@@ -1,9 +1,7 @@
-# Pretrains the tiny encoders as clip_tiny_synthetic.py does the tiny towers: InfoNCE, people of seed 1.
-_base_ = '../../../configs/clip/clip_tiny_synthetic.py'
+# Pretrains the tiny encoders as clip_tiny_world.py does the tiny towers: InfoNCE, the drawn world.
+_base_ = '../../../configs/clip/clip_tiny_world.py'
 custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.cmpm'])
 image_size = (64, 32)
-batch_size = 128
-max_epochs = 12
 model = dict(
     backbone=dict(
         _delete_=True,
