@@ -335,6 +335,17 @@ def test_an_empty_list_of_records_is_an_error(folder):
         CUHKPEDES(data_root=folder([]), split='train')
 
 
+def test_a_missing_or_damaged_image_is_named_without_control_characters(folder):
+    root = folder([record('train', 1, 'a\x1b[2J.png', 'A man.')])
+    path = root / 'imgs' / 'a\x1b[2J.png'
+    path.write_text('no image')
+    with pytest.raises(ValueError, match=r'cannot decode image .*a\\x1b\[2J\.png'):
+        CUHKPEDES(data_root=root, split='train', pipeline=PIPELINE[:1])[0]
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r'are missing, e\.g\. .*a\\x1b\[2J\.png'):
+        CUHKPEDES(data_root=root, split='train')
+
+
 def test_missing_images_are_counted_and_the_first_three_named(folder):
     root = folder()
     records = RECORDS + [record('train', 1, f'new/{n}.png', 'A man.') for n in range(5)]

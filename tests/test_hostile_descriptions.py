@@ -341,6 +341,7 @@ HOSTILE_EXPORTS = {
     'a tokenizer without a type': lambda d: d.update(tokenizer={}),
     'a type that is a list': lambda d: d.update(tokenizer=dict(type=[])),
     'no context': lambda d: d['tokenizer'].update(context_length=-1),
+    'a fraction of a context': lambda d: d['tokenizer'].update(context_length=9.0),
     'a context without end': lambda d: d['tokenizer'].update(context_length=10**9),
     'a tokenizer that cannot split': lambda d: d.update(
         tokenizer=dict(type='VocabularyTokenizer', context_length=9, vocabulary=['a'], deleted=None)

@@ -14,7 +14,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from sen_toolbox.io import read_json
-from sen_toolbox.messages import shown
+from sen_toolbox.messages import printable, shown
 from sen_toolbox.registry import TASK_UTILS, TRANSFORMS
 from sen_toolbox.seeding import SAMPLE, generators_kept, seed_cpu
 
@@ -286,7 +286,7 @@ class PedesDataset(BaseDataset):
         if missing:
             raise FileNotFoundError(
                 f'{len(missing)} of {len(records)} images of split {self.split!r} are missing, '
-                f'e.g. {", ".join(missing[:3])}: unpack them below '
+                f'e.g. {", ".join(map(printable, missing[:3]))}: unpack them below '
                 f'{os.path.join(self.data_root, self.IMAGE_FOLDER)}'
             )
 
@@ -369,7 +369,7 @@ def _without_empty_captions(records: list[dict], path: Path) -> list[dict]:
         (dropped, 'have no caption and are left out'),
     ):
         if files:
-            names = ', '.join(files[:3]) + (', ...' if len(files) > 3 else '')
+            names = ', '.join(map(printable, files[:3])) + (', ...' if len(files) > 3 else '')
             print_log(
                 f'{path}: {len(files)} images {what}: {names}',
                 logger='current',

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sen_toolbox.messages import printable
+
 
 @dataclass(frozen=True)
 class ModelId:
@@ -18,4 +20,4 @@ class ModelId:
     dim: int
 
     def __str__(self) -> str:
-        return f'{self.name!r} ({self.dim} numbers, fingerprint {self.fingerprint[:12]})'
+        return f'{self.name!r} ({self.dim} numbers, fingerprint {printable(self.fingerprint[:12])})'

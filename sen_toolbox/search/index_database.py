@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from sen_toolbox.messages import one_line, printable
 from sen_toolbox.search.index import Entry, FileState, checked_entry
 from sen_toolbox.search.index_folder import DATABASE, check_files
 from sen_toolbox.search.index_values import FORMAT, IndexValues, damaged, read_values
@@ -83,8 +84,8 @@ class IndexDatabase:
                 raise missing
             if (found := _format(db)) not in (FORMAT, None):
                 raise ValueError(
-                    f'index {self._folder} has format {found[:40]}, this version reads {FORMAT}: '
-                    'search it with the version that made it, or index into another folder'
+                    f'index {self._folder} has format {printable(found[:40])}, this version reads '
+                    f'{FORMAT}: search it with the version that made it, or index into another folder'
                 )
             meta = dict(db.execute("SELECT key, value FROM meta WHERE typeof(key) = 'text'"))
             yield db, read_values(self._folder, meta)
@@ -123,7 +124,9 @@ class IndexDatabase:
             if str(error).startswith('Could not decode'):
                 raise damaged(self._folder, 'it holds text that is not UTF-8') from error
             if isinstance(error, sqlite3.OperationalError):
-                raise OSError(f'index {self._folder} cannot be used now: {error}') from error
+                raise OSError(
+                    f'index {self._folder} cannot be used now: {one_line(error)}'
+                ) from error
             raise damaged(self._folder, str(error)) from error
 
     def _has_tables(self, db: sqlite3.Connection) -> bool:
@@ -175,13 +178,18 @@ def read_file(columns: Sequence) -> tuple[str, FileState]:
     return checked_entry(read_path(path), None, {}).path, FileState(*values)
 
 
-def read_entry(columns: Sequence) -> Entry:
+def read_entry(columns: Sequence | None) -> Entry:
     """An entry of its path, identity and place.
+
+    Args:
+        columns: None if there is none where one should be.
 
     Raises:
         ValueError: If a column holds something else.
         RecursionError: If the place is too deep.
     """
+    if columns is None:
+        raise ValueError('a vector has no entry')
     path, identity, place = columns
     if not isinstance(place, str):
         raise ValueError(f'{path!r} has the place {place!r}')

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sen_toolbox.inference.identity import ModelId
+from sen_toolbox.messages import one_line
 from sen_toolbox.search.index_folder import DATABASE, lists_name, vectors_name
 
 FORMAT = '2'
@@ -106,5 +107,6 @@ def read_values(folder: Path, meta: Mapping[str, object]) -> IndexValues:
 def damaged(folder: Path, what: str) -> ValueError:
     """The error for a folder that holds a damaged index, or something else."""
     return ValueError(
-        f'{folder / DATABASE} is damaged or not an index ({what}): index into another folder'
+        f'{folder / DATABASE} is damaged or not an index ({one_line(what)}): index into another '
+        'folder'
     )

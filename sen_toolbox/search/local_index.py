@@ -212,7 +212,7 @@ class LocalIndex:
         with self._reading() as (db, values):
             if 2 * values.live >= values.rows:
                 return
-            live = live_rows(db)
+            live = self._live_rows(db, values)
         generation = values.generation + 1
         name = vectors_name(generation)
         copy_vectors(
@@ -278,7 +278,7 @@ class LocalIndex:
             vectors = self._open_vectors(values)
             count, allowed = values.live, None
             if within is not None or count < rows:
-                allowed = live_rows(db, within)
+                allowed = self._live_rows(db, values, within)
                 count = len(allowed)
             k = min(k, count)
             if k == 0:
@@ -320,6 +320,7 @@ class LocalIndex:
                     for path in paths
                     for row in db.execute(f'{query} WHERE path = ?', (os.fsencode(path),))
                 ]
+        self._check_rows([row for row, *_ in found], values)
         for row, *columns in found:
             yield self._database.checked(read_entry, columns), array[row].astype(np.float32)
 
@@ -358,6 +359,18 @@ class LocalIndex:
         path = self.folder / values.vectors
         check_vector_file(path, rows=values.rows, dim=values.model.dim, dtype=values.dtype)
         self._counted = values
+
+    def _live_rows(
+        self, db: sqlite3.Connection, values: IndexValues, within: str | None = None
+    ) -> np.ndarray:
+        rows = live_rows(db, within)
+        self._check_rows(rows, values)
+        return rows
+
+    def _check_rows(self, rows: Sequence[int] | np.ndarray, values: IndexValues) -> None:
+        # In a damaged tree the smallest and the largest number are not where SQLite looks for them.
+        if len(rows) and not 0 <= np.min(rows) <= np.max(rows) < values.rows:
+            raise damaged(self.folder, f'it has entries of other vectors than {values.rows}')
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, IndexValues]]:

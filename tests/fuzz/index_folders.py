@@ -80,6 +80,9 @@ class IndexFolders:
         def damage(folder: Path) -> None:
             again = random.Random(seed)
             for kind in kinds:
+                # SQLite would wait for a FIFO here, too.
+                if not all(path.is_file() and not path.is_symlink() for path in folder.iterdir()):
+                    return
                 try:
                     kind(again, folder)
                 # What one change has broken the next one cannot change.

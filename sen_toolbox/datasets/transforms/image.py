@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from PIL import Image
 
 from sen_toolbox.checks import checked_at_least, checked_share
+from sen_toolbox.messages import printable
 from sen_toolbox.pictures import read_image
 from sen_toolbox.registry import TRANSFORMS
 
@@ -40,7 +41,8 @@ class LoadImage(BaseTransform):
             results['img'] = read_image(path)
         except ValueError as error:
             raise ValueError(
-                f'cannot decode image {path} ({error}): copy the file again or remove its record'
+                f'cannot decode image {printable(str(path))} ({error}): copy the file again or '
+                'remove its record'
             ) from error
         return results
 

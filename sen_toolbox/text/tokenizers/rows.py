@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from sen_toolbox.checks import checked_at_least, checked_whole_number
 from sen_toolbox.text.tokens import SpecialTokens, Tokens
 
 MASK_TEXT = '[mask]'
@@ -67,8 +68,8 @@ def check_context_length(length: int, special: SpecialTokens) -> None:
         ValueError: If it is one.
     """
     least = 1 + (special.start is not None) + (special.end is not None)
-    if length < least:
-        raise ValueError(f'context_length must be at least {least}, got {length}')
+    # A model file may hold anything in its place.
+    checked_at_least('context_length', checked_whole_number('context_length', length), least)
     if length > LONGEST:
         raise ValueError(f'context_length must be at most {LONGEST}, got {length}')
 
