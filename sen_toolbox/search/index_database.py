@@ -85,7 +85,8 @@ class IndexDatabase:
             if (found := _format(db)) not in (FORMAT, None):
                 raise ValueError(
                     f'index {self._folder} has format {printable(found[:40])}, this version reads '
-                    f'{FORMAT}: search it with the version that made it, or index into another folder'
+                    f'{FORMAT}: search it with the version that made it, or index into another '
+                    'folder'
                 )
             meta = dict(db.execute("SELECT key, value FROM meta WHERE typeof(key) = 'text'"))
             yield db, read_values(self._folder, meta)
