@@ -77,7 +77,9 @@ def test_a_config_computes_in_half_precision_and_the_host_does_not_wait(path, dr
 @pytest.mark.parametrize('part', [*COUNTS, *READS])
 def test_the_parts_that_may_make_the_host_wait_do_so(part, drawn_people, monkeypatch):
     configs = (small_config(path, drawn_people) for path in CONFIGS)
-    config = next(config for config in configs if f"'{part}'" in str(config.model))
+    config = next((config for config in configs if f"'{part}'" in str(config.model)), None)
+    if config is None:
+        pytest.skip(f'no config names {part} itself')
     model, batch = build(config)
     for table in (COUNTS, READS):
         monkeypatch.delitem(table, part, raising=False)
