@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from test_configs import CONFIGS, SEN, child, load
 from torch import nn
+from toy_data import ROOT
 
 from sen_toolbox import overrides
 from sen_toolbox.config import load_config
@@ -54,10 +55,10 @@ def typed_dicts(value, place=''):
 
 @pytest.mark.parametrize('path', CONFIGS)
 def test_every_value_of_a_config_can_be_overridden_by_itself(path):
-    config = load(path)
+    config = load_config(ROOT / path)
     found = {key[1:]: value for key, value in leaves(dict(config)).items() if key[1] != '_'}
     assert len(found) > 80
-    assert load(path, found).to_dict() == config.to_dict()
+    assert load_config(ROOT / path, found).to_dict() == config.to_dict()
 
 
 @pytest.mark.parametrize('path', CONFIGS)
