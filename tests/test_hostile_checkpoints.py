@@ -216,9 +216,9 @@ def test_a_torchscript_archive_is_refused_before_torch_looks_at_it(here):
 
 def test_names_in_a_file_do_not_reach_the_terminal(here):
     torch.save(dict(state_dict={'a\x1b[2J\nb': 'x', **STATE}), 'bad.pth')
-    assert 'a [2J b is a str' in refusal(load_checkpoint_file)
+    assert r'a\x1b[2J b is a str' in refusal(load_checkpoint_file)
     state = {**STATE, 'a\x1b[2J\nb': torch.ones(1)}
-    assert 'unexpected a [2J b' in refusal(lambda file: check_keys(model(), state, file))
+    assert r'unexpected a\x1b[2J b' in refusal(lambda file: check_keys(model(), state, file))
 
 
 def test_python_in_the_meta_of_a_checkpoint_is_left_out(here):
@@ -260,6 +260,25 @@ def test_a_flipped_bit_is_refused_or_changes_no_value(here, suffix):
             assert found.keys() == STATE.keys()
             assert all(torch.equal(found[key], STATE[key]) for key in STATE)
     assert refused > 10
+
+
+def test_a_record_that_is_called_a_folder_is_refused(here):
+    """torch would fill the tensor with whatever is in the memory."""
+    torch.save(dict(state_dict=STATE), 'bad.pth')
+    content = bytearray((here / 'bad.pth').read_bytes())
+    # In the directory at the end a name follows 46 bytes, of which four are the attributes.
+    entry = content.rindex(b'bad/data/1PK') - 46
+    assert content[entry : entry + 4] == b'PK\x01\x02'
+    content[entry + 38] |= 0x10
+    (here / 'bad.pth').write_bytes(content)
+    assert 'its record bad/data/1 is called a folder' in refusal(load_checkpoint_file)
+
+
+def test_two_records_of_one_name_are_refused(here):
+    torch.save(dict(state_dict=STATE), 'bad.pth')
+    with zipfile.ZipFile('bad.pth', 'a') as file, pytest.warns(UserWarning, match='Duplicate'):
+        file.writestr('bad/data/1', bytes(16))
+    assert 'two records of one name' in refusal(load_checkpoint_file)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.int64, torch.bool])

@@ -369,7 +369,7 @@ def test_hostile_metadata_of_an_export_are_refused_in_one_line(exported, here, c
 
 
 @pytest.mark.slow
-def test_text_of_an_export_that_is_no_text_is_refused(exported, here):
+def test_text_of_an_export_that_is_no_text_is_refused(exported, here, capfd):
     described(exported, 'bad.onnx', lambda d: d)
     text = b'tokenizes_alone'
     content = Path('bad.onnx').read_bytes().replace(text, b'\xff' * len(text))
@@ -377,6 +377,7 @@ def test_text_of_an_export_that_is_no_text_is_refused(exported, here):
     with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file') as caught:
         OnnxEncoder('bad.onnx')
     assert str(caught.value).isprintable()
+    assert capfd.readouterr() == ('', '')
 
 
 @pytest.mark.parametrize('kind', [onnx.TensorProto.STRING, onnx.TensorProto.DOUBLE])
