@@ -369,7 +369,7 @@ def test_hostile_metadata_of_an_export_are_refused_in_one_line(exported, here, c
 
 
 @pytest.mark.slow
-def test_text_of_an_export_that_is_no_text_is_refused(exported, here, capfd):
+def test_text_of_an_export_that_is_no_text_is_refused(exported, here):
     described(exported, 'bad.onnx', lambda d: d)
     text = b'tokenizes_alone'
     content = Path('bad.onnx').read_bytes().replace(text, b'\xff' * len(text))
@@ -377,6 +377,13 @@ def test_text_of_an_export_that_is_no_text_is_refused(exported, here, capfd):
     with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file') as caught:
         OnnxEncoder('bad.onnx')
     assert str(caught.value).isprintable()
+
+
+def test_what_onnxruntime_prints_is_not_shown_beside_the_refusal(here, capfd):
+    content = onnx_file(graph(), onnx_description())
+    Path('bad.onnx').write_bytes(content.replace(b'pixels', b'pi\xffels', 1))
+    with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file'):
+        OnnxEncoder('bad.onnx')
     assert capfd.readouterr() == ('', '')
 
 
