@@ -381,7 +381,7 @@ def test_text_of_an_export_that_is_no_text_is_refused(exported, here):
 
 def test_what_onnxruntime_prints_is_not_shown_beside_the_refusal(here, capfd):
     content = onnx_file(graph(), onnx_description())
-    Path('bad.onnx').write_bytes(content.replace(b'pixels', b'pi\xffels', 1))
+    Path('bad.onnx').write_bytes(content.replace(b'pixels\n', b'pi\xffels\n', 1))
     with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file'):
         OnnxEncoder('bad.onnx')
     assert capfd.readouterr() == ('', '')
