@@ -262,6 +262,25 @@ def test_a_flipped_bit_is_refused_or_changes_no_value(here, suffix):
     assert refused > 10
 
 
+def test_a_record_that_is_called_a_folder_is_refused(here):
+    """torch would fill the tensor with whatever is in the memory."""
+    torch.save(dict(state_dict=STATE), 'bad.pth')
+    content = bytearray((here / 'bad.pth').read_bytes())
+    # In the directory at the end a name follows 46 bytes, of which four are the attributes.
+    entry = content.rindex(b'bad/data/1PK') - 46
+    assert content[entry : entry + 4] == b'PK\x01\x02'
+    content[entry + 38] |= 0x10
+    (here / 'bad.pth').write_bytes(content)
+    assert 'its record bad/data/1 is called a folder' in refusal(load_checkpoint_file)
+
+
+def test_two_records_of_one_name_are_refused(here):
+    torch.save(dict(state_dict=STATE), 'bad.pth')
+    with zipfile.ZipFile('bad.pth', 'a') as file, pytest.warns(UserWarning, match='Duplicate'):
+        file.writestr('bad/data/1', bytes(16))
+    assert 'two records of one name' in refusal(load_checkpoint_file)
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.int64, torch.bool])
 @pytest.mark.parametrize('shape', [(), (0, 3), (2, 3)])
 def test_tensors_with_a_digest_come_back(here, dtype, shape):

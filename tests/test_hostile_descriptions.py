@@ -380,6 +380,14 @@ def test_text_of_an_export_that_is_no_text_is_refused(exported, here):
     assert str(caught.value).isprintable()
 
 
+def test_what_onnxruntime_prints_is_not_shown_beside_the_refusal(here, capfd):
+    content = onnx_file(graph(), onnx_description())
+    Path('bad.onnx').write_bytes(content.replace(b'pixels\n', b'pi\xffels\n', 1))
+    with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file'):
+        OnnxEncoder('bad.onnx')
+    assert capfd.readouterr() == ('', '')
+
+
 @pytest.mark.parametrize('kind', [onnx.TensorProto.STRING, onnx.TensorProto.DOUBLE])
 def test_an_export_that_gives_something_else_than_vectors_is_refused(here, kind):
     content = graph()

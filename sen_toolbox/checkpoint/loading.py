@@ -46,6 +46,8 @@ MMENGINE_TYPES = [
 
 # By this record torch recognises an archive that it would run.
 TORCHSCRIPT_RECORD = 'constants.pkl'
+# A bit among the attributes of a record.
+FOLDER = 0x10
 # Entries that hold weights of a model here.
 WEIGHTS = ('state_dict', 'ema_state_dict')
 
@@ -107,11 +109,18 @@ def _read(path: Path, map_location: Any) -> Any:
 
 def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as file:
-        if any(name.rpartition('/')[2] == TORCHSCRIPT_RECORD for name in file.namelist()):
+        names = file.namelist()
+        if any(name.rpartition('/')[2] == TORCHSCRIPT_RECORD for name in names):
             raise TorchScriptError(
                 f'{path} is a TorchScript archive, which runs code when it is loaded: save the '
                 'state_dict of its model with torch.save instead'
             )
+        # Of a folder torch reads nothing, and leaves in the tensor what was in the memory. Of two
+        # records of one name Python compares one, and torch reads one.
+        if folders := [i.filename for i in file.infolist() if i.external_attr & FOLDER]:
+            raise ValueError(f'its record {folders[0]} is called a folder')
+        if len(set(names)) < len(names):
+            raise ValueError('it has two records of one name')
         # torch itself does not compare them.
         if damaged := file.testzip():
             raise ValueError(f'its record {damaged} has another CRC than it was written with')

@@ -62,7 +62,7 @@ class OnnxEncoder:
         options = onnxruntime.SessionOptions()
         # What limits the threads of torch and faiss limits these too; 0 is for all cores.
         options.intra_op_num_threads = int(os.environ.get('OMP_NUM_THREADS', 0))
-        # What it logs is raised, too.
+        # What it logs is raised, too; and it prints before it tries the same provider again.
         options.log_severity_level = 4
         # Weights may lie in other files, below a folder; nothing can lie below a file.
         options.add_session_config_entry(
@@ -70,7 +70,9 @@ class OnnxEncoder:
         )
         content = path.read_bytes()
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=[provider], enable_fallback=0
+            )
             self._inputs = {given.name for given in self._session.get_inputs()}
             text = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
         # The errors of onnxruntime share no class of their own, and names may be no text.

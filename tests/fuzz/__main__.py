@@ -45,9 +45,11 @@ def look(args: argparse.Namespace) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     [name] = args.only
     options = dict(seed=args.seed, seconds=args.seconds, cases=args.cases, first=args.first)
-    result = run(TARGETS[name](), Path(args.child), **options)
-    for finding in result.findings:
-        print(f'FINDING {name} {finding}\n')
+
+    def tell(finding: str) -> None:
+        print(f'FINDING {name} {finding}\n', flush=True)
+
+    result = run(TARGETS[name](), Path(args.child), tell=tell, **options)
     print(
         f'{name}: {result.cases} cases in {result.seconds:.0f} s, {result.refused} refused, '
         f'slowest {result.slowest:.1f} s, {len(result.findings)} findings'

@@ -48,7 +48,9 @@ class OnnxFiles:
         """A file, and whether it is a damaged one of the valid model."""
         kind = rng.random()
         if kind < 0.35:
-            return mangled(rng, self._bytes), True
+            content = mangled(rng, self._bytes)
+            # Without its digest a file is one of others.
+            return content, b'"sha256"' in content
         if kind < 0.7:
             return onnx_file(graph(), altered(rng, self._open)), False
         if kind < 0.75:

@@ -82,6 +82,7 @@ def run(
     seconds: float = float('inf'),
     cases: int = sys.maxsize,
     first: int = 0,
+    tell: Callable[[str], object] = lambda finding: None,
 ) -> Result:
     """Looks at the hostile samples of a target and then at mutants.
 
@@ -92,6 +93,7 @@ def run(
         seconds: When to end.
         cases: How many to look at.
         first: Number of the first one.
+        tell: Called with each finding at once, since a case may end the process.
     """
     outside = folder / 'outside'
     watch, result = Watch(outside), Result()
@@ -118,6 +120,7 @@ def run(
             result.slowest = max(result.slowest, time.monotonic() - start)
             if fault:
                 result.findings.append(f'case {number} ({name}): {fault}')
+                tell(result.findings[-1])
     finally:
         logging.getLogger().removeHandler(logged)
         sys.path.remove('')
