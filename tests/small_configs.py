@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
-from tiny_methods import replace_vocabularies, shrink_encoders
+from tiny_methods import replace_vocabularies, settings, shrink_encoders
 from torch.utils.data import DataLoader
 from toy_data import ROOT
 
@@ -15,6 +15,8 @@ from sen_toolbox.models.open_clip_config import open_clip_config
 
 # 6 x 4 patches, of which masks of nine tenths leave some to see.
 IMAGE_SIZE, BATCH_SIZE = (96, 64), 8
+# Checkpoints of wide necks would fill a disk.
+NECK_LIMITS = dict(width=64, non_local_width=16, part_width=16, middle=16)
 DRAWN = dict(num_ids=dict(train=4, val=1, test=3), images_per_id=2, image_size=(64, 32), seed=0)
 # Annotation file, key of the image path, and the folder that paths begin with.
 LAYOUTS = [
@@ -62,6 +64,10 @@ def small_config(path: str, data_root: Path) -> Config:
     )
     config = load_config(ROOT / path, dict(sizes, data_root=str(data_root)))
     shrink_encoders(config.model.backbone, small_arch)
+    for head in config.model.heads.values():
+        for part, name, value in settings(head):
+            if name in NECK_LIMITS:
+                part[name] = min(value, NECK_LIMITS[name])
     replace_vocabularies(dict(config))
     config.load_from = None
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):

@@ -3,7 +3,8 @@ _base_ = [
     '../../../configs/_base_/schedules/drawn_5e.py'
 ]
 _base_.update(_base_.pop('drawn'), **_base_.pop('drawn_5e'))
-# Encoders start at random, and BERT stays so; it has room for all ids of the tokenizer.
+load_from = 'work_dirs/tipcb_tiny_world/epoch_3.pth'
+# BERT stays as random as it is; it has room for all ids of the tokenizer.
 image_size = (96, 32)
 bert = None
 tokenizer = dict(_delete_=True, type='CLIPTokenizer', context_length='$context_length')
