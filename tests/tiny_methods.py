@@ -1,17 +1,24 @@
 """Every method as its tiny config describes it, with still smaller towers, in double precision."""
 
+import inspect
 from collections.abc import Callable, Iterator
 
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
+from mmengine.registry import Registry
 from torch import Tensor, nn
 from toy_data import ROOT
 
 from sen_toolbox.config import load_config
 from sen_toolbox.models.heads.part_ranking import DRAWS
 from sen_toolbox.models.wrapping import unwrapped
-from sen_toolbox.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+from sen_toolbox.registry import (
+    IMAGE_ENCODERS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    TEXT_ENCODERS,
+)
 from sen_toolbox.text.tokens import Tokens
 
 IMAGE_SIZE, CONTEXT, VOCABULARY, NUM_LABELS = (64, 32), 12, 60, 5
@@ -64,6 +71,9 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
         backbone: The config; changed.
         small_arch: Gives the architecture to take in the place of one.
     """
+    for kind, registry in (('image', IMAGE_ENCODERS), ('text', TEXT_ENCODERS)):
+        if kind in backbone:
+            write_out_sizes(backbone[kind], registry)
     for part, name, value in settings(backbone):
         if name == 'arch':
             part[name] = small_arch(value)
@@ -82,6 +92,13 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
     if bert:
         sizes = bert.get('config') or {}
         bert['config'] = BERT | dict(vocab_size=sizes.get('vocab_size', len(PIECES)))
+
+
+def write_out_sizes(encoder: dict, registry: Registry) -> None:
+    """Adds to an encoder's config the sizes that it has by default."""
+    parameters = inspect.signature(registry.get(encoder['type'])).parameters
+    for name in parameters.keys() & {'depth', 'units'} - encoder.keys():
+        encoder[name] = parameters[name].default
 
 
 def replace_vocabularies(config: object) -> None:
