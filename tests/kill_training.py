@@ -20,10 +20,6 @@ import tempfile
 import time
 from pathlib import Path
 
-# Read when torch is imported; sums split among threads differ in the last bit.
-os.environ['OMP_NUM_THREADS'] = '1'
-os.environ['CUDA_VISIBLE_DEVICES'] = ''
-
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
@@ -255,6 +251,8 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=0, help='decides when to kill')
     parser.add_argument('--folder', type=Path, help='for data, logs and checkpoints, kept')
     args = parser.parse_args()
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''
+    torch.set_num_threads(1)  # small steps on several processes
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)

@@ -50,8 +50,8 @@ def small_arch(arch: str | dict) -> dict:
             timm_model_name='test_vit', timm_pool='token', timm_proj=None, image_size=160
         )
     else:
-        small['vision_cfg'].update(layers=2, width=64, patch_size=own['vision_cfg']['patch_size'])
-    small['text_cfg'].update(width=32, heads=1)
+        small['vision_cfg'].update(layers=1, width=64, patch_size=own['vision_cfg']['patch_size'])
+    small['text_cfg'].update(layers=1, width=32, heads=1)
     return {**small, 'embed_dim': 64}
 
 

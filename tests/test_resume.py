@@ -2,12 +2,10 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import commands
 import pytest
 import torch
 from kill_training import differences
@@ -25,6 +23,8 @@ from sen_toolbox.hooks import SafeCheckpointHook
 from sen_toolbox.loops import _RemainingItems
 from sen_toolbox.registry import DATASETS, FUNCTIONS
 
+KILL = ROOT / 'tests/kill_training.py'
+
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
@@ -39,18 +39,9 @@ def toy(folder, request):
 
 
 @pytest.mark.slow
-def test_a_training_killed_three_times_ends_as_one_that_was_not():
-    run = subprocess.run(
-        [sys.executable, ROOT / 'tests/kill_training.py', '--kills', '3', '--epochs', '2'],
-        cwd=ROOT / 'tests',
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-    )
-    assert run.returncode == 0, run.stdout
-    assert '3 kills, 0 differences in ' in run.stdout
+def test_a_training_killed_three_times_ends_as_one_that_was_not(tmp_path):
+    output = commands.run(tmp_path, KILL, '--kills', 3, '--epochs', 2)
+    assert '3 kills, 0 differences in ' in output
 
 
 def test_a_difference_of_one_bit_is_found():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import commands
 import pytest
 from kill_training import differences
 from toy_data import ROOT, run_tool, write_toy_config, write_toy_data
@@ -13,6 +14,8 @@ from toy_data import ROOT, run_tool, write_toy_config, write_toy_data
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.models.retriever import TextImageRetriever
 from sen_toolbox.signals import SAME_WISH_SECONDS, StopSignals
+
+KILL = ROOT / 'tests/kill_training.py'
 
 
 def wait_until(condition, seconds=60):
@@ -188,19 +191,10 @@ def test_a_stopped_training_ends_as_one_that_was_not(
 
 
 @pytest.mark.slow
-def test_two_processes_that_get_the_signal_at_any_moment_stop_after_the_same_step():
-    run = subprocess.run(
-        [sys.executable, ROOT / 'tests/kill_training.py', '--signal', 'TERM', '--ranks', '2']
-        + ['--kills', '2', '--epochs', '2', '--seed', '1'],
-        cwd=ROOT / 'tests',
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-    )
-    assert run.returncode == 0, run.stdout
-    assert '2 kills, 0 differences in ' in run.stdout
+def test_two_processes_that_get_the_signal_at_any_moment_stop_after_the_same_step(tmp_path):
+    options = ('--signal', 'TERM', '--ranks', 2, '--kills', 2, '--epochs', 2, '--seed', 1)
+    output = commands.run(tmp_path, KILL, *options)
+    assert '2 kills, 0 differences in ' in output
 
 
 SLURM = """#!/usr/bin/env bash
