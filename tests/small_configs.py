@@ -13,8 +13,8 @@ from sen_toolbox.config import load_config
 from sen_toolbox.datasets.synthetic import write_synthetic_pedes
 from sen_toolbox.models.open_clip_config import open_clip_config
 
-# 6 x 4 patches, of which masks of nine tenths leave some to see.
-IMAGE_SIZE, BATCH_SIZE = (96, 64), 8
+# At least 6 x 4 patches, of which masks of nine tenths leave some to see.
+IMAGE_SIZE, CONTEXT_LENGTH, BATCH_SIZE, LEAST_PATCH = (96, 64), 40, 8, 14
 # Checkpoints of wide necks would fill a disk.
 NECK_LIMITS = dict(width=64, non_local_width=16, part_width=16, middle=16)
 DRAWN = dict(num_ids=dict(train=4, val=1, test=3), images_per_id=2, image_size=(64, 32), seed=0)
@@ -42,7 +42,7 @@ def write_drawn_people(root: Path) -> Path:
 
 
 def small_arch(arch: str | dict) -> dict:
-    """Few narrow layers, with patches of the same size."""
+    """One narrow layer, with patches of the same size where they are not small themselves."""
     own, small = open_clip_config(arch), open_clip_config('tiny')
     if own['vision_cfg'].get('timm_model_name'):
         # timm's own smallest tower
@@ -50,7 +50,9 @@ def small_arch(arch: str | dict) -> dict:
             timm_model_name='test_vit', timm_pool='token', timm_proj=None, image_size=160
         )
     else:
-        small['vision_cfg'].update(layers=1, width=64, patch_size=own['vision_cfg']['patch_size'])
+        small['vision_cfg'].update(layers=1, width=64)
+        if own['vision_cfg']['patch_size'] >= LEAST_PATCH:
+            small['vision_cfg']['patch_size'] = own['vision_cfg']['patch_size']
     small['text_cfg'].update(layers=1, width=32, heads=1)
     return {**small, 'embed_dim': 64}
 
@@ -59,6 +61,7 @@ def small_config(path: str, data_root: Path) -> Config:
     """The config at this path below the root, on small encoders and the drawn people."""
     sizes = dict(
         image_size=IMAGE_SIZE,
+        context_length=CONTEXT_LENGTH,
         batch_size=BATCH_SIZE,
         num_workers=0,
         num_classes=DRAWN['num_ids']['train'],
