@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from parity import after_backward, check_close, check_gradients, check_three_steps
+from parity import LOSS, after_backward, check_close, check_gradients, check_three_steps
 from tiny import all_features, golden, golden_irra, golden_state, layout
 
 from sen_toolbox.checkpoint.renaming import new_names
@@ -43,7 +43,7 @@ def names_of_ours() -> dict[str, str]:
 )
 def test_every_loss_and_accuracy_equals_the_official_one(trained, expected, ours, official):
     _, logged = trained
-    assert logged[ours].item() == pytest.approx(expected[official].item(), abs=2e-5)
+    assert logged[ours].item() == pytest.approx(expected[official].item(), **LOSS)
 
 
 def test_features_and_the_encoded_words_equal_the_official_ones(expected):

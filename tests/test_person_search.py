@@ -2,6 +2,7 @@
 
 import json
 
+import closeness
 import numpy as np
 import pytest
 import torch
@@ -239,7 +240,10 @@ def test_words_of_the_training_captions_are_kept(tmp_path):
     assert search.encoder.model_id.name == 'Toy'
     full = load_encoder(config, tmp_path / 'toy.pth')
     known = ['A person with a green shirt and blue trousers, view 1.']
-    np.testing.assert_array_equal(search.embed(known), full.embed_text(known))
+    # A product of fewer words may be added in another order.
+    closeness.assert_same(
+        *(torch.from_numpy(found.embed_text(known)) for found in (search.encoder, full))
+    )
     assert not np.array_equal(search.embed(['a zebra']), full.embed_text(['a zebra']))
     assert search.encoder.unknown_words('A zebra with a green Shirt, zebra') == ['zebra']
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from parity import LOSS
 from tiny import all_features, build_optimizer, layout
 from tiny_rde import golden, golden_batch, golden_rde, official_state
 
@@ -36,7 +37,7 @@ def test_the_alignment_loss_and_its_gradients_equal_the_official_ones():
         per_pair = loss.per_pair(image, text, labels).detach()
         np.testing.assert_allclose(per_pair, expected[f'per_{name}'], rtol=0, atol=2e-5)
         total = loss(image, text, labels, weights)
-        assert total.item() == pytest.approx(expected[name].item(), abs=2e-5)
+        assert total.item() == pytest.approx(expected[name].item(), **LOSS)
         total.backward()
         for tensor, key in ((image, 'image'), (text, 'text')):
             gradient = expected[f'{key}{suffix}_grad']
@@ -59,7 +60,7 @@ def test_both_training_losses_equal_the_official_ones(trained):
     expected = golden('model')
     for name in ('bge', 'tse'):
         official = expected[f'{name}_loss'].item()
-        assert logged[f'{name}.loss'].item() == pytest.approx(official, abs=2e-5)
+        assert logged[f'{name}.loss'].item() == pytest.approx(official, **LOSS)
 
 
 def test_every_gradient_norm_equals_the_official_one(trained):

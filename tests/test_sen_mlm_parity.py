@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from parity import after_backward, check_close, check_gradients, check_three_steps
+from parity import LOSS, after_backward, check_close, check_gradients, check_three_steps
 from tiny import all_features, as_tokens, golden, golden_batch, golden_state, layout, sen_config
 
 from sen_toolbox.checkpoint.renaming import new_names
@@ -84,7 +84,7 @@ def test_every_weighted_loss_and_accuracy_equals_the_official_one(
     trained, expected, ours, official
 ):
     _, logged = trained
-    assert logged[ours].item() == pytest.approx(expected[official].item(), abs=2e-5)
+    assert logged[ours].item() == pytest.approx(expected[official].item(), **LOSS)
 
 
 def test_features_words_and_restoration_equal_the_official_ones(expected):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from parity import LOSS
 from tiny import (
     all_features,
     as_tokens,
@@ -57,12 +58,12 @@ def names_of_ours() -> dict[str, str]:
 )
 def test_every_loss_equals_the_official_one(trained, expected, ours, official, weight):
     _, logged, _ = trained
-    assert logged[ours].item() == pytest.approx(weight * expected[official].item(), abs=2e-5)
+    assert logged[ours].item() == pytest.approx(weight * expected[official].item(), **LOSS)
 
 
 def test_the_objective_and_the_accuracies_equal_the_official_ones(trained, expected):
     _, logged, total = trained
-    assert total.item() == pytest.approx(expected['total_loss'].item(), abs=2e-5)
+    assert total.item() == pytest.approx(expected['total_loss'].item(), **LOSS)
     assert logged['identity.image_acc'].item() == expected['ret/img_acc']
     assert logged['identity.text_acc'].item() == expected['ret/txt_acc']
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from parity import after_backward, check_close, relative_error
+from parity import LOSS, after_backward, check_close, relative_error
 from tiny import build_optimizer
 from torch import nn
 
@@ -155,7 +155,7 @@ def test_embeddings_losses_and_gradients_of_the_port(port):
         ('image_precision', logged['cmpc']['image_acc']),
         ('text_precision', logged['cmpc']['text_acc']),
     ):
-        assert value.item() == pytest.approx(expected[f'loss/{name}'].item(), abs=2e-5), name
+        assert value.item() == pytest.approx(expected[f'loss/{name}'].item(), **LOSS), name
     for modality in ('image', 'text'):
         found = getattr(pair, modality).embedding.grad
         assert relative_error(found, expected[f'grad_embedding/{modality}']) < 1e-4
@@ -178,7 +178,7 @@ def check_similarities(pair, labels, expected, name):
     same = labels[:, None] == labels[None, :]
     for kind, rows in (('pos', same), ('neg', ~same)):
         found = values[rows].mean().item()
-        assert found == pytest.approx(expected[f'loss/{kind}_avg_{name}'].item(), abs=2e-5)
+        assert found == pytest.approx(expected[f'loss/{kind}_avg_{name}'].item(), **LOSS)
 
 
 def official_gradients(model) -> dict[str, torch.Tensor]:
@@ -187,11 +187,15 @@ def official_gradients(model) -> dict[str, torch.Tensor]:
 
 
 def test_statistics_and_steps_of_the_port(port):
+    # In double precision: where a gradient is zero but for rounding, Adam makes a whole step of it,
+    # in a direction that the machine decides. The official third loss has that error too.
     config, model, batch, expected = port
-    optimizer = build_optimizer(config.optim_wrapper, model.train())
+    batch = {**batch, 'images': batch['images'].double()}
+    optimizer = build_optimizer(config.optim_wrapper, model.train().double())
     for step, total in enumerate(expected['optim/losses']):
         _, logged = after_backward(model, batch)
-        assert logged['total'].item() == pytest.approx(total, abs=2e-5)
+        bounds = LOSS if step < 2 else dict(rel=2e-5)
+        assert logged['total'].item() == pytest.approx(total, **bounds)
         if step == 0:
             state = official.to_official(model.state_dict(), model)
             statistics = [key for key in expected if key.startswith('after/')]
@@ -259,7 +263,7 @@ def test_the_losses_of_free_embeddings(case, loss, labels, weight, terms):
 
 def check_free(loss, expected, name, terms, **embeddings):
     total = sum(expected[f'fn/{name}/{term}'].item() for term in terms)
-    assert loss.item() == pytest.approx(total, abs=2e-5)
+    assert loss.item() == pytest.approx(total, **LOSS)
     loss.backward()
     for modality, embedding in embeddings.items():
         assert relative_error(embedding.grad, expected[f'fn/{name}/grad_{modality}']) < 1e-4
@@ -392,15 +396,15 @@ def test_the_authors_losses_gradients_and_statistics(authors):
     image, text = pair.image.embedding, pair.text.embedding
     for name, source, target in (('ipt', image, text), ('tpi', text, image)):
         one_way = cmpc_one_way(source, target, batch['labels'], model.heads['cmpc'].weight)
-        assert one_way.item() == pytest.approx(expected[f'loss/cmpc_{name}'].item(), abs=2e-5)
+        assert one_way.item() == pytest.approx(expected[f'loss/cmpc_{name}'].item(), **LOSS)
     logged = {name: head(pair, batch, None) for name, head in model.heads.items()}
     cmpm = expected['loss/cmpm_i2t'] + expected['loss/cmpm_t2i']
-    assert logged['cmpm']['loss'].item() == pytest.approx(cmpm.item(), abs=2e-5)
+    assert logged['cmpm']['loss'].item() == pytest.approx(cmpm.item(), **LOSS)
     for name in ('image', 'text'):
         accuracy = logged['cmpc'][f'{name}_acc'].item()
         assert accuracy == pytest.approx(expected[f'loss/{name}_precision'].item())
     raw = logged['cmpm']['loss'] + logged['cmpc']['loss']
-    assert raw.item() == pytest.approx(expected['loss/raw'].item(), abs=2e-5)
+    assert raw.item() == pytest.approx(expected['loss/raw'].item(), **LOSS)
     raw.backward()
     # The optimiser adds the gradient of the regularisation, by the rules of the config.
     rules = config.optim_wrapper.paramwise_cfg.rules
@@ -413,7 +417,7 @@ def test_the_authors_losses_gradients_and_statistics(authors):
     penalty = sum(decays[id(p)] / 2 * p.square().sum().item() for p in model.parameters())
     assert penalty == pytest.approx(expected['loss/regularization'].item(), rel=1e-4)
     total = expected['loss/total'].item()
-    assert raw.item() + penalty == pytest.approx(total, abs=2e-5)
+    assert raw.item() + penalty == pytest.approx(total, **LOSS)
     theirs = {
         k.removeprefix('grad/'): torch.from_numpy(v)
         for k, v in expected.items()

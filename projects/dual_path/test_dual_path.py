@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from closeness import assert_same
-from parity import relative_error
+from parity import LOSS, relative_error
 from tiny import build_optimizer
 
 from projects.dual_path import official
@@ -180,7 +180,7 @@ def test_embeddings_and_each_loss_in_training(release):
         ('rank', 'objective_f', ROWS // 2),
     ):
         expected = EXPECTED[f'loss/{theirs}'].item() / rows
-        assert found[name].item() == pytest.approx(expected, abs=2e-5), name
+        assert found[name].item() == pytest.approx(expected, **LOSS), name
 
 
 def test_the_head_weighs_the_terms_of_both_modalities(release):
@@ -235,7 +235,7 @@ def test_two_steps_of_stage_one(release):
         if step == 2:
             for name, theirs in (('image', 'objective_img'), ('text', 'objective_txt')):
                 expected = EXPECTED[f'step1/{theirs}'].item() / ROWS
-                assert found[name].item() == pytest.approx(expected, abs=2e-5)
+                assert found[name].item() == pytest.approx(expected, **LOSS)
         optimizer.zero_grad()
         (found['image'] + found['text']).backward()
         optimizer.step()
@@ -312,7 +312,7 @@ def test_the_losses_of_free_inputs():
         half = ROWS // 2
         loss = GivenNegativeLoss(margin=1.0)(image[:half], text[:half], image[half:], text[half:])
         expected = EXPECTED[f'fn/{name}'].item() / half
-        assert loss.item() == pytest.approx(expected, abs=2e-5)
+        assert loss.item() == pytest.approx(expected, **LOSS)
         (half * loss).backward()
         check(x.grad, in_rows(EXPECTED[f'fn/{name}_dX']), bound=1e-4)
         check(y.grad, in_rows(EXPECTED[f'fn/{name}_dY']), bound=1e-4)
@@ -321,7 +321,7 @@ def test_the_losses_of_free_inputs():
     logits = in_rows(given['fn/logits'].numpy()).requires_grad_()
     labels = given['fn/labels'].flatten().long() - 1
     loss = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-1, reduction='sum')
-    assert loss.item() == pytest.approx(EXPECTED['fn/softmaxlog'].item(), abs=2e-5)
+    assert loss.item() == pytest.approx(EXPECTED['fn/softmaxlog'].item(), **LOSS)
     loss.backward()
     check(logits.grad, in_rows(EXPECTED['fn/softmaxlog_grad']), bound=1e-4)
 

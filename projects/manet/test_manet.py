@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from parity import relative_error
+from parity import LOSS, check_array, relative_error
 from tiny import build_optimizer
 from tiny_methods import replace_vocabularies
 from torch import nn
@@ -96,9 +96,7 @@ class Model(nn.Module):
 
 
 def check(found, name, tolerance=1e-5):
-    np.testing.assert_allclose(
-        found.detach().numpy(), EXPECTED[name], rtol=tolerance, atol=tolerance, err_msg=name
-    )
+    check_array(found, EXPECTED[name], tolerance, name)
 
 
 @torch.no_grad()
@@ -175,8 +173,8 @@ def test_each_term_of_the_loss_equals_the_official_one(trained):
     _, terms, case, _ = trained
     for term, (official, ours) in itertools.product(('id', 'cr'), NAMES.items()):
         expected = EXPECTED[f'{case}/loss/{term}_{official}']
-        assert terms[f'{term}_{ours}'].item() == pytest.approx(expected, rel=2e-6, abs=2e-5)
-    assert terms['kept'].item() == pytest.approx(EXPECTED[f'{case}/loss/rec'], abs=2e-5)
+        assert terms[f'{term}_{ours}'].item() == pytest.approx(expected, **LOSS)
+    assert terms['kept'].item() == pytest.approx(EXPECTED[f'{case}/loss/rec'], **LOSS)
     assert terms['loss'].item() == pytest.approx(EXPECTED[f'{case}/loss/total'], rel=2e-6)
 
 
@@ -218,7 +216,7 @@ def test_the_ranking_against_the_hardest_is_the_official_one():
     )
     loss = LOSSES.build(dict(type='HardestRankingLoss', margin=0.2))
     found = loss(a, b, torch.from_numpy(BATCH['pids']))
-    assert found.item() == pytest.approx(EXPECTED['rec_alone/loss'], abs=2e-5)
+    assert found.item() == pytest.approx(EXPECTED['rec_alone/loss'], **LOSS)
     found.backward()
     for tensor, name in ((a, 'a'), (b, 'b')):
         official = EXPECTED[f'rec_alone/grad_{name}']

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import relative_error
+from parity import LOSS, check_array, relative_error
 from tiny import build_optimizer
 
 from sen_toolbox.checkpoint.layouts import load_layout
@@ -75,9 +75,7 @@ def official_model():
 
 
 def check(found, name, tolerance=1e-5):
-    np.testing.assert_allclose(
-        found.detach().numpy(), EXPECTED[name], rtol=tolerance, atol=tolerance, err_msg=name
-    )
+    check_array(found, EXPECTED[name], tolerance, name)
 
 
 @torch.no_grad()
@@ -149,7 +147,7 @@ def test_each_term_of_the_loss_equals_the_official_one(trained):
     _, logged = trained
     for official, ours in NAMES.items():
         expected = EXPECTED[f'loss/cmpm_{official}'].item()
-        assert logged[f'levels.{ours}'].item() == pytest.approx(expected, rel=2e-6, abs=2e-5), ours
+        assert logged[f'levels.{ours}'].item() == pytest.approx(expected, **LOSS), ours
     assert logged['levels.loss'].item() == pytest.approx(EXPECTED['loss/total'], rel=1e-6)
 
 
