@@ -10,6 +10,20 @@ from sen_toolbox.messages import error_line
 
 BRACKETS = {'[]': list, '()': tuple}
 WORDS = {'true': True, 'True': True, 'false': False, 'False': False, 'None': None}
+DEBUG = '--debug'
+INTERRUPTED = 130  # as a shell says it of a command that Ctrl-C ended
+
+
+def tool_parser(description: str, **options: Any) -> argparse.ArgumentParser:
+    """The parser of a tool that ``run_main`` runs, with ``--debug``.
+
+    Args:
+        description: What stands on top of the help.
+        **options: Others of ``argparse.ArgumentParser``.
+    """
+    parser = argparse.ArgumentParser(description=description, **options)
+    parser.add_argument(DEBUG, action='store_true', help='show where in the code an error arose')
+    return parser
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -80,10 +94,17 @@ def _split(text: str) -> list[str]:
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Runs a tool; what is wrong with its input is one line, and the exit status 1."""
+    """Runs a tool; what is wrong with its input is one line, and the exit status 1.
+
+    With ``--debug``, which ``tool_parser`` knows, it is the traceback.
+    """
     try:
         main()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except (OSError, ValueError, KeyError, ImportError) as error:
+        if DEBUG in sys.argv:
+            raise
         sys.exit(f'{Path(sys.argv[0]).name}: {error_line(error)}')
 
 

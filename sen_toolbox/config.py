@@ -13,7 +13,7 @@ from mmengine.fileio import YamlHandler, register_handler
 from mmengine.runner import Runner
 
 from sen_toolbox.messages import one_line
-from sen_toolbox.overrides import apply_overrides, describe_unknown
+from sen_toolbox.overrides import apply_overrides, check_types, describe_unknown
 
 # Read by MMEngine's Runner, by MMEngine when it reads a file, and to convert official checkpoints.
 READ_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
@@ -56,8 +56,8 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
 
     Raises:
         FileNotFoundError: If there is no such file.
-        KeyError: If nothing reads a top-level key or an override, or if a ``'$name'`` stands for
-            nothing; tells the choices and what is alike.
+        KeyError: If nothing reads a top-level key or an override, if a ``'$name'`` stands for
+            nothing, or if nothing is registered as a ``type``; tells what is alike.
         ValueError: If values refer to each other in a circle, or JSON or YAML cannot be read.
     """
     if not Path(path).is_file():
@@ -89,6 +89,8 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     values = dict(config)
     for key in values:
         config[key] = _resolve(values[key], values, key, (key,))
+    # Own variables may be pieces of what is built.
+    check_types({key: value for key, value in config.items() if not key.startswith('_')})
     config[RESOLVED] = sorted({*config.get(RESOLVED, ()), *shared} & set(config))
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         # torch refuses to keep workers where there are none; a debugger wants num_workers=0.

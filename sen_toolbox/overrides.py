@@ -61,6 +61,7 @@ def apply_overrides(config: Config, overrides: dict[str, Any], top_level: Collec
 
     Raises:
         KeyError: If nothing would read a key; tells the choices and what is alike.
+        ValueError: If a text that is not a ``'$name'`` is to stand for a number.
     """
     for dotted in sorted(overrides, key=lambda key: (key.count('.'), not key.endswith('.type'))):
         first = dotted.split('.')[0]
@@ -75,6 +76,36 @@ def describe_unknown(key: str, choices: Iterable[str]) -> str:
     alike = get_close_matches(key, choices, n=3)
     hint = f'did you mean {" or ".join(alike)}? ' if alike else ''
     return f'unknown key {key!r}; {hint}known are {choices}'
+
+
+def check_types(part: Any, where: str = '') -> None:
+    """Refuses types of which nothing is registered, before one of them is built.
+
+    Args:
+        part: A config, or a value in one.
+        where: The dotted key of the value.
+
+    Raises:
+        KeyError: If nothing has that name; tells its place and what is alike.
+    """
+    if isinstance(part, list | tuple):
+        part = dict(enumerate(part))
+    if not isinstance(part, dict):
+        return
+    kind = part.get('type')
+    # MMEngine looks up one with a dot in other packages, too.
+    is_name = isinstance(kind, str) and '.' not in kind
+    elsewhere: set[str] = set()
+    if is_name and 'type' not in TAKEN_OUT.get(where, ()):
+        found = [call for _, call in _registered(kind)]
+        elsewhere = set().union(*(getattr(call, 'looks_up', ()) for call in found))
+        if not found:
+            names = {name for registry in _registries() for name in registry.module_dict}
+            alike = get_close_matches(kind, sorted(names), n=3)
+            hint = f'; did you mean {" or ".join(alike)}?' if alike else ''
+            raise KeyError(f'{where}.type: nothing is registered as {kind!r}{hint}')
+    for name in part.keys() - elsewhere:
+        check_types(part[name], f'{where}.{name}' if where else str(name))
 
 
 def parameter_names(call: Callable) -> set[str]:
@@ -110,6 +141,12 @@ def _with(node: Any, dotted: str, depth: int, value: Any, config: Config) -> Any
     """``node``, at ``depth`` of the path, with the value at its end; lists are made anew."""
     path = dotted.split('.')
     if depth == len(path):
+        before = _referred(node, config)
+        is_number = isinstance(before, int | float) and not isinstance(before, bool)
+        if is_number and isinstance(value, str) and not value.startswith('$'):
+            raise ValueError(
+                f'override {dotted!r}: it takes a number, such as {before}, got {value!r}'
+            )
         return value
     node, part = _referred(node, config), path[depth]
     if isinstance(node, list | tuple):
@@ -151,10 +188,16 @@ def _registered(kind: Any) -> Iterator[tuple[Registry, Callable]]:
     if not isinstance(kind, str):
         return
     scope, name = Registry.split_scope_key(kind)
+    for registry in _registries():
+        if scope in (None, registry.scope) and name in registry.module_dict:
+            yield registry, registry.module_dict[name]
+
+
+def _registries() -> Iterator[Registry]:
+    """Those of this toolbox and of MMEngine, with all that they hold."""
     for module in (sen_toolbox.registry, mmengine.registry):
         # A list, because an import may add to the module.
         for registry in list(vars(module).values()):
-            if isinstance(registry, Registry) and scope in (None, registry.scope):
+            if isinstance(registry, Registry):
                 registry.import_from_location()
-                if name in registry.module_dict:
-                    yield registry, registry.module_dict[name]
+                yield registry

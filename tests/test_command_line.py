@@ -6,8 +6,9 @@ import sys
 
 import pytest
 from mmengine.config import DictAction
+from toy_data import ROOT
 
-from sen_toolbox.command_line import add_cfg_options, parse_value
+from sen_toolbox.command_line import add_cfg_options, parse_value, run_main, tool_parser
 
 
 def parse(*arguments):
@@ -72,3 +73,44 @@ def test_reading_a_command_line_imports_nothing_heavy():
     code = 'import sys, sen_toolbox.command_line; print(*{"torch", "mmengine"} & set(sys.modules))'
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert (run.returncode, run.stdout.strip()) == (0, '')
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize('error', [FileNotFoundError('there is no a.py'), KeyError('no such key')])
+def test_what_is_wrong_with_the_input_of_a_tool_is_one_line(monkeypatch, error):
+    monkeypatch.setattr(sys, 'argv', ['/somewhere/train.py', 'a.py'])
+    with pytest.raises(SystemExit, match=f'^train.py: {error.args[0]}$'):
+        run_main(lambda: fail(error))
+
+
+def test_the_traceback_is_shown_on_demand(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'a.py', '--debug'])
+    assert tool_parser('Trains.').parse_args(['--debug']).debug
+    with pytest.raises(FileNotFoundError):
+        run_main(lambda: fail(FileNotFoundError()))
+
+
+def test_a_fault_of_the_code_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_main(lambda: 1 / 0)
+
+
+def test_an_interrupted_tool_ends_as_a_shell_expects():
+    with pytest.raises(SystemExit, match='^130$'):
+        run_main(lambda: fail(KeyboardInterrupt()))
+
+
+TOOLS = [path for path in (ROOT / 'tools').glob('*.py') if 'tool_parser' in path.read_text()]
+
+
+@pytest.mark.parametrize('path', TOOLS, ids=lambda path: path.name)
+def test_every_tool_says_so_in_one_line(path):
+    assert path.read_text().endswith("if __name__ == '__main__':\n    run_main(main)\n")
+
+
+def test_no_tool_has_a_parser_of_its_own():
+    for path in (ROOT / 'tools').glob('*.py'):
+        assert 'ArgumentParser(' not in path.read_text(), path.name

@@ -214,14 +214,14 @@ def test_a_config_may_share_values_of_its_own(tmp_path):
 
 def test_a_shared_dict_is_resolved_and_copied_for_each_use(tmp_path):
     text = """
-tokenizer = dict(type='Words', context_length='$context_length', pieces=['$image_size'])
+tokenizer = dict(type='CLIPTokenizer', context_length='$context_length', pieces=['$image_size'])
 model = dict(heads=dict(a=dict(tokenizer='$tokenizer'), b=['$tokenizer', '$tokenizer']))
 """
     config = load_config(child(tmp_path, text), {'context_length': 40})
     heads = config.model.heads
     uses = [heads.a.tokenizer, *heads.b, config.tokenizer]
     for use in uses:
-        assert use == dict(type='Words', context_length=40, pieces=[(384, 128)])
+        assert use == dict(type='CLIPTokenizer', context_length=40, pieces=[(384, 128)])
     uses[0].pieces.append(1)
     assert [len(use.pieces) for use in uses] == [2, 1, 1, 1]
 
@@ -290,8 +290,14 @@ def test_a_misspelt_key_of_a_part_is_named_with_the_part(tmp_path, text, message
 
 def test_a_misspelt_type_is_named(tmp_path):
     text = "model = dict(heads=dict(sdm=dict(loss=dict(type='SMDLoss'))))"
-    with pytest.raises(KeyError, match='SMDLoss is not in the .*loss'):
-        build_model(load_config(child(tmp_path, text)))
+    with pytest.raises(KeyError, match="model.heads.sdm.loss.type: .*'SMDLoss'.* mean SDMLoss"):
+        load_config(child(tmp_path, text))
+
+
+def test_a_type_that_is_not_looked_up_in_a_registry_may_be_any(tmp_path):
+    ops = "dict(type='TorchvisionOps', ops=[dict(type='RandomInvert')])"
+    text = f"model = dict(heads=dict(own=dict(type='package.Head', step={ops})))"
+    assert load_config(child(tmp_path, text)).model.heads.own.type == 'package.Head'
 
 
 def test_a_loss_in_the_place_of_a_head_is_refused(tmp_path):

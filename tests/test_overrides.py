@@ -158,10 +158,17 @@ def test_modules_of_custom_imports_are_registered_before_the_look_up():
 
 
 def test_only_existing_keys_of_an_unknown_type_can_be_overridden(tmp_path):
-    path = child(tmp_path, "model = dict(heads=dict(mine=dict(type='Nowhere', size=3)))")
+    path = child(tmp_path, "model = dict(heads=dict(mine=dict(type='elsewhere.Head', size=3)))")
     assert load_config(path, {'model.heads.mine.size': 4}).model.heads.mine.size == 4
     with pytest.raises(KeyError, match=r"'width'; known are \['size', 'type'\]"):
         load_config(path, {'model.heads.mine.width': 4})
+
+
+@pytest.mark.parametrize('key', ['batch_size', 'train_dataloader.batch_size'])
+def test_a_text_is_refused_where_a_number_stands(key):
+    config = ROOT / 'configs/sen/sen_tiny_synthetic.py'
+    with pytest.raises(ValueError, match=f"'{key}': it takes a number, such as 64, got 'eight'"):
+        load_config(config, {key: 'eight'})
 
 
 def test_parameter_names_follow_the_keyword_arguments_of_a_class():

@@ -12,6 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 from repeat import add_arguments, compare, without_validation, write_config
 
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.config import load_config
 
 HEADS = ('restoration', 'triplet')
@@ -21,7 +22,7 @@ PARTS = (FULL, *HEADS, *TRANSFORMS)
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('pretrained', help="checkpoint of the pretrained towers, or 'shipped'")
     parser.add_argument('--config', default='configs/sen/sen_tiny_synthetic.py')
     add_arguments(parser, Path('work_dirs/ablate_sen'))
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

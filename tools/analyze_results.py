@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from prettytable import PrettyTable
 
-from sen_toolbox.command_line import add_cfg_options
+from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.analysis import failure_report, first_right_ranks
 from sen_toolbox.inference.encoder import Encoder
@@ -24,7 +24,7 @@ MAX_WORDS = 12
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--out', type=Path, default=Path('analysis'), help='folder to write to')
@@ -91,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -19,7 +19,7 @@ from pathlib import Path
 from mmengine.config import Config
 from prettytable import PrettyTable
 
-from sen_toolbox.command_line import add_cfg_options
+from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config
 
 # Images that each query of the measured search is compared with.
@@ -38,7 +38,7 @@ COLUMNS = {
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'configs', nargs='+', help='config files, for instance configs/sen/sen_vit*'
     )
@@ -203,4 +203,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sen_toolbox.command_line import add_cfg_options
+from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import DATASETS, MODELS
 from sen_toolbox.text.decoding import seen_pieces
@@ -17,7 +17,7 @@ from sen_toolbox.visualization.sample_page import sample_page
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config with the data set')
     parser.add_argument('--split', default='train', choices=('train', 'val', 'test'))
     parser.add_argument('--num', type=int, default=12, help='samples to show')
@@ -71,4 +71,4 @@ def seen_sample(dataset, index: int, preprocessor, *, training: bool) -> dict:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

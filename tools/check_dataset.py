@@ -13,14 +13,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.datasets.check import check_dataset, known_datasets, recognise
 from sen_toolbox.messages import printable
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data_root', type=Path, help='folder of the data set')
     parser.add_argument(
         '--type', choices=known_datasets(), help='dataset_type; by the annotation file if not given'
@@ -74,4 +73,4 @@ def stop(message: str) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

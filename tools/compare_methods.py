@@ -11,11 +11,12 @@ from pathlib import Path
 
 from repeat import add_arguments, compare, without_validation, write_config
 
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.config import load_config, pretrained_weights
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('checkpoint', help="checkpoint of the pretrained CLIP towers, or 'shipped'")
     parser.add_argument('configs', nargs='+', help='config files, one for each method')
     add_arguments(parser, Path('work_dirs/compare_methods'))
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -19,15 +19,13 @@ from sen_toolbox.checkpoint.keys import check_keys
 from sen_toolbox.checkpoint.layouts import official_layout
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.checkpoint.values import check_dense, named_faults, weights_in
-from sen_toolbox.command_line import run_main
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import MODELS
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'config', help='config of the model, for instance configs/sen/sen_vitb_cuhk.py'
     )

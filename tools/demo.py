@@ -14,12 +14,14 @@ from pathlib import Path
 
 from prettytable import PrettyTable
 
+from sen_toolbox.command_line import run_main, tool_parser
+
 TOOLS = Path(__file__).parent
 SEN = 'configs/sen/sen_tiny_synthetic.py'
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
     parser.add_argument('--data-root', type=Path, default=Path('data/synthetic'))
     return parser.parse_args(arguments)
@@ -87,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -35,7 +35,7 @@ from sen_toolbox.checkpoint.keys import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.checkpoint.tensor_file import pack_tensors
 from sen_toolbox.checkpoint.values import weights_in
-from sen_toolbox.command_line import run_main
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.io import write_atomically
 from sen_toolbox.models.open_clip_config import open_clip_config
@@ -52,9 +52,7 @@ PREFIXES = {'backbone.image.': 'visual.', 'backbone.text.': ''}
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('out', type=Path, help='file to write, *.pt or *.safetensors')

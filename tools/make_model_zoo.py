@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from sen_toolbox.command_line import run_main, tool_parser
+
 ROOT = Path(__file__).parents[1]
 MEASURES = ('R1', 'R5', 'R10', 'mAP', 'mINP')
 SHORT_NAMES = {'CUHK-PEDES': 'cuhk', 'ICFG-PEDES': 'icfg', 'RSTPReid': 'rstp'}
@@ -195,7 +197,7 @@ def make_page(root: Path = ROOT) -> str:
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('--out', type=Path, default=ROOT / 'docs/model_zoo.md')
     return parser.parse_args(arguments)
 
@@ -207,4 +209,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

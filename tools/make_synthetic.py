@@ -6,13 +6,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.datasets.synthetic import DRAWN_IDS, write_synthetic_pedes
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = tool_parser(__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument(
         'root',
         type=Path,
@@ -62,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmengine.config import ConfigDict, DictAction
 
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.registry import DATASETS, TRANSFORMS
 from sen_toolbox.text.tokenizers.counting import (
@@ -20,7 +21,7 @@ from sen_toolbox.text.tokenizers.counting import (
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config with a VocabularyTokenizer')
     parser.add_argument(
         '--known',
@@ -79,4 +80,4 @@ def training_captions(config: ConfigDict, *, before: int) -> list[str]:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

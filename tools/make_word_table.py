@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import nltk
 import numpy as np
 
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.text.tokenizers import CLIPTokenizer
 from sen_toolbox.text.tokenizers.clip import WORD_TABLE, symbols
 
@@ -26,7 +27,7 @@ def word_table() -> np.ndarray:
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Makes the noun and adjective table.')
+    parser = tool_parser('Makes the noun and adjective table.')
     parser.add_argument('--check', action='store_true', help='compare, do not write')
     return parser.parse_args(arguments)
 
@@ -45,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

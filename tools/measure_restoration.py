@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sen_toolbox.command_line import add_cfg_options, run_main
+from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.synthetic import Person, draw_view, sample_people
 from sen_toolbox.datasets.synthetic.people import COLOURS
@@ -43,9 +43,7 @@ class View:
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--num', type=int, default=400, help='images, evenly spread')

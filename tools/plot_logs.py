@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.visualization.curves import default_keys, draw_learning_curves, read_scalars
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('runs', nargs='+', type=Path, help='work dirs, or files scalars.json')
     parser.add_argument(
         '--keys',
@@ -35,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sen_toolbox.command_line import run_main
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.inference.model_file import METADATA, save_model
 from sen_toolbox.inference.processor import Processor
@@ -21,7 +21,7 @@ from sen_toolbox.search.targets import check_target
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('out', type=Path, help='file to write, *.safetensors')

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.keys import check_fit
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.command_line import run_main
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.inference.loading import import_parts
 from sen_toolbox.inference.registered import require_registered, without_weight_files
 from sen_toolbox.inference.size_limit import at_most
@@ -38,7 +38,7 @@ DTYPES = {None: None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('dump', help='file that the failed training named')
     parser.add_argument(
         '--import',

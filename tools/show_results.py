@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sen_toolbox.command_line import add_cfg_options
+from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.analysis import first_right_ranks
 from sen_toolbox.inference.encoder import Encoder
@@ -183,9 +183,7 @@ class Results:
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument(
@@ -227,4 +225,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

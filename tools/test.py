@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.command_line import add_cfg_options
+from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config, pretrained_weights
 from sen_toolbox.datasets.check import known_datasets
 from sen_toolbox.distributed import finish_launch, prepare_launch
@@ -35,7 +35,7 @@ from sen_toolbox.registry import DATASETS
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         'checkpoints',
@@ -235,4 +235,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.finding import find_newest_checkpoint, resumable_meta
-from sen_toolbox.command_line import add_cfg_options
+from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.distributed import finish_launch, prepare_launch
 from sen_toolbox.hooks import StopHook, StoppedBySignal
@@ -23,7 +24,7 @@ from sen_toolbox.models.wrapping import unwrapped
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file, for instance configs/sen/sen_vitb_cuhk.py')
     parser.add_argument('--work-dir', help='logs and checkpoints; default work_dirs/<config name>')
     parser.add_argument(
@@ -88,6 +89,15 @@ def continue_from(config: Config, checkpoint: str | Path, meta: dict) -> None:
     config.randomness = dict(randomness, seed=seed)
 
 
+def log_traceback(logger: logging.Logger) -> None:
+    """Writes where the error arose into the log file alone; the terminal gets one line."""
+    text = traceback.format_exc()
+    record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, text, (), None)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
 # Under torchrun the error of the process that failed first ends the output.
 @record
 def main() -> None:
@@ -106,10 +116,13 @@ def main() -> None:
             runner.train()
         except StoppedBySignal as stop:
             status = stop.code
+        except Exception:
+            log_traceback(runner.logger)
+            raise
     finish_launch()
     if status:
         sys.exit(status)
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

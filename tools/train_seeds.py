@@ -18,11 +18,12 @@ from repeat import (
     write_config,
 )
 
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.config import load_config
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     add_arguments(parser, None)
     args = parser.parse_args(arguments)
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

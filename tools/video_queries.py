@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.io import file_sha256
 from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.detection.boxes import iou
@@ -24,7 +25,7 @@ SAME = 0.5
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('model', help='model file; "shipped" for the one that is shipped')
     parser.add_argument('video', type=Path)
     parser.add_argument('--out', type=Path, required=True, help='picture to write, *.png')
@@ -85,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)
