@@ -45,6 +45,10 @@ def error_line(error: BaseException) -> str:
     ('there is no such head', "there is no 'format' in what was read (KeyError)")
     """
     text = str(error)
+    if 'Traceback (most recent call last)' in text:
+        # Of a process that loads data; its last line is the error there.
+        last = text.rstrip().splitlines()[-1]
+        return one_line(last.partition(': ')[2] or last)
     if isinstance(error, KeyError):
         # Its text is in quotation marks: a sentence, or only the key that is missing somewhere.
         text = str(error.args[0]) if error.args else ''

@@ -122,7 +122,7 @@ def test_a_corrupt_image_ends_training_by_name_and_keeps_the_checkpoints(toy, da
         image.write_bytes(image.read_bytes()[:700])
     # In a worker, as usual; the error must survive its way to the main process.
     line = last_line(toy, '--resume', '--cfg-options', 'num_workers=1')
-    assert line.startswith(f'ValueError: cannot decode image {data}/imgs/train/')
+    assert line.startswith(f'train.py: cannot decode image {data}/imgs/train/')
     assert line.endswith('copy the file again or remove its record')
     assert (work_dir / 'epoch_1.pth').read_bytes() == before
     assert not (work_dir / 'epoch_2.pth').exists()
@@ -186,7 +186,7 @@ def test_a_batch_larger_than_the_data_allow_says_how_large_it_may_be(toy):
 @pytest.mark.slow
 def test_a_misspelt_key_is_the_last_line_that_a_user_sees(toy):
     line = last_line(toy, '--cfg-options', 'max_epoch=1')
-    assert line.startswith('KeyError')
+    assert line.startswith("train.py: override 'max_epoch'")
     assert "unknown key 'max_epoch'; did you mean max_epochs" in line
 
 
