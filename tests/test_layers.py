@@ -63,6 +63,7 @@ RULES = {
             'models.batch_norm',
             'models.blocks',
             'models.features',
+            'models.gather',
             'models.open_clip_config',
             'models.pretrained',
             'models.requests',

@@ -26,6 +26,7 @@ ARCH = dict(
     vision_cfg=dict(layers=2, width=64, patch_size=16),
     text_cfg=dict(layers=2, width=64, heads=1, context_length=CONTEXT, vocab_size=VOCABULARY),
 )
+CLIP_RESNET = dict(embed_dim=16, vision_cfg=dict(layers=[1, 1, 1, 1], width=8, head_width=64))
 # What other settings of encoders are at most, wherever they stand.
 LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16)
 # As wide as the states of a recurrent encoder, for methods that project both by one matrix.
@@ -66,7 +67,7 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
     """
     for part, name, value in settings(backbone):
         if name == 'arch':
-            part[name] = small_arch(value)
+            part[name] = CLIP_RESNET if part.get('type') == 'CLIPResNet' else small_arch(value)
         elif name == 'depth':
             part[name] = RESNET
         elif name in ('pretrained', 'word_vectors'):

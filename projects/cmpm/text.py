@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import TextFeatures, TextSpec
-from sen_toolbox.models.gather import gather
 from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
 from sen_toolbox.models.requests import check_text_request
+from sen_toolbox.models.text_encoders.lstm import with_padding
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.registration import as_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens
@@ -139,10 +139,7 @@ class TwoLSTMs(nn.Module):
     def _longest_aware_maximum(self, states: Tensor, behind: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings (T, 2 H): the maximum over the words and, in training, over padding."""
         maximum = states.masked_fill(behind, -torch.inf).max(dim=1).values
-        if not self.training:
-            return maximum
-        shorter = lengths < gather(lengths).max()
-        return maximum.masked_fill(shorter[:, None] & (maximum < 0), 0)
+        return with_padding(maximum, lengths) if self.training else maximum
 
 
 def _lstm(word_dim: int, hidden_dim: int, bias: bool) -> nn.LSTM:
