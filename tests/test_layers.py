@@ -53,6 +53,7 @@ RULES = {
         'models.batch_norm',
         'models.blocks',
         'models.gather',
+        'models.parts',
     ),
     **dict.fromkeys(
         ('models.image_encoders', 'models.text_encoders'),
