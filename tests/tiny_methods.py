@@ -1,5 +1,6 @@
 """Every method as its tiny config describes it, with still smaller towers, in double precision."""
 
+import random
 from collections.abc import Callable, Iterator
 
 import torch
@@ -79,7 +80,7 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
 
     replace_vocabularies(backbone)
     text = backbone.get('text', {})
-    bert = text if text.get('type') == 'BERT' else text.get('bert')
+    bert = text.get('bert') or (text if text.get('type', '').endswith('BERT') else None)
     if bert:
         sizes = bert.get('config') or {}
         bert['config'] = BERT | dict(vocab_size=sizes.get('vocab_size', len(PIECES)))
@@ -109,6 +110,7 @@ def settings(part: dict) -> Iterator[tuple[dict, str, object]]:
 def build_model(config: Config, **kwargs) -> nn.Module:
     """The model of a tiny config, the same each time."""
     torch.manual_seed(0)
+    random.seed(0)
     return MODELS.build({**config.model, **kwargs}).double().train()
 
 

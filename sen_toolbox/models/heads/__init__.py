@@ -4,6 +4,7 @@ from .identity import IdentityHead
 from .masked_word import MaskedWordHead
 from .matching import MatchingHead
 from .part_ranking import PartRankingHead
+from .projected_identity import CMPCHead
 from .restoration import RestorationHead
 from .scaled_matching import ScaledMatchingHead
 from .self_supervision import SelfSupervisionHead
@@ -11,6 +12,7 @@ from .token_selection import TokenSelectionHead
 from .weighted_matching import WeightedMatchingHead
 
 __all__ = [
+    'CMPCHead',
     'IdentityHead',
     'MaskedWordHead',
     'MatchingHead',

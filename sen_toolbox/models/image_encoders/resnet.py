@@ -1,5 +1,7 @@
 """torchvision's ResNet without its classifier."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
@@ -90,10 +92,13 @@ class ResNet(nn.Module):
         path = find_weights(self.pretrained, 'image', WANTED)
         state, is_ours = read_weights(path, 'image')
         if not is_ours:
-            # Older files of torchvision lack the counters of batch norm, which nothing reads.
-            own = self.state_dict().items()
-            state = {key: value for key, value in own if key.endswith(COUNTER)} | state
+            state = self.of_torchvision(state)
         load_weights(self, state, path, unused=('fc.',))
+
+    def of_torchvision(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What torchvision's weights are here; older files lack counters, which nothing reads."""
+        own = self.state_dict().items()
+        return {key: value for key, value in own if key.endswith(COUNTER)} | dict(state)
 
     def forward(
         self, images: Tensor, reads: frozenset[str] = frozenset(), keep: Tensor | None = None
