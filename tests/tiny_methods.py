@@ -15,6 +15,7 @@ from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from sen_toolbox.text.tokens import Tokens
 
+PER_CAPTION = ('tokens', 'word_labels', 'second_tokens', 'attribute_tokens')
 IMAGE_SIZE, CONTEXT, VOCABULARY, NUM_LABELS = (64, 32), 12, 60, 5
 CONFIGS = {
     path.stem.removesuffix('_tiny_synthetic'): path
@@ -29,7 +30,7 @@ ARCH = dict(
 )
 CLIP_RESNET = dict(embed_dim=16, vision_cfg=dict(layers=[1, 1, 1, 1], width=8, head_width=64))
 # What other settings of encoders are at most, wherever they stand.
-LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16)
+LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16, branch_width=16)
 # As wide as the states of a recurrent encoder, for methods that project both by one matrix.
 RESNET = dict(block='basic', blocks=(1, 1, 1, 1), widths=(8, 8, 16, 16), stem=8)
 BERT = dict(
@@ -43,7 +44,9 @@ BERT = dict(
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 LETTERS = 'abcdefghijklmnopqrstuvwxyz'
 PIECES = (*SPECIAL, *LETTERS, *(f'##{letter}' for letter in LETTERS))
-WORDS = 'a man woman person with red blue white black shirt coat trousers shoes bag the is'.split()
+WORDS = (
+    'a man woman person with red blue white black hair shirt coat trousers shoes bag the is'.split()
+)
 
 
 def tiny_config(method: str) -> Config:
@@ -158,13 +161,20 @@ def pair_batch(size: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     )
     noise = torch.rand(size, 8, generator=generator)
     order = torch.randperm(size, generator=generator)
+    # Five texts side by side, some of which are empty.
+    parts = draw(3, size, 5, 4) > 0
+    parts &= draw(4, size, 5, 1) > 0
+    lengths = parts.sum(dim=2, keepdim=True)
+    parts = (torch.arange(4) < lengths).flatten(1)
+    attributes = Tokens(ids.repeat(1, 2)[:, :20] * parts, parts, torch.zeros_like(end))
+    batch['attribute_tokens'] = attributes
     return {**batch, 'second_tokens': batch['tokens'][order]}, noise
 
 
 def with_several_captions(batch: dict, counts: list[int]) -> dict:
     """The captions of a batch of pairs at fewer images, ``counts`` of them at each in turn."""
     image_of = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    per_caption = {name: batch[name] for name in ('tokens', 'word_labels', 'second_tokens')}
+    per_caption = {name: batch[name] for name in PER_CAPTION}
     per_image = {k: v[: len(counts)] for k, v in batch.items() if k not in per_caption}
     return {**per_image, **per_caption, 'image_of': image_of}
 

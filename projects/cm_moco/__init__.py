@@ -1,5 +1,5 @@
-"""CM-MoCo as a plug-in: momentum encoders with queues, and the losses beside them."""
+"""CM-MoCo as a plug-in: momentum encoders with queues."""
 
-from . import classifier, losses, momentum  # registers the parts
+from . import momentum  # registers the part
 
-__all__ = ['classifier', 'losses', 'momentum']
+__all__ = ['momentum']

@@ -38,10 +38,9 @@ class StaircaseResNet(ResNet):
         ValueError: If the map of layer2 has an odd number of rows, or fewer than six.
     """
 
-    provides = ResNet.provides | {'extra.stripes'}
-
     def __init__(self, **options) -> None:
         super().__init__(**options)
+        self.provides |= {'extra.stripes'}
         rows = self.spec.stages['layer2'][1]
         if rows % 2 or rows < 2 * THIRDS:
             raise ValueError(

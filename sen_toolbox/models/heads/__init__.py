@@ -9,6 +9,7 @@ from .restoration import RestorationHead
 from .scaled_matching import ScaledMatchingHead
 from .self_supervision import SelfSupervisionHead
 from .token_selection import TokenSelectionHead
+from .unit_classifier import UnitClassifierHead
 from .weighted_matching import WeightedMatchingHead
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     'ScaledMatchingHead',
     'SelfSupervisionHead',
     'TokenSelectionHead',
+    'UnitClassifierHead',
     'WeightedMatchingHead',
 ]
