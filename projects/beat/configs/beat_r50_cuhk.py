@@ -36,5 +36,4 @@ default_hooks = dict(checkpoint=dict(save_best='scored/t2i/R1'))
 param_scheduler = [dict(type='MultiStepLR', milestones=[20, 30, 50], gamma=0.1)]
 _rules = [dict(pattern=r'^backbone\.image\.', lr_mult=0.1)]
 optim_wrapper = dict(optimizer=dict(lr=1e-3, eps=1e-8, weight_decay=0), paramwise_cfg=dict(rules=_rules))
-_switch = dict(type='SwitchHook', target='heads.parts.ranking.adaptive', value=True, epoch=5)
-custom_hooks = [*_base_.custom_hooks, _switch]
+custom_hooks = [*_base_.custom_hooks, dict(type='SwitchHook', target='heads.parts.ranking.adaptive', value=True, epoch=5)]

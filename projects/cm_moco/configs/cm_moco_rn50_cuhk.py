@@ -17,8 +17,8 @@ model = dict(
             type='CLIPResNet', arch='$clip_arch', image_size='$image_size', last_stride=1,
             pretrained='$pretrained'),
         text=dict(
-            type='RecurrentTextEncoder', tokenizer='$tokenizer', kind='gru', bias=False,
-            pooling='padded_max', word_vectors='data/CUHK-PEDES/common_words.npy')),
+            type='RecurrentTextEncoder', tokenizer='$tokenizer', kind='gru', word_dim=512,
+            hidden_dim=512, bias=False, pooling='padded_max', word_vectors='data/CUHK-PEDES/common_words.npy')),
     heads=dict(
         moco=dict(type='MomentumQueueHead', size=2048, momentum=0.999, temperature=0.07),
         instance=dict(type='UnitClassifierHead', num_classes='$num_classes', smoothing=0.1),

@@ -16,8 +16,8 @@ model = dict(
         _delete_=True, type='DualEncoder', embed_dim=256,
         image=dict(type='BranchedResNet', depth=50, image_size='$image_size', branch_width=2048,
                    pretrained='data/resnet50-19c8e357.pth'),  # torchvision's IMAGENET1K_V1
-        text=dict(type='TwoLSTMs', tokenizer='$tokenizer', both_forwards=True, bias=False,
-                  learns_start=False, word_init='normal', padding_learns=False)),
+        text=dict(type='TwoLSTMs', tokenizer='$tokenizer', word_dim=512, hidden_dim=512,
+                  both_forwards=True, bias=False, learns_start=False, word_init='normal', padding_learns=False)),
     heads=dict(
         instance=dict(type='UnitClassifierHead', num_classes='$num_classes', smoothing=0.0, scale=28.0),
         align=dict(type='MatchingHead', loss=dict(type='AlignLoss')),
