@@ -33,6 +33,25 @@ def read_image(path: str | os.PathLike, max_pixels: float = inf) -> np.ndarray:
     return decode_image(read_regular(path, MAX_BYTES), max_pixels)
 
 
+def read_labels(path: str | os.PathLike) -> np.ndarray:
+    """Labels (H, W) uint8 of a picture with a palette or of greys: its indices, no colours.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it cannot be decoded or is a picture in colours; says why, without the path.
+    """
+    data = read_regular(path, MAX_BYTES)
+    try:
+        with open_image(data) as opened:
+            mode, labels = opened.mode, np.array(opened)
+    # As in decode_image.
+    except Exception as error:
+        raise ValueError(' '.join(f'{type(error).__name__}: {error}'.split())) from error
+    if mode not in ('P', 'L'):
+        raise ValueError(f'its pixels are {mode}, not labels: save it with a palette or in greys')
+    return labels
+
+
 def decode_image(data: bytes, max_pixels: float = inf) -> np.ndarray:
     """Pixels (H, W, 3) uint8 RGB, turned upright by the EXIF tag where there is one.
 

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.runner import Runner
+from PIL import Image
 from tiny_methods import replace_vocabularies, settings, shrink_encoders
 from torch.utils.data import DataLoader
 from toy_data import ROOT
@@ -38,7 +40,27 @@ def write_drawn_people(root: Path) -> Path:
         for record in records
     ]
     (root / 'annotations.json').write_text(json.dumps(renamed))
+    write_parts(root, records)
     return root
+
+
+def write_parts(root: Path, records: list[dict]) -> None:
+    """Segmentations and phrases beside the pictures, as some methods take them."""
+    labels = np.repeat(np.arange(6, dtype=np.uint8), 4)[:, None].repeat(8, axis=1)
+    (root / 'text_attribute_graph').mkdir()
+    for record in records:
+        path = root / 'segs' / Path(record['file_path']).with_suffix('.png')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels).save(path)
+        name = record['file_path'].replace('/', '-')
+        for number, caption in enumerate(record['captions']):
+            phrases = [
+                {'upperbody': caption.lower().split()},
+                {'hat': ['black']},
+                {'shoe': ['red']},
+            ]
+            phrases += [{'lowerbody': ['blue']}, {'backpack': ['bag']}]
+            (root / 'text_attribute_graph' / f'{name}-{number}.json').write_text(repr(phrases))
 
 
 def small_arch(arch: str | dict) -> dict:

@@ -101,6 +101,30 @@ def test_the_best_images_are_put_into_the_order_of_the_score(records, candidates
     assert {key.rpartition('/')[0] for key in metrics} == {'t2i', 'i2t', 'scored/t2i'}
 
 
+@pytest.mark.parametrize('candidates', [6, None])
+def test_neighbours_of_the_gallery_are_added_to_the_score(records, candidates):
+    metrics = evaluate(records, candidates=candidates, rerank=['visual_neighbours'])
+    images = torch.stack([record['image_embedding'] for record in records])
+    near = [set(row.argsort(descending=True)[:5].tolist()) for row in images @ images.T]
+    first = 0
+    for record in records:
+        for embedding, words in zip(
+            record['text_embeddings'], record['candidate_text'], strict=True
+        ):
+            plain = (images @ embedding).tolist()
+            order = sorted(range(12), key=lambda n: -plain[n])
+            head, tail = order[: candidates or 12], order[candidates or 12 :]
+            scores = {n: slow_score(words, records[n]['candidate_image']) for n in head}
+            # The others below them, in steps that keep their order.
+            highest = plain[tail[0]] if tail else 0.0
+            scores |= {n: plain[n] - highest + min(scores.values()) - 1 for n in tail}
+            best = set(sorted(scores, key=scores.get)[-5:])
+            scores = {n: s + len(best & near[n]) / len(best | near[n]) for n, s in scores.items()}
+            first += records[max(scores, key=scores.get)]['person_id'] == record['person_id']
+    expected = 100 * first / sum(NUM_CAPTIONS)
+    assert metrics['visual_neighbours/scored/t2i/R1'] == pytest.approx(expected)
+
+
 def test_the_table_says_how_many_images_are_scored_anew(records, monkeypatch):
     said = []
     monkeypatch.setattr(MMLogger.get_current_instance(), 'info', said.append)

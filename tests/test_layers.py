@@ -53,6 +53,7 @@ RULES = {
         'models.batch_norm',
         'models.blocks',
         'models.gather',
+        'models.parts',
     ),
     **dict.fromkeys(
         ('models.image_encoders', 'models.text_encoders'),
@@ -63,6 +64,7 @@ RULES = {
             'models.batch_norm',
             'models.blocks',
             'models.features',
+            'models.gather',
             'models.open_clip_config',
             'models.pretrained',
             'models.requests',

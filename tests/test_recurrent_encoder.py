@@ -149,7 +149,9 @@ def test_other_files_of_word_vectors_are_refused(tmp_path):
 def test_options_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match=r"kind is one of \['lstm', 'gru'\], got 'rnn'"):
         build(kind='rnn')
-    with pytest.raises(ValueError, match=r"pooling is one of \['max', 'mean', 'last'\], got 'cls'"):
+    with pytest.raises(
+        ValueError, match=r"pooling is one of \['max', 'padded_max', 'mean', 'last'\], got 'cls'"
+    ):
         build(pooling='cls')
     with pytest.raises(ValueError, match=r"word_init is one of \['normal', 'xavier'\], got 'zero'"):
         build(word_init='zero')

@@ -10,7 +10,12 @@ from toy_data import run_tool, write_toy_config, write_toy_data
 
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation import RetrievalMetric, reranking, retrieval_metrics
-from sen_toolbox.evaluation.reranking import expand_queries, k_reciprocal, reranked_metrics
+from sen_toolbox.evaluation.reranking import (
+    expand_queries,
+    k_reciprocal,
+    neighbour_overlap,
+    reranked_metrics,
+)
 from sen_toolbox.registry import MODELS
 from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.index import Entry, FileState, ModelId
@@ -116,6 +121,19 @@ def test_collapsed_features_are_not_rescued():
         assert reranked_metrics(method, same, same, pids, pids)['R1'] < 5
 
 
+@pytest.mark.parametrize('k', [1, 3, 9, 50])
+def test_the_overlap_of_neighbours_is_that_of_sets(k):
+    texts, images = unit(5, 6), unit(9, 6, seed=1)
+    similarity, among = texts @ images.T, images @ images.T
+    found = neighbour_overlap(similarity, among, k=k)
+    best = [set(row.argsort(descending=True)[:k].tolist()) for row in similarity]
+    near = [set(row.argsort(descending=True)[:k].tolist()) for row in among]
+    expected = [[len(a & b) / len(a | b) for b in near] for a in best]
+    torch.testing.assert_close(found, torch.tensor(expected))
+    with pytest.raises(ValueError, match='k must be at least 1, got 0'):
+        neighbour_overlap(similarity, among, k=0)
+
+
 @pytest.mark.parametrize(
     ('values', 'message'),
     [
@@ -154,7 +172,7 @@ def test_the_metric_tells_its_figures_apart_from_the_plain_ones():
         for way, values in (('t2i', t2i), ('i2t', i2t)):
             for name, value in values.items():
                 assert found[f'{method}/{way}/{name}'] == pytest.approx(value)
-    assert len(found) == 3 * len(expected)
+    assert len(found) == (1 + len(reranking.RERANKERS)) * len(expected)
     with pytest.raises(KeyError, match="there is no re-ranking 'magic', choose from"):
         RetrievalMetric(rerank=['magic'])
 

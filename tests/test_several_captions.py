@@ -12,6 +12,7 @@ from test_retriever import small_sen
 from tiny import all_features, as_tokens
 from tiny_methods import (
     CONFIGS,
+    PER_CAPTION,
     build_model,
     build_optim_wrapper,
     fix_noise,
@@ -162,7 +163,7 @@ def test_two_captions_of_each_image_are_two_pairs_in_losses_and_gradients(method
     given, noise = pair_batch(8, seed=1)
     two_each = with_several_captions(given, [2, 2, 2, 2])
     image_of = two_each['image_of']
-    per_image = set(two_each) - {'image_of', 'tokens', 'word_labels', 'second_tokens'}
+    per_image = set(two_each) - {'image_of', *PER_CAPTION}
     pairs = {k: v[image_of] if k in per_image else v for k, v in two_each.items()}
     del pairs['image_of']
     found = []

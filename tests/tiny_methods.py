@@ -1,6 +1,7 @@
 """Every method as its tiny config describes it, with still smaller towers, in double precision."""
 
 import inspect
+import random
 from collections.abc import Callable, Iterator
 
 import torch
@@ -21,6 +22,7 @@ from sen_toolbox.registry import (
 )
 from sen_toolbox.text.tokens import Tokens
 
+PER_CAPTION = ('tokens', 'word_labels', 'second_tokens', 'attribute_tokens')
 IMAGE_SIZE, CONTEXT, VOCABULARY, NUM_LABELS = (64, 32), 12, 60, 5
 CONFIGS = {
     path.stem.removesuffix('_tiny_synthetic'): path
@@ -33,8 +35,9 @@ ARCH = dict(
     vision_cfg=dict(layers=2, width=64, patch_size=16),
     text_cfg=dict(layers=2, width=64, heads=1, context_length=CONTEXT, vocab_size=VOCABULARY),
 )
+CLIP_RESNET = dict(embed_dim=16, vision_cfg=dict(layers=[1, 1, 1, 1], width=8, head_width=64))
 # What other settings of encoders are at most, wherever they stand.
-LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16)
+LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16, branch_width=16)
 # As wide as the states of a recurrent encoder, for methods that project both by one matrix.
 RESNET = dict(block='basic', blocks=(1, 1, 1, 1), widths=(8, 8, 16, 16), stem=8)
 BERT = dict(
@@ -48,7 +51,9 @@ BERT = dict(
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 LETTERS = 'abcdefghijklmnopqrstuvwxyz'
 PIECES = (*SPECIAL, *LETTERS, *(f'##{letter}' for letter in LETTERS))
-WORDS = 'a man woman person with red blue white black shirt coat trousers shoes bag the is'.split()
+WORDS = (
+    'a man woman person with red blue white black hair shirt coat trousers shoes bag the is'.split()
+)
 
 
 def tiny_config(method: str) -> Config:
@@ -76,7 +81,7 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
             write_out_sizes(backbone[kind], registry)
     for part, name, value in settings(backbone):
         if name == 'arch':
-            part[name] = small_arch(value)
+            part[name] = CLIP_RESNET if part.get('type') == 'CLIPResNet' else small_arch(value)
         elif name == 'depth':
             part[name] = RESNET
         elif name in ('pretrained', 'word_vectors'):
@@ -88,7 +93,7 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
 
     replace_vocabularies(backbone)
     text = backbone.get('text', {})
-    bert = text if text.get('type') == 'BERT' else text.get('bert')
+    bert = text.get('bert') or (text if text.get('type', '').endswith('BERT') else None)
     if bert:
         sizes = bert.get('config') or {}
         bert['config'] = BERT | dict(vocab_size=sizes.get('vocab_size', len(PIECES)))
@@ -125,6 +130,7 @@ def settings(part: dict) -> Iterator[tuple[dict, str, object]]:
 def build_model(config: Config, **kwargs) -> nn.Module:
     """The model of a tiny config, the same each time."""
     torch.manual_seed(0)
+    random.seed(0)
     return MODELS.build({**config.model, **kwargs}).double().train()
 
 
@@ -172,13 +178,20 @@ def pair_batch(size: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     )
     noise = torch.rand(size, 8, generator=generator)
     order = torch.randperm(size, generator=generator)
+    # Five texts side by side, some of which are empty.
+    parts = draw(3, size, 5, 4) > 0
+    parts &= draw(4, size, 5, 1) > 0
+    lengths = parts.sum(dim=2, keepdim=True)
+    parts = (torch.arange(4) < lengths).flatten(1)
+    attributes = Tokens(ids.repeat(1, 2)[:, :20] * parts, parts, torch.zeros_like(end))
+    batch['attribute_tokens'] = attributes
     return {**batch, 'second_tokens': batch['tokens'][order]}, noise
 
 
 def with_several_captions(batch: dict, counts: list[int]) -> dict:
     """The captions of a batch of pairs at fewer images, ``counts`` of them at each in turn."""
     image_of = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    per_caption = {name: batch[name] for name in ('tokens', 'word_labels', 'second_tokens')}
+    per_caption = {name: batch[name] for name in PER_CAPTION}
     per_image = {k: v[: len(counts)] for k, v in batch.items() if k not in per_caption}
     return {**per_image, **per_caption, 'image_of': image_of}
 

@@ -1,5 +1,5 @@
-"""CMPM/C as a plug-in: its losses, its text encoder and MobileNet-v1."""
+"""CMPM/C as a plug-in: its loss and MobileNet-v1."""
 
-from . import cmpm, mobilenet, text  # registers the parts
+from . import cmpm, mobilenet  # registers the parts
 
-__all__ = ['cmpm', 'mobilenet', 'text']
+__all__ = ['cmpm', 'mobilenet']

@@ -1,5 +1,5 @@
-"""SSAN: part-aware features of a person and the second caption of the same person."""
+"""SSAN: a text encoder of two streams; its parts and its ranking stand in the toolbox."""
 
-from . import neck, text_encoder
+from . import text_encoder
 
-__all__ = ['neck', 'text_encoder']
+__all__ = ['text_encoder']

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sen_toolbox.evaluation.ranking import metrics_from_rows
+from sen_toolbox.evaluation.reranking import neighbour_overlap
 
 # Numbers of candidate features that are scored at once: 64 MB of float32.
 NUMBERS_AT_ONCE = 2**24
@@ -21,6 +22,7 @@ def candidate_metrics(
     text_ids: Tensor,
     image_ids: Tensor,
     count: int,
+    with_neighbours: bool = False,
 ) -> dict[str, float]:
     """R1, R5, R10, mAP and mINP by keys 't2i/R1' and so on, in percent.
 
@@ -37,10 +39,14 @@ def candidate_metrics(
         text_ids: Identity (T,) of each caption.
         image_ids: Identity (G,) of each image.
         count: Candidates per caption, 1 to G.
+        with_neighbours: Whether :func:`~sen_toolbox.evaluation.reranking.neighbour_overlap` is
+            added to the scores.
 
     Raises:
         ValueError: If a score is not finite.
     """
+
+    gallery = (images @ images.T).double() if with_neighbours else None
 
     def score_rows(start: int, stop: int) -> Tensor:
         plain = (texts[start:stop] @ images.T).double()
@@ -52,7 +58,8 @@ def candidate_metrics(
         others = plain.scatter(1, best, -torch.inf).amax(dim=1, keepdim=True)
         others = torch.where(others.isfinite(), others, 0)
         lowest = anew.amin(dim=1, keepdim=True)
-        return (plain - others + lowest - 1).scatter(1, best, anew)
+        scores = (plain - others + lowest - 1).scatter(1, best, anew)
+        return scores + neighbour_overlap(scores, gallery) if with_neighbours else scores
 
     numbers = count * candidate_images[0].numel()
     found = metrics_from_rows(

@@ -30,7 +30,8 @@ class RetrievalMetric(BaseMetric):
 
     A model with a head that scores candidates (see HEADS) adds figures under 'scored/t2i/R1' and
     so on: of text-to-image search, where the best images of each caption are put into the order of
-    that score. To select by them: ``save_best='scored/t2i/R1'``.
+    that score. To select by them: ``save_best='scored/t2i/R1'``. With the re-ranking
+    'visual_neighbours' there are also figures under 'visual_neighbours/scored/t2i/R1' and so on.
 
     Args:
         candidates: Images per caption that such a head scores; None for all.
@@ -132,7 +133,8 @@ class RetrievalMetric(BaseMetric):
             metrics |= {f'{method}/{key}': value for key, value in found.items()}
         if self._score is not None:
             count = min(self.candidates or len(images), len(images))
-            found = candidate_metrics(
+            rank_anew = partial(
+                candidate_metrics,
                 self._score,
                 texts=texts,
                 images=images,
@@ -143,8 +145,13 @@ class RetrievalMetric(BaseMetric):
                 count=count,
             )
             title = f'best {count} images of each caption scored anew: {title}'
+            found = rank_anew()
             logger.info('\n' + metrics_table(found, title))
             metrics |= {f'scored/{key}': value for key, value in found.items()}
+            if 'visual_neighbours' in self.rerank:
+                found = rank_anew(with_neighbours=True)
+                logger.info('\n' + metrics_table(found, f'{title}, with visual neighbours'))
+                metrics |= {f'visual_neighbours/scored/{key}': v for key, v in found.items()}
         return metrics
 
     def _joined(self, results: list[dict], key: str) -> torch.Tensor:

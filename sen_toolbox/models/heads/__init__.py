@@ -4,13 +4,16 @@ from .identity import IdentityHead
 from .masked_word import MaskedWordHead
 from .matching import MatchingHead
 from .part_ranking import PartRankingHead
+from .projected_identity import CMPCHead
 from .restoration import RestorationHead
 from .scaled_matching import ScaledMatchingHead
 from .self_supervision import SelfSupervisionHead
 from .token_selection import TokenSelectionHead
+from .unit_classifier import UnitClassifierHead
 from .weighted_matching import WeightedMatchingHead
 
 __all__ = [
+    'CMPCHead',
     'IdentityHead',
     'MaskedWordHead',
     'MatchingHead',
@@ -19,5 +22,6 @@ __all__ = [
     'ScaledMatchingHead',
     'SelfSupervisionHead',
     'TokenSelectionHead',
+    'UnitClassifierHead',
     'WeightedMatchingHead',
 ]

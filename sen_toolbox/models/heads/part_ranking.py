@@ -81,20 +81,47 @@ class PartRankingHead(nn.Module):
         second_text = backbone.encode_text(_second_tokens(batch), self.reads)
         second = self.neck.embed_words(second_text)
         values, total = {}, 0.0
-        everyone = gather(labels)
         for name, weight in self.level_weights.items():
             images = pair.of_texts(image[name])
-            identity = sum(self._classify(name, parts, labels) for parts in (images, text[name]))
-            with torch.autocast(labels.device.type, enabled=False):
-                ranking = self.ranking(
-                    *(gather_wide(x.flatten(1)) for x in (images, text[name], second[name])),
-                    everyone,
-                    gather(self.draw_choices(name, len(labels), labels.device)),
-                )
+            identity, ranking = self.level_terms(name, images, text[name], second[name], labels)
             values |= {f'id_{name}': identity, f'cr_{name}': ranking}
             total += weight * (identity + ranking)
         further = self.further_terms(image, batch['labels'])
         return dict(loss=total + sum(further.values()), **values, **further)
+
+    def level_terms(
+        self, name: str, images: Tensor, texts: Tensor, seconds: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The identities and the ranking of a level.
+
+        Args:
+            name: The level.
+            images: Parts (P, K, width) of the images of P pairs.
+            texts: Those of their captions.
+            seconds: Those of second captions.
+            labels: Identity labels (P,).
+        """
+        identity = sum(self.classify(name, parts, labels) for parts in (images, texts))
+        return identity, self.rank(name, images, texts, seconds, labels)
+
+    def rank(
+        self, name: str, images: Tensor, texts: Tensor, seconds: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The ranking of parts, among the pairs of all processes.
+
+        Args:
+            name: By which ``draw_choices`` is asked.
+            images: Parts (P, K, width) of the images of P pairs.
+            texts: Those of their captions.
+            seconds: Those of second captions.
+            labels: Identity labels (P,).
+        """
+        with torch.autocast(labels.device.type, enabled=False):
+            return self.ranking(
+                *(gather_wide(x.flatten(1)) for x in (images, texts, seconds)),
+                gather(labels),
+                gather(self.draw_choices(name, len(labels), labels.device)),
+            )
 
     def further_terms(self, image: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Terms by name that a method adds to the loss; here none.
@@ -106,10 +133,10 @@ class PartRankingHead(nn.Module):
         return {}
 
     def draw_choices(self, name: str, count: int, device: torch.device) -> Tensor:
-        """Draws which negatives the ranking of a level takes.
+        """Draws which negatives a ranking takes.
 
         Args:
-            name: The level.
+            name: The level, or which of several rankings of it.
             count: Number P of pairs.
             device: Of the result.
 
@@ -118,7 +145,8 @@ class PartRankingHead(nn.Module):
         """
         return torch.rand(count, DRAWS, device=device)
 
-    def _classify(self, name: str, parts: Tensor, labels: Tensor) -> Tensor:
+    def classify(self, name: str, parts: Tensor, labels: Tensor) -> Tensor:
+        """The cross-entropy of the parts (P, K, width) of a level, the mean over them."""
         logits = self.classifiers[name](parts)
         return F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1]))
 

@@ -1,5 +1,7 @@
 """torchvision's ResNet without its classifier."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
@@ -36,7 +38,8 @@ class ResNet(nn.Module):
             ('basic' or 'bottleneck'), ``blocks`` and ``widths``, four each, and ``stem``, the
             channels before the first stage (64 if missing).
         image_size: Input image as (rows, columns), in pixels.
-        last_stride: Step of the last stage, 1 or 2. Many methods of person retrieval take 1, for a
+        last_stage: The stage behind which it ends, 'layer1' to 'layer4'.
+        last_stride: Step of layer4, 1 or 2. Many methods of person retrieval take 1, for a
             map of twice the rows and columns.
         pretrained: Weights loaded before training: torchvision's file, or a checkpoint of this
             toolbox with this encoder. None for random weights.
@@ -45,18 +48,19 @@ class ResNet(nn.Module):
         ValueError: If there is no ResNet of this depth, or no such stride.
     """
 
-    provides = frozenset(f'stages.{name}' for name in STAGES)
-
     def __init__(
         self,
         *,
         depth: int | dict,
         image_size: tuple[int, int],
+        last_stage: str = 'layer4',
         last_stride: int = 2,
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
         block, blocks, widths, stem = _sizes(depth)
+        if last_stage not in STAGES:
+            raise ValueError(f'last_stage is one of {list(STAGES)}, got {last_stage!r}')
         if last_stride not in (1, 2):
             raise ValueError(f'last_stride is 1 or 2, got {last_stride}')
         self.pretrained = pretrained
@@ -68,14 +72,14 @@ class ResNet(nn.Module):
         shape = tuple(-(-side // 4) for side in image_size)
         channels, shapes = stem, {}
         strides = (1, 2, 2, last_stride)
-        for name, count, width, stride in zip(STAGES, blocks, widths, strides, strict=True):
-            self.add_module(name, _stage(block, channels, width, count, stride))
+        self.stages = STAGES[: STAGES.index(last_stage) + 1]
+        self.provides = frozenset(f'stages.{name}' for name in self.stages)
+        for name, count, width, stride in zip(self.stages, blocks, widths, strides, strict=False):
+            self.add_module(name, stage_of_blocks(block, channels, width, count, stride))
             channels = width * block.expansion
             shape = tuple(-(-side // stride) for side in shape)
             shapes[name] = (channels, *shape)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+        start_convolutions(self)
         self.spec = ImageSpec(width=channels, image_size=tuple(image_size), stages=shapes)
 
     def load_weights(self) -> None:
@@ -90,10 +94,18 @@ class ResNet(nn.Module):
         path = find_weights(self.pretrained, 'image', WANTED)
         state, is_ours = read_weights(path, 'image')
         if not is_ours:
-            # Older files of torchvision lack the counters of batch norm, which nothing reads.
-            own = self.state_dict().items()
-            state = {key: value for key, value in own if key.endswith(COUNTER)} | state
-        load_weights(self, state, path, unused=('fc.',))
+            state = self.of_torchvision(state)
+        load_weights(
+            self,
+            state,
+            path,
+            unused=('fc.', *(f'{name}.' for name in STAGES if name not in self.stages)),
+        )
+
+    def of_torchvision(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What torchvision's weights are here; older files lack counters, which nothing reads."""
+        own = self.state_dict().items()
+        return {key: value for key, value in own if key.endswith(COUNTER)} | dict(state)
 
     def forward(
         self, images: Tensor, reads: frozenset[str] = frozenset(), keep: Tensor | None = None
@@ -111,7 +123,7 @@ class ResNet(nn.Module):
         check_image_request(self, images, reads, keep)
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         stages = {}
-        for name in STAGES:
+        for name in self.stages:
             x = self.get_submodule(name)(x)
             if f'stages.{name}' in reads:
                 stages[name] = x
@@ -130,9 +142,25 @@ def _sizes(depth: int | dict) -> tuple[type[nn.Module], tuple[int, ...], tuple[i
     return BLOCKS[block], blocks, WIDTHS, 64
 
 
-def _stage(
+def start_convolutions(part: nn.Module) -> None:
+    """Draws the weights of all convolutions as those of a ResNet begin."""
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+
+
+def stage_of_blocks(
     block: type[BasicBlock | Bottleneck], channels: int, width: int, count: int, stride: int
 ) -> nn.Sequential:
+    """A stage of a ResNet, with batch norm over all processes.
+
+    Args:
+        block: torchvision's block.
+        channels: Those of the map that comes in.
+        width: Those of the blocks, before their expansion.
+        count: Number of blocks.
+        stride: Step of the first.
+    """
     wide = width * block.expansion
     downsample = None
     if stride != 1 or channels != wide:

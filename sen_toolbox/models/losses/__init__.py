@@ -1,5 +1,6 @@
 """Losses: tensors in, scalar out."""
 
+from .align import AlignLoss
 from .citc import CITCLoss
 from .cmpm import CMPMLoss
 from .compound_ranking import CompoundRankingLoss
@@ -14,6 +15,7 @@ from .tal import TripletAlignmentLoss
 from .triplet import HardestTripletLoss
 
 __all__ = [
+    'AlignLoss',
     'CITCLoss',
     'CMPMLoss',
     'CompoundRankingLoss',

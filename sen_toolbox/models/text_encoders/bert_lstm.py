@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from sen_toolbox.checks import checked_at_least
 from sen_toolbox.models.features import TextFeatures, TextSpec
 from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.models.text_encoders.bert import BERT
@@ -23,20 +24,37 @@ class RecurrentBERT(nn.Module):
         hidden_dim: Width of the LSTM in each direction.
         cuts_padding: Whether nothing depends on how many padding tokens follow a caption. True of
             this encoder; set False where what reads the tokens takes padding for words.
+        input_dropout: Share of the numbers of BERT's words that training drops.
+        padding: Number of padding tokens behind a caption that are read like words, and count as
+            such in the ``mask`` of the features; above 0 rows are not cut. Several releases count
+            the special tokens twice.
+
+    Raises:
+        ValueError: If ``padding`` is below 0.
     """
 
     provides = frozenset({'tokens'})
 
-    def __init__(self, *, bert: dict, hidden_dim: int, cuts_padding: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        bert: dict,
+        hidden_dim: int,
+        cuts_padding: bool = True,
+        input_dropout: float = 0.0,
+        padding: int = 0,
+    ) -> None:
         super().__init__()
+        self.padding = checked_at_least('padding', padding, 0)
         self.bert = BERT(**bert)
+        self.input_dropout = nn.Dropout(input_dropout)
         spec = self.bert.spec
         self.rnn = nn.LSTM(spec.width, hidden_dim, bias=False, batch_first=True, bidirectional=True)
         self.spec = TextSpec(
             width=hidden_dim,
             vocab_size=spec.vocab_size,
             context_length=spec.context_length,
-            cuts_padding=cuts_padding,
+            cuts_padding=cuts_padding and padding == 0,
         )
 
     @property
@@ -59,13 +77,15 @@ class RecurrentBERT(nn.Module):
             ValueError: If the captions are longer, or if it has no such features.
         """
         check_text_request(self, tokens, reads)
-        words = self.bert(tokens, frozenset({'tokens'})).tokens
-        states = self.states(words, tokens.lengths)
-        behind = ~tokens.mask[:, :, None]
+        words = self.input_dropout(self.bert(tokens, frozenset({'tokens'})).tokens)
+        lengths = (tokens.lengths + self.padding).clamp(max=words.shape[1])
+        states = self.states(words, lengths)
+        mask = torch.arange(words.shape[1], device=words.device) < lengths[:, None]
+        behind = ~mask[:, :, None]
         return TextFeatures(
             states.masked_fill(behind, -torch.inf).amax(dim=1),
             tokens=states if 'tokens' in reads else None,
-            mask=tokens.mask,
+            mask=mask,
             end=tokens.end,
         )
 

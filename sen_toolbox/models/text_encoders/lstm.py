@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sen_toolbox.messages import one_line
 from sen_toolbox.models.features import TextFeatures, TextSpec
+from sen_toolbox.models.gather import gather
 from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
 from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.registry import TEXT_ENCODERS
@@ -18,7 +19,7 @@ from sen_toolbox.text.registration import as_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens
 
 KINDS = {'lstm': nn.LSTM, 'gru': nn.GRU}
-POOLINGS = ('max', 'mean', 'last')
+POOLINGS = ('max', 'padded_max', 'mean', 'last')
 WORD_INITS = {'normal': nn.init.normal_, 'xavier': nn.init.xavier_uniform_}
 WANTED = 'a checkpoint of this toolbox with this encoder'
 
@@ -41,7 +42,9 @@ class RecurrentTextEncoder(nn.Module):
         input_dropout: Share of the numbers of word embeddings that training drops.
         output_dropout: Share of the numbers of states that training drops.
         pooling: The embedding: 'max' or 'mean' over the states of a caption, or 'last', the state
-            in which each direction ends.
+            in which each direction ends. 'padded_max' also counts a state of 0 behind every caption
+            but the longest of the batch, as releases do that pad their batches; in evaluation
+            behind each.
         word_init: First word embeddings: 'normal' with deviation 1, or 'xavier', uniform.
         word_vectors: ``.npy`` or ``.npz`` file with one array (ids, ``word_dim``), which
             become the word embeddings and stay as they are. None for embeddings that are learnt.
@@ -147,10 +150,13 @@ class RecurrentTextEncoder(nn.Module):
         """Embeddings (T, W) of states (T, L, W), which are 0 behind the captions."""
         if self.pooling == 'mean':
             return states.sum(dim=1) / lengths[:, None]
-        if self.pooling == 'max':
+        if self.pooling in ('max', 'padded_max'):
             columns = torch.arange(states.shape[1], device=states.device)
             behind = columns >= lengths[:, None]
-            return states.masked_fill(behind[:, :, None], -torch.inf).max(dim=1).values
+            maximum = states.masked_fill(behind[:, :, None], -torch.inf).max(dim=1).values
+            if self.pooling == 'max':
+                return maximum
+            return with_padding(maximum, lengths) if self.training else maximum.clamp_min(0)
         rows = torch.arange(states.shape[0], device=states.device)
         last = states[rows, lengths - 1]
         if not self.rnn.bidirectional:
@@ -177,6 +183,17 @@ def recurrent_states(
     if average_directions:
         packed = packed._replace(data=packed.data.unflatten(1, (2, -1)).mean(dim=1))
     return pad_packed_sequence(packed, batch_first=True, total_length=words.shape[1])[0]
+
+
+def with_padding(maximum: Tensor, lengths: Tensor) -> Tensor:
+    """A maximum over words (T, W) that counts 0 for all but the longest captions of all ranks.
+
+    Args:
+        maximum: Over the states of each caption.
+        lengths: Number (T,) of words.
+    """
+    shorter = lengths < gather(lengths).max()
+    return maximum.masked_fill(shorter[:, None] & (maximum < 0), 0)
 
 
 def read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:

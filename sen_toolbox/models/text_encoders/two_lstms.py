@@ -1,4 +1,4 @@
-"""The two LSTMs of CMPM/C: side by side, and the maximum over the words."""
+"""Two LSTMs side by side, and the maximum over the words."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import TextFeatures, TextSpec
-from sen_toolbox.models.gather import gather
 from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
 from sen_toolbox.models.requests import check_text_request
+from sen_toolbox.models.text_encoders.lstm import with_padding
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.registration import as_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens
@@ -22,7 +22,8 @@ WANTED = 'a checkpoint of this toolbox with this encoder'
 class TwoLSTMs(nn.Module):
     """Two LSTMs over word embeddings; their states side by side are the tokens, 0 behind a caption.
 
-    The embedding is the maximum over the words. In training the releases pad a batch to its longest
+    The embedding is the maximum over the words; ``extra.pooled`` is the same, and stays what it is
+    where a backbone projects embeddings. In training the releases pad a batch to its longest
     caption with states of 0 and take the maximum over those, too, which bounds the embedding of
     every shorter caption by 0 from below; so does this, with the longest caption of all processes.
     In evaluation there is no padding.
@@ -47,7 +48,7 @@ class TwoLSTMs(nn.Module):
         ValueError: If ``word_init`` is none of its choices.
     """
 
-    provides = frozenset({'tokens'})
+    provides = frozenset({'tokens', 'extra.pooled'})
 
     def __init__(
         self,
@@ -120,11 +121,13 @@ class TwoLSTMs(nn.Module):
             second = self._read(self.second, 1, _in_order(words, turned))
             second = _in_order(second, turned)
         states = torch.cat([first, second], dim=2)
+        pooled = self._longest_aware_maximum(states, behind, lengths)
         return TextFeatures(
-            self._longest_aware_maximum(states, behind, lengths),
+            pooled,
             tokens=states.masked_fill(behind, 0) if 'tokens' in reads else None,
             mask=tokens.mask,
             end=tokens.end,
+            extra=dict(pooled=pooled) if 'extra.pooled' in reads else {},
         )
 
     def _read(self, lstm: nn.LSTM, number: int, words: Tensor) -> Tensor:
@@ -139,10 +142,7 @@ class TwoLSTMs(nn.Module):
     def _longest_aware_maximum(self, states: Tensor, behind: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings (T, 2 H): the maximum over the words and, in training, over padding."""
         maximum = states.masked_fill(behind, -torch.inf).max(dim=1).values
-        if not self.training:
-            return maximum
-        shorter = lengths < gather(lengths).max()
-        return maximum.masked_fill(shorter[:, None] & (maximum < 0), 0)
+        return with_padding(maximum, lengths) if self.training else maximum
 
 
 def _lstm(word_dim: int, hidden_dim: int, bias: bool) -> nn.LSTM:

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from projects.ssan.non_local import SLOPE, NonLocalParts
 from sen_toolbox.models.features import PairFeatures, PairSpec, TextFeatures
+from sen_toolbox.models.necks.non_local import SLOPE, NonLocalParts
 from sen_toolbox.models.parts import PartLinear, stripe_maxima
 from sen_toolbox.registry import NECKS
 
@@ -59,13 +59,9 @@ class AlignedParts(nn.Module):
         return self._levels(features.amax(dim=(2, 3)), stripe_maxima(features, self.parts))
 
     def embed_words(self, text: TextFeatures) -> dict[str, Tensor]:
-        """The same of T captions, whose states stand in ``tokens`` and ``extra['local']``."""
+        """The same of T captions."""
+        whole, words = self.whole_and_words(text)
         inside = text.mask[:, :, None]
-        # A caption without a known word has one token, of padding.
-        whole = text.tokens.masked_fill(~inside, -torch.inf).amax(dim=1)
-        is_short = inside.sum(dim=1) < self.context_length
-        whole = torch.where(is_short, whole.clamp(min=0), whole)
-        words = text.extra['local']
         shares = self.word_part(words).sigmoid()
         # One part after the other: all at once would take the memory of as many sets of words.
         parts = [
@@ -73,6 +69,17 @@ class AlignedParts(nn.Module):
             for share in shares.unbind(2)
         ]
         return self._levels(whole, torch.stack(parts, dim=1))
+
+    def whole_and_words(self, text: TextFeatures) -> tuple[Tensor, Tensor]:
+        """What the whole (T, C) of captions is made of, and the words (T, L, C) of their parts.
+
+        Here their states stand in ``tokens`` and ``extra['local']``.
+        """
+        inside = text.mask[:, :, None]
+        # A caption without a known word has one token, of padding.
+        whole = text.tokens.masked_fill(~inside, -torch.inf).amax(dim=1)
+        is_short = inside.sum(dim=1) < self.context_length
+        return torch.where(is_short, whole.clamp(min=0), whole), text.extra['local']
 
     def _levels(self, whole: Tensor, parts: Tensor) -> dict[str, Tensor]:
         local = F.leaky_relu(self.part(parts), SLOPE)
