@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from parity import relative_error
+from parity import LOSS, check_array, relative_error
 from tiny import build_optimizer
 from tiny_methods import PIECES, replace_vocabularies
 from torch import nn
@@ -100,9 +100,7 @@ class Model(nn.Module):
 
 
 def check(found, name, tolerance=1e-5):
-    np.testing.assert_allclose(
-        found.detach().numpy(), EXPECTED[name], rtol=tolerance, atol=tolerance, err_msg=name
-    )
+    check_array(found, EXPECTED[name], tolerance, name)
 
 
 @torch.no_grad()
@@ -160,7 +158,7 @@ def test_embeddings_add_up_the_official_cosines_of_all_projections():
     np.testing.assert_allclose(image.norm(dim=1), 1, rtol=1e-6)
     expected = sum(EXPECTED[f'eval/similarity_sum_{level}'] for level in LEVELS)
     found = image @ text.t() * 3 * (1 + head.projections**2)
-    np.testing.assert_allclose(found, expected, rtol=5e-5, atol=5e-5)
+    check_array(found, expected, 5e-5)
 
 
 def recorded_negatives(case):
@@ -200,7 +198,7 @@ def test_each_term_of_the_loss_equals_the_official_one(trained):
     _, terms, case, _ = trained
     for term, (official, ours) in itertools.product(('id', 'cr'), LEVELS.items()):
         expected = EXPECTED[f'{case}/loss/{term}_{official}']
-        assert terms[f'{term}_{ours}'].item() == pytest.approx(expected, rel=2e-6, abs=2e-5)
+        assert terms[f'{term}_{ours}'].item() == pytest.approx(expected, **LOSS)
     assert terms['loss'].item() == pytest.approx(EXPECTED[f'{case}/loss/total'], rel=2e-6)
 
 

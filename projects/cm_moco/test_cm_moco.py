@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import check_close, relative_error
+from parity import check_array, check_close, relative_error
 from tiny import build_optimizer
 from torch.nn import functional as F
 
@@ -122,10 +122,7 @@ def test_three_steps_with_queues_and_slow_encoders(release):
 
         def check(*, tolerance=tolerance, **pairs):
             for name, (found, value) in pairs.items():
-                found = found.detach()
-                np.testing.assert_allclose(
-                    found, value, rtol=tolerance, atol=tolerance, err_msg=name
-                )
+                check_array(found, value, tolerance, name)
 
         batch = batches[step % 2]
         theirs = {

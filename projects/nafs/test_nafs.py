@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import relative_error
+from parity import LOSS, check_array, relative_error
 from tiny import build_optimizer
 from tiny_methods import replace_vocabularies
 
@@ -80,7 +80,7 @@ def official_model():
 def check(found, name, tolerance=1e-5):
     expected = EXPECTED[name]
     found = found.detach()[: len(expected)] if expected.ndim else found.detach()
-    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=name)
+    check_array(found, expected, tolerance, name)
 
 
 @torch.no_grad()
@@ -94,9 +94,7 @@ def test_every_feature_equals_the_official_one_in_evaluation():
     check(plain.extra['stripes'][:, 3:], 'eval/branch3')
     pair = model.backbone(given['images'], given['tokens'], reads)
     seen = given['tokens'].mask[:2, :100, None]
-    np.testing.assert_allclose(
-        pair.text.tokens[:2] * seen, EXPECTED['eval/bert'] * seen.numpy(), rtol=1e-5, atol=1e-5
-    )
+    check_array(pair.text.tokens[:2] * seen, EXPECTED['eval/bert'] * seen.numpy())
     check(pair.text.extra['clauses'].flatten(0, 1), 'eval/bert_clause_cls')
     check(pair.image.embedding, 'eval/image_global')
     check(pair.text.embedding, 'eval/text_global')
@@ -155,7 +153,7 @@ def test_each_term_of_the_loss_equals_the_official_one(trained):
     model, _, logged = trained
     for head, official in (('cmpm', 'cmpm'), ('cmpc', 'cmpc'), ('local', 'contrastive_unweighted')):
         found = logged[f'{head}.loss'].item() / model.loss_weights[head]
-        assert found == pytest.approx(EXPECTED[f'loss/{official}'].item(), rel=2e-6, abs=2e-5)
+        assert found == pytest.approx(EXPECTED[f'loss/{official}'].item(), **LOSS)
     total = model.parse_losses(logged)[0].item()
     assert total == pytest.approx(EXPECTED['loss/total'].item(), rel=2e-6)
     for side in ('image', 'text'):

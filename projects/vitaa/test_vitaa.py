@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from parity import relative_error
+from parity import LOSS, check_array, relative_error
 from PIL import Image
 from tiny import build_optimizer
 from torch import nn
@@ -86,9 +86,7 @@ def batch():
 
 
 def check(found, name, tolerance=TOLERANCE):
-    np.testing.assert_allclose(
-        found.detach(), EXPECTED[name], rtol=tolerance, atol=tolerance, err_msg=name
-    )
+    check_array(found, EXPECTED[name], tolerance, name)
 
 
 @torch.no_grad()
@@ -169,7 +167,7 @@ def test_each_term_of_the_loss_equals_the_official_one(trained):
         (model.parse_losses(logged)[0], 'total'),
     ):
         expected = EXPECTED[f'loss/{official}'].item()
-        assert found.item() == pytest.approx(expected, rel=2e-6, abs=2e-5), official
+        assert found.item() == pytest.approx(expected, **LOSS), official
 
 
 def test_every_gradient_equals_the_official_one(trained):
