@@ -8,7 +8,7 @@ _base_ = [
 _base_.update(_base_.pop('drawn'))
 dataset_type = 'DrawnWorld'
 data_root = 'data/drawn_world'
-num_classes = 16000  # each picture is its own
+num_classes = 24000  # each picture is its own
 batch_size = 128
 crop_padding = 4
 max_epochs = 3
