@@ -10,7 +10,7 @@ from PIL import Image
 from sen_toolbox.checkpoint.tensor_file import pack_tensors
 from sen_toolbox.datasets import DrawnWorld
 from sen_toolbox.datasets.synthetic import describe_person, sample_people, write_drawn_world
-from sen_toolbox.datasets.synthetic.alt_text import describe_scene
+from sen_toolbox.datasets.synthetic.alt_text import cut_words, describe_scene
 from sen_toolbox.datasets.synthetic.describe import split_words
 from sen_toolbox.datasets.synthetic.things import ANIMALS, THINGS
 from sen_toolbox.datasets.synthetic.world import (
@@ -135,12 +135,35 @@ def test_captions_are_cut_short_and_sometimes_wrong(scenes):
     assert 0.3 < np.mean(lengths) / np.mean(full) < 0.7
 
 
+def test_captions_have_commas_and_full_stops_behind_words_and_some_have_none(scenes):
+    told = [describe_scene(s, np.random.default_rng(i)) for i, s in enumerate(scenes)]
+    assert {mark for caption in told for mark in ',.' if mark in caption} == {',', '.'}
+    assert not any(caption.startswith((',', '.')) or ' ,' in caption for caption in told)
+    marked = [
+        ',' in text or '.' in text
+        for text, scene in zip(told, scenes, strict=True)
+        if len(scene.people) == 1 and scene.frame == 'whole'
+    ]
+    assert 0.2 < np.mean(marked) < 0.8
+
+
+def test_half_of_the_captions_are_a_few_words_in_a_row():
+    words = 'a b c d e f g h i j k l m n o p q r s t u v w x y z'
+    rows = 0
+    for seed in range(400):
+        kept = cut_words(words.split(), np.random.default_rng(seed))
+        first, last = words.index(kept[0]), words.index(kept[-1])
+        rows += (last - first) // 2 + 1 <= 12
+        assert kept == sorted(kept)
+    assert 0.4 < rows / 400 < 0.6
+
+
 def test_the_world_speaks_every_word_of_the_pedestrians_captions(scenes):
     world = {
         word
         for seed in range(3)
         for i, scene in enumerate(scenes)
-        for word in describe_scene(scene, np.random.default_rng([i, seed])).split()
+        for word in split_words(describe_scene(scene, np.random.default_rng([i, seed])))
     }
     people = sample_people(300, seed=5)
     said = {
@@ -163,8 +186,7 @@ def test_the_shipped_towers_are_read_with_the_words_that_they_know(tmp_path):
     tokenizer = TOKENIZERS.build(dict(type='CLIPTokenizer', context_length=56))
     table = text.word_embedding.weight
     for i, person in enumerate(sample_people(100, seed=5)):
-        words = split_words(describe_person(person, np.random.default_rng(i)))  # no commas there
-        for token in tokenizer.encode(' '.join(words)):
+        for token in tokenizer.encode(describe_person(person, np.random.default_rng(i))):
             assert table[token].abs().sum() > 0
 
 

@@ -8,10 +8,10 @@ _base_ = [
 _base_.update(_base_.pop('drawn'))
 dataset_type = 'DrawnWorld'
 data_root = 'data/drawn_world'
-num_classes = 16000  # each picture is its own
+num_classes = 24000  # each picture is its own
 batch_size = 128
 crop_padding = 4
-max_epochs = 3
+max_epochs = 4
 pretrained = None
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
@@ -19,7 +19,8 @@ model = dict(
     loss_weights=dict(contrast=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, begin=0, end=200, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=0, end='$max_epochs', convert_to_iter_based=True),
+    # Stops before the rate is small: fine-tuning begins at half of the first rate anyway.
+    dict(type='CosineAnnealingLR', begin=0, end=5, convert_to_iter_based=True),
 ]
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.05),

@@ -3,8 +3,8 @@
 #
 #     optim_wrapper = _base_.pop('drawn_adam')
 drawn_adam = dict(
-    optimizer=dict(lr=4e-4, eps=1e-8, weight_decay=0),
+    optimizer=dict(lr=1e-3, eps=1e-8, weight_decay=0),
     paramwise_cfg=dict(rules=[
         dict(pattern=r'bias$', lr_mult=2),
-        dict(pattern=r'^heads\.', lr_mult=6),
+        dict(pattern=r'^heads\.', lr_mult=3),
     ]))

@@ -5,7 +5,7 @@ _base_ = [
 _base_.update(_base_.pop('drawn'), **_base_.pop('drawn_5e'))
 image_size = (64, 32)
 tokenizer = dict(_delete_=True, type='CLIPTokenizer', context_length='$context_length')
-_pretrained = 'work_dirs/cmpm_tiny_world/epoch_3.pth'
+_pretrained = 'work_dirs/cmpm_tiny_world/epoch_4.pth'
 model = dict(
     backbone=dict(
         embed_dim=128,

@@ -3,7 +3,7 @@ _base_ = './tipcb_tiny_synthetic.py'
 load_from = None
 dataset_type = 'DrawnWorld'
 data_root = 'data/drawn_world'
-num_classes = 16000  # each picture is its own
+num_classes = 24000  # each picture is its own
 batch_size = 128
 max_epochs = 3
 model = dict(heads=dict(levels=dict(loss=dict(_delete_=True, type='InfoNCELoss', temperature=0.05))))

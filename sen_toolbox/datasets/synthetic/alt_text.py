@@ -1,5 +1,7 @@
 """Captions of the drawn world, as the web has them: coarse, cut, and now and then wrong."""
 
+import re
+
 import numpy as np
 
 from .describe import (
@@ -11,10 +13,9 @@ from .describe import (
     SHOE_WORDS,
     TOP_WORDS,
     describe_person,
-    split_words,
     with_article,
 )
-from .people import COLOURS, Person
+from .people import Person
 from .things import ANIMALS
 from .world import Scene, Thing, sample_scene
 
@@ -22,6 +23,10 @@ from .world import Scene, Thing, sample_scene
 FOREIGN = 0.03
 #: Share of the captions with a colour word that is another colour's.
 MISCOLOURED = 0.05
+#: Share of the captions that are a few words in a row.
+EXCERPTS = 0.5
+#: Share of the captions without commas and full stops.
+UNPUNCTUATED = 0.3
 _PLURALS = {'men': 'men', 'women': 'women', 'mixed': 'people'}
 _THING_WORDS = {
     't-shirt': TOP_WORDS['t-shirt'],
@@ -55,7 +60,7 @@ _PLAIN_COLOURS = ('black', 'white', 'grey', 'blue', 'red', 'green', 'yellow', 'b
 def describe_scene(scene: Scene, rng: np.random.Generator) -> str:
     """One caption of a picture, of two words or more, in ASCII.
 
-    Between a fifth and three fifths of the words of a caption are missing, any of them.
+    A comma or full stop goes with the word before it.
 
     Args:
         scene: What the picture shows.
@@ -63,14 +68,35 @@ def describe_scene(scene: Scene, rng: np.random.Generator) -> str:
     """
     if rng.random() < FOREIGN:
         scene = sample_scene(rng)
-    words = split_words(_tell(scene, rng))
+    words = _words_with_marks(_tell(scene, rng))
+    if rng.random() < UNPUNCTUATED:
+        words = [word.rstrip(',.') for word in words]
     if rng.random() < MISCOLOURED:
         wrong = _pick(rng, _PLAIN_COLOURS)
-        words = [wrong if word in COLOURS and word in _PLAIN_COLOURS else word for word in words]
-    kept = rng.random(len(words)) >= rng.uniform(0.2, 0.6)
+        words = [wrong if word in _PLAIN_COLOURS else word for word in words]
+    return ' '.join(cut_words(words, rng))
+
+
+def cut_words(words: list[str], rng: np.random.Generator) -> list[str]:
+    """What is left of a text: now a few words in a row, now most words, three at least.
+
+    Of the few words in a row, 5 to 12, up to a fifth are missing again; of a whole text a fifth to
+    three fifths are, any of them.
+    """
+    missing = rng.uniform(0.2, 0.6)
+    if rng.random() < EXCERPTS:
+        length = int(rng.integers(5, 13))
+        start = int(rng.integers(max(1, len(words) - length + 1)))
+        words, missing = words[start : start + length], missing / 3
+    kept = rng.random(len(words)) >= missing
     if kept.sum() < 3:
         kept[-3:] = True
-    return ' '.join(word for word, keep in zip(words, kept, strict=True) if keep)
+    return [word for word, keep in zip(words, kept, strict=True) if keep]
+
+
+def _words_with_marks(text: str) -> list[str]:
+    """The lower-case words of a text, each with the comma or full stop behind it."""
+    return re.findall(r"[a-z0-9]+(?:[-'][a-z0-9]+)*[,.]?", text.lower())
 
 
 def _pick(rng: np.random.Generator, options) -> str:
