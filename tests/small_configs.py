@@ -16,7 +16,7 @@ from sen_toolbox.datasets.synthetic import write_synthetic_pedes
 from sen_toolbox.models.open_clip_config import open_clip_config
 
 # At least 6 x 4 patches, of which masks of nine tenths leave some to see.
-IMAGE_SIZE, CONTEXT_LENGTH, BATCH_SIZE, LEAST_PATCH = (96, 64), 40, 8, 14
+IMAGE_SIZE, CONTEXT_LENGTH, BATCH_SIZE, LEAST_PATCH = (96, 64), 42, 8, 14
 # Checkpoints of wide necks would fill a disk.
 NECK_LIMITS = dict(width=64, non_local_width=16, part_width=16, middle=16)
 DRAWN = dict(num_ids=dict(train=4, val=1, test=3), images_per_id=2, image_size=(64, 32), seed=0)

@@ -65,6 +65,8 @@ def tiny_config(method: str) -> Config:
     for part, name, _ in (setting for whole in parts for setting in settings(whole)):
         if name.endswith('dropout'):
             part[name] = 0.0
+        elif name == 'mask_ratio':
+            part[name] = min(part[name], 0.75)  # two of eight patches are seen
     config.model.data_preprocessor.erasing_prob = 0.0
     return config
 
