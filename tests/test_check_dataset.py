@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 from toy_data import LAYOUTS as TOY_LAYOUTS
-from toy_data import run_tool, tool, toy_records, write_toy_data
+from toy_data import ROOT, run_tool, tool, toy_records, write_toy_data
 
 from sen_toolbox.datasets import PedesDataset
 from sen_toolbox.datasets.check import (
@@ -464,3 +464,28 @@ def test_the_tool_may_skip_decoding(published):
     published.image(0).write_bytes(b'')
     assert status(published.root, '--workers', 0) == 0
     assert status(published.root) == 1
+
+
+def test_what_a_config_lacks_is_named_at_once(tmp_path, capsys):
+    write(tmp_path, 'CUHKPEDES')
+    config = ROOT / 'projects/vitaa/configs/vitaa_r50_cuhk.py'
+    with pytest.raises(SystemExit, match='1'):
+        run_tool('check_dataset', tmp_path, '--config', config)
+    lines = [line for line in capsys.readouterr().out.splitlines() if ' lacks: ' in line]
+    assert len(lines) == 2
+    for line, file in zip(lines, ('common_words.json', 'resnet50'), strict=True):
+        assert file in line
+
+
+def test_parts_of_pictures_that_a_config_wants_are_named(tmp_path, capsys):
+    write(tmp_path / 'data', 'CUHKPEDES')
+    config = tmp_path / 'own.py'
+    config.write_text(
+        f"_base_ = '{ROOT}/projects/vitaa/configs/vitaa_r50_cuhk.py'\n"
+        "tokenizer = dict(_delete_=True, type='CLIPTokenizer', context_length=100)\n"
+        'model = dict(backbone=dict(image=dict(pretrained=None, depth=18)))\n'
+    )
+    with pytest.raises(SystemExit):
+        run_tool('check_dataset', tmp_path / 'data', '--config', config)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if ' lacks: ' in line]
+    assert str(tmp_path / 'data' / 'segs') in line

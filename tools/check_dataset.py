@@ -1,7 +1,8 @@
 """Check a data set on disk: counts, images, captions, known faults, and what to do about each.
 
-Prints a report and, with --out, writes it whole as JSON. Exit status: 0 nothing to repair,
-1 faults, 2 not recognised.
+Prints a report and, with --out, writes it whole as JSON. With --config also what a training by
+that config lacks: words, weights, what it takes beside pictures and captions. Exit status:
+0 nothing to repair, 1 faults, 2 not recognised.
 """
 
 import argparse
@@ -9,13 +10,20 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from mmengine.registry import Registry
 from tqdm import tqdm
 
 from sen_toolbox.command_line import run_main, tool_parser
+from sen_toolbox.config import load_config
 from sen_toolbox.datasets.check import check_dataset, known_datasets, recognise
-from sen_toolbox.messages import printable
+from sen_toolbox.messages import error_line, printable
+from sen_toolbox.registry import DATASETS, IMAGE_ENCODERS, TEXT_ENCODERS
+
+# Of the training split, that are prepared as the config says.
+SAMPLES = 3
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -24,6 +32,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--type', choices=known_datasets(), help='dataset_type; by the annotation file if not given'
     )
+    parser.add_argument('--config', help='config that is to be trained on it')
     parser.add_argument('--out', type=Path, help='JSON file for the whole report')
     parser.add_argument(
         '--workers',
@@ -50,12 +59,43 @@ def main() -> None:
         except FileNotFoundError as error:
             stop(str(error))
     print(report.to_text())
+    missing = lacking(args.config, args.data_root) if args.config else []
+    for text in missing:
+        print(printable(f'{args.config} lacks: {text}'))
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
         args.out.write_text(text, encoding='utf-8')
         print(printable(f'report: {args.out}'))
-    sys.exit(int(report.has_faults))
+    sys.exit(int(report.has_faults or bool(missing)))
+
+
+def lacking(path: str, data_root: Path) -> list[str]:
+    """What a training by the config at ``path`` would end with at once, as it begins one."""
+    config = load_config(path, dict(data_root=str(data_root)))
+    begin = [partial(read_samples, config.train_dataloader.dataset)]
+    for registry, name in ((IMAGE_ENCODERS, 'image'), (TEXT_ENCODERS, 'text')):
+        if name in config.model.backbone:
+            begin.append(partial(load_encoder, registry, config.model.backbone[name]))
+    found = []
+    for attempt in begin:
+        try:
+            attempt()
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            found.append(error_line(error))
+    # Both what reads captions and what encodes them may take the same file.
+    return list(dict.fromkeys(found))
+
+
+def read_samples(dataset: dict) -> None:
+    built = DATASETS.build(dataset)
+    built.set_epoch(seed=0, epoch=0)
+    for index in range(min(SAMPLES, len(built))):
+        built[index]
+
+
+def load_encoder(registry: Registry, encoder: dict) -> None:
+    registry.build(encoder).load_weights()
 
 
 def not_recognised(root: Path) -> str:
