@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-portable lint bench install
+.PHONY: demo test test-portable lint bench leaderboard install
 
 # Draws the data, trains SEN on it from the shipped tiny towers, evaluates and shows the result.
 demo: install
@@ -23,6 +23,10 @@ lint: install
 # Times everything against a plain reference on the CPU and writes docs/benchmarks.md.
 bench: install
 	$(BIN)/python benchmarks/run_all.py
+
+# Trains every method on the drawn people, hours; goes on where it stopped. Writes docs/results.md.
+leaderboard: install
+	$(BIN)/python tools/leaderboard.py
 
 install: $(VENV)/.installed
 
