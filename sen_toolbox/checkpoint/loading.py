@@ -12,6 +12,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from sen_toolbox.checkpoint.storages import check_storages
 from sen_toolbox.checkpoint.tensor_file import read_tensors
 from sen_toolbox.checkpoint.values import check_dense, check_names
 from sen_toolbox.messages import one_line
@@ -101,10 +102,15 @@ def _read(path: Path, map_location: Any) -> Any:
         state, meta = read_tensors(path)
         return dict(state_dict=state, **(dict(meta=meta) if meta else {}))
     # What torch wrote before version 1.6 is no archive and has no sums.
-    if zipfile.is_zipfile(path):
+    is_archive = zipfile.is_zipfile(path)
+    if is_archive:
         _check_archive(path)
     with torch.serialization.safe_globals([*MMENGINE_TYPES, *OFFICIAL_TYPES]):
-        return torch.load(path, map_location=map_location, weights_only=True)
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    if is_archive:
+        with zipfile.ZipFile(path) as archive:
+            check_storages(archive)
+    return content
 
 
 def _check_archive(path: Path) -> None:
