@@ -4,7 +4,13 @@ import pickle
 import zipfile
 from typing import Any
 
-import torch
+# Bytes of a number in a storage of each type that torch names in an archive; others count bytes.
+WIDTHS = {
+    **dict.fromkeys(('HalfStorage', 'BFloat16Storage', 'ShortStorage'), 2),
+    **dict.fromkeys(('FloatStorage', 'IntStorage'), 4),
+    **dict.fromkeys(('DoubleStorage', 'LongStorage', 'ComplexFloatStorage'), 8),
+    'ComplexDoubleStorage': 16,
+}
 
 
 def check_storages(archive: zipfile.ZipFile) -> None:
@@ -43,10 +49,8 @@ class _Sizes(pickle._Unpickler):
 
     def persistent_load(self, saved_id: tuple) -> '_Anything':
         _, kind, key, _, count = saved_id
-        kind = getattr(torch, kind.__name__, None)
-        # An untyped storage counts bytes.
-        width = getattr(getattr(kind, 'dtype', None), 'itemsize', 1)
-        self.needed[key] = max(self.needed.get(key, 0), count * width)
+        needed = count * WIDTHS.get(kind.__name__, 1)
+        self.needed[key] = max(self.needed.get(key, 0), needed)
         return _Anything()
 
 
