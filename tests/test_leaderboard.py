@@ -93,9 +93,13 @@ def test_what_has_run_does_not_run_again_unless_the_config_changes(
     assert len(begun) == 5
 
 
-def test_a_method_pretrains_its_own_encoders_first(board, models, begun, tmp_path):
-    assert run(board, models, {}, tmp_path, 'cmpm_tiny_synthetic')
+def test_a_method_pretrains_its_own_encoders_first_and_once(board, models, begun, tmp_path):
+    record = {}
+    assert run(board, models, record, tmp_path, 'cmpm_tiny_synthetic')
     assert begun[0] == ('work_dirs', 'cmpm_tiny_world')
+    del begun[:]
+    assert run(board, models, record, tmp_path, 'cmpm_tiny_synthetic')
+    assert begun == []
 
 
 def test_a_training_that_fails_leaves_what_has_run(board, models, begun, tmp_path, monkeypatch):
@@ -139,3 +143,16 @@ def test_the_page_in_the_documents_is_that_of_the_records(board, models):
 def test_equal_values_share_their_rank(board):
     # Ranks 0.5, 0.5, 2 and 0, 1, 2.
     assert board.rank_correlation([1, 1, 2], [1, 2, 3]) == pytest.approx(3**0.5 / 2)
+
+
+def test_an_interrupted_board_keeps_what_has_run(board, begun, tmp_path, monkeypatch):
+    monkeypatch.setattr(board, 'read_records', dict)
+    kept = []
+    monkeypatch.setattr(board, 'write_records', lambda records: kept.append(json.dumps(records)))
+    monkeypatch.setattr(board, 'test', lambda *_: exit(130))
+    monkeypatch.setattr(
+        'sys.argv', ['leaderboard.py', '--only', 'sen_tiny_synthetic', '--work-dir', str(tmp_path)]
+    )
+    with pytest.raises(SystemExit, match='130'):
+        board.main()
+    assert len(json.loads(kept[-1])['sen_tiny_synthetic']['validation']) == len(board.FACTORS)
