@@ -107,6 +107,12 @@ def small_config(path: str, data_root: Path) -> Config:
     return config
 
 
+def write_config(config: Config, path: Path) -> None:
+    """What ``Config.dump`` writes, without the formatting, which takes as long as a training."""
+    rows = (f'{name} = {value!r}\n' for name, value in config.to_dict().items())
+    path.write_text(''.join(rows), encoding='utf-8')
+
+
 def build_loader(config: dict) -> DataLoader:
     """The first epoch of a split."""
     loader = Runner.build_dataloader(config, seed=0)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from small_configs import small_config
+from small_configs import small_config, write_config
 from test_configs import CONFIGS
 from toy_data import run_tool
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS)
 def test_a_config_trains_is_evaluated_and_goes_on(path, drawn_people, tmp_path):
     config, work_dir = tmp_path / 'small.py', tmp_path / 'work'
-    small_config(path, drawn_people).dump(config)
+    write_config(small_config(path, drawn_people), config)
     for epochs in (1, 2):
         options = ('--resume', '--cfg-options', f'train_cfg.max_epochs={epochs}')
         run_tool('train', config, '--work-dir', work_dir, *options)

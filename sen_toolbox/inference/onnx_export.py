@@ -153,6 +153,7 @@ def _program(
         ValueError: If one of them cannot be exported; names it.
     """
     model, text = encoder.model, encoder.model.backbone.spec.text
+    _check_recurrence(encoder)
     # Any size. Without the bound, torch 2.6 takes a slice of all there is for another program.
     batch, sentences = (torch.export.Dim(name, max=2**31) for name in ('batch', 'sentences'))
     rows = {0: sentences}
@@ -180,6 +181,20 @@ def _program(
     raise ValueError(
         f'{encoder.model_id.name!r} cannot be exported to ONNX: {_reason(failed)}'
     ) from failed
+
+
+def _check_recurrence(encoder: Encoder) -> None:
+    """Says at once what tracing would find after many seconds.
+
+    Raises:
+        ValueError: If an encoder has a recurrent layer, whose steps torch writes out one by one.
+    """
+    if any(isinstance(part, nn.RNNBase) for part in encoder.model.backbone.modules()):
+        raise ValueError(
+            f'{encoder.model_id.name!r} cannot be exported to ONNX, because of its '
+            f'{_parts_of(encoder.model, "text")}: torch exports a recurrent layer for captions of '
+            f'one length only'
+        )
 
 
 def _converted(
