@@ -1,6 +1,7 @@
 """RDE: losses and layers by a slow way, division, noise, training and resumption."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
 
@@ -26,7 +27,14 @@ from sen_toolbox.hooks.consensus_division import (
     ConsensusDivisionHook,
     clean_pairs,
 )
-from sen_toolbox.models.features import EMBEDDINGS, ImageSpec, PairSpec, TextSpec
+from sen_toolbox.models.features import (
+    EMBEDDINGS,
+    ImageSpec,
+    PairFeatures,
+    PairSpec,
+    TextFeatures,
+    TextSpec,
+)
 from sen_toolbox.registry import LOSSES, MODELS, NECKS
 
 pytestmark = pytest.mark.numeric
@@ -171,6 +179,29 @@ def test_padding_changes_no_embedding():
     model, tokens = small_rde().eval(), short_batch()['tokens'][1:]
     longer = as_tokens(nn.functional.pad(tokens.ids, (0, 14)))
     assert_same(model.embed_text(tokens), model.embed_text(longer))
+
+
+@torch.no_grad()
+def test_words_are_those_between_the_first_and_the_last_token_whichever_stands_for_the_caption():
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.arange(6) < torch.tensor([[5], [3]])
+    features = TextFeatures(
+        embedding=torch.randn(2, 64, generator=generator),
+        tokens=torch.randn(2, 6, 64, generator=generator),
+        attention=torch.rand(2, 6, generator=generator),
+        mask=mask,
+        end=torch.tensor([4, 2]),
+    )
+    [head] = (head for head in small_rde().heads.values() if hasattr(head, 'text_neck'))
+    seen = []
+    del head.text_neck
+    head.text_neck = lambda tokens, score, count: seen.append((score, count.tolist()))
+    for end in (features.end, torch.zeros(2, dtype=torch.long)):  # CLIP's rows and BERT's
+        head.embed_text(PairFeatures(None, replace(features, end=end)))
+    for score, count in seen:
+        assert count == [3, 1]
+        for row, words in enumerate(([1, 2, 3], [1])):
+            assert sorted(score[row].argsort(descending=True)[: len(words)].tolist()) == words
 
 
 @torch.no_grad()

@@ -14,8 +14,9 @@ class TokenSelectionHead(WeightedMatchingHead):
     """Applies the loss to embeddings of the most attended patches and words.
 
     RDE, arXiv:2308.09911. Patches are chosen by the attention of the class token in the last block,
-    words by that of the end token; each modality has its own embedding layer. In retrieval the
-    cosine of these embeddings is averaged with that of the global ones.
+    words by that of the token that stands for the caption. The first and the last token of a
+    caption are not words, in CLIP's rows as in BERT's. Each modality has its own embedding layer.
+    In retrieval the cosine of these embeddings is averaged with that of the global ones.
 
     Args:
         neck: Config of the embedding layer ``(tokens, score, count) -> (B, E)``, built once for
@@ -50,12 +51,12 @@ class TokenSelectionHead(WeightedMatchingHead):
         return self.image_neck(patches, pair.image.attention, count)
 
     def embed_text(self, pair: PairFeatures) -> Tensor:
-        """Embeddings (T, E) of the words the end token attends to most."""
-        text, end = pair.text, pair.text.end[:, None]
-        position = torch.arange(text.tokens.shape[1], device=end.device)
-        score = text.attention.masked_fill(position > end, 0)
-        score = score.masked_fill((position == 0) | (position == end), -1)
-        return self.text_neck(text.tokens, score, text.end - 1)
+        """Embeddings (T, E) of the words that the token of the caption attends to most."""
+        text, last = pair.text, pair.text.mask.sum(1) - 1
+        position = torch.arange(text.tokens.shape[1], device=last.device)
+        score = text.attention.masked_fill(~text.mask, 0)
+        score = score.masked_fill((position == 0) | (position == last[:, None]), -1)
+        return self.text_neck(text.tokens, score, last - 1)
 
     def _selected(self, pair: PairFeatures) -> PairFeatures:
         return PairFeatures(
