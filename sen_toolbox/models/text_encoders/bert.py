@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import TextFeatures, TextSpec
-from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
+from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.tokens import Tokens
@@ -106,13 +106,8 @@ class BERT(nn.Module):
             FileNotFoundError: If there is no such file; says which to get.
             ValueError: If keys or shapes do not match; names them.
         """
-        if self.pretrained is None:
-            return
-        path = find_weights(self.pretrained, 'text', WANTED)
-        state, _ = read_weights(path, 'text')
-        state = {_new_name(key): value for key, value in state.items()}
         unused = UNUSED if self.pooler is not None else (*UNUSED, 'pooler.')
-        load_weights(self, state, path, unused)
+        load_pretrained(self, 'text', WANTED, _new_names, unused)
 
     def forward(self, tokens: Tokens, reads: frozenset[str] = frozenset()) -> TextFeatures:
         """Encodes captions of up to ``spec.context_length`` tokens, the first of which is [CLS].
@@ -157,6 +152,10 @@ def _attention_row(layer: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
     )
     scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
     return scores.masked_fill(~seen, -torch.inf).softmax(dim=-1).mean(dim=1)[:, 0]
+
+
+def _new_names(state: dict[str, Tensor], is_ours: bool) -> dict[str, Tensor]:
+    return {_new_name(key): value for key, value in state.items()}
 
 
 def _new_name(key: str) -> str:
