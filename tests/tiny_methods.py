@@ -99,6 +99,10 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
     if bert:
         sizes = bert.get('config') or {}
         bert['config'] = BERT | dict(vocab_size=sizes.get('vocab_size', len(PIECES)))
+        image = backbone.get('image', {})
+        if image.get('projected') is False:
+            # Such a tower is as wide as the captions.
+            bert['config']['hidden_size'] = image['arch']['vision_cfg']['width']
 
 
 def write_out_sizes(encoder: dict, registry: Registry) -> None:
