@@ -67,8 +67,15 @@ DATA_SAMPLERS = _child(
     'data sampler', mmengine_registry.DATA_SAMPLERS, 'sen_toolbox.datasets.samplers'
 )
 FUNCTIONS = _child('function', mmengine_registry.FUNCTIONS, 'sen_toolbox.datasets.collate')
-# A tagger keeps a caption's pronouns, nouns and adjectives: tagger.prune(caption) -> str.
-TASK_UTILS = _child('task util', mmengine_registry.TASK_UTILS, 'sen_toolbox.text.taggers')
+# A tagger keeps a caption's pronouns, nouns and adjectives: tagger.prune(caption) -> str; and tags
+# words like the Penn Treebank: tagger.tag(words) -> list[str].
+# Synonyms are names of what a word means: synonyms.lemmas(word, part of speech) -> list[str].
+TASK_UTILS = _child(
+    'task util',
+    mmengine_registry.TASK_UTILS,
+    'sen_toolbox.text.taggers',
+    'sen_toolbox.text.synonyms',
+)
 METRICS = _child('metric', mmengine_registry.METRICS, 'sen_toolbox.evaluation')
 HOOKS = _child('hook', mmengine_registry.HOOKS, 'sen_toolbox.hooks')
 OPTIM_WRAPPERS = _child('optim wrapper', mmengine_registry.OPTIM_WRAPPERS, 'sen_toolbox.optim')

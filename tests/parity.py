@@ -1,15 +1,29 @@
 """What the parity tests have in common: losses, features, gradients and optimiser steps."""
 
+import re
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
 from tiny import build_optimizer
 
 from sen_toolbox.config import load_config
+from sen_toolbox.registry import PARAM_SCHEDULERS
 
 # What a loss may differ by from the official one: absolutely, and where it is large by some twenty
 # roundings of single precision, in which both codes add.
 LOSS = dict(rel=2e-6, abs=2e-5)
+
+
+def load_arrays(*files: Path) -> dict[str, np.ndarray]:
+    """The arrays of ``.npz`` files."""
+    found = {}
+    for file in files:
+        with np.load(file) as content:
+            found |= content
+    return found
 
 
 def after_backward(model: torch.nn.Module, batch: dict) -> tuple[torch.nn.Module, dict]:
@@ -54,13 +68,11 @@ def check_gradients(model: torch.nn.Module, names: dict[str, str], expected: dic
     norms = dict(zip(expected['grad_norm_names'], expected['grad_norm'], strict=True))
     used = {name for name, norm in norms.items() if not np.isnan(norm)}
     assert {names[name] for name in used} == set(gradients)
-    for name in used:
-        norm = gradients[names[name]].double().norm().item()
-        assert norm == pytest.approx(norms[name], rel=1e-4), name
-    full = [key.removeprefix('grad/') for key in expected if key.startswith('grad/')]
+    found = {name: gradients[names[name]] for name in used}
+    check_norms(found, used, [norms[name] for name in used])
+    full = under('grad/', expected)
     assert len(full) >= 10
-    for name in full:
-        assert relative_error(gradients[names[name]], expected[f'grad/{name}']) < 1e-4, name
+    check_full_gradients(found, full, len(full))
 
 
 def check_three_steps(
@@ -110,3 +122,87 @@ def check_three_steps(
             name = names[key.removeprefix('delta_after_step3/')]
             moved = parameters[name].detach() - before[name]
             assert relative_error(moved, optim[key]) < 1e-4, key
+
+
+def check_norms(
+    found: dict[str, torch.Tensor], names: list[str], norms: list[float], absolute: float = 0
+) -> None:
+    """The norm of each gradient.
+
+    Args:
+        found: Gradients by official name.
+        names: Official names.
+        norms: The norm of each.
+        absolute: How far from its norm any may be: some have rounding errors for a gradient.
+    """
+    for name, norm in zip(names, norms, strict=True):
+        value = found[name].double().norm().item()
+        assert value == pytest.approx(float(norm), rel=1e-4, abs=absolute), name
+
+
+def check_full_gradients(
+    found: dict[str, torch.Tensor], expected: dict[str, np.ndarray], count: int
+) -> None:
+    """Each of the ``count`` gradients, by official name, that the fixture holds in full."""
+    assert len(expected) == count
+    for name, official in expected.items():
+        assert relative_error(found[name].view(official.shape), official) < 1e-4, name
+
+
+def under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin so, by the rest of their names."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def furthest_moves(model: torch.nn.Module, optim_wrapper: dict) -> dict[str, torch.Tensor]:
+    """How far a step of a config's optimiser moves each parameter at most, (1, 1) each.
+
+    The model has gradients, and stays as it is.
+    """
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    build_optimizer(optim_wrapper, model).step()
+    moved = {
+        name: (p.detach() - before[name]).abs().max().view(1, 1)
+        for name, p in model.named_parameters()
+    }
+    model.load_state_dict(before)
+    return moved
+
+
+def rates_by_epoch(
+    schedulers: list[dict], optimizer: torch.optim.Optimizer, epochs: int
+) -> list[list[float]]:
+    """The rate of each group of an optimiser in every epoch."""
+    built = [
+        PARAM_SCHEDULERS.build(dict(one), default_args=dict(optimizer=optimizer))
+        for one in schedulers
+    ]
+    rates = []
+    for _ in range(epochs):
+        rates.append([group['lr'] for group in optimizer.param_groups])
+        optimizer.step()
+        for scheduler in built:
+            scheduler.step()
+    return rates
+
+
+def one_rate(lr: float) -> torch.optim.Optimizer:
+    """An optimiser with one group of this rate."""
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+
+
+def check_way_back(layout: ModuleType, state: dict[str, torch.Tensor], unused: tuple = ()) -> None:
+    """Official weights survive the way to ours and back to the bit, and others are refused.
+
+    Args:
+        layout: A module ``official.py``.
+        state: The official weights.
+        unused: Beginnings of the names that have no way back.
+    """
+    back = layout.to_official(layout.from_official(state), None)
+    used = {key: value for key, value in state.items() if not key.startswith(unused)}
+    assert set(back) == set(used)
+    for key, value in used.items():
+        assert torch.equal(back[key], value.to(back[key].dtype)), key
+    with pytest.raises(ValueError, match=re.escape("layout, the first are ['more.weight']")):
+        layout.from_official({**state, 'more.weight': torch.zeros(1)})

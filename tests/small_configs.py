@@ -102,8 +102,12 @@ def small_config(path: str, data_root: Path) -> Config:
             dataset.update(DRAWN)
         elif dataset.type == 'DrawnWorld':
             dataset.type = 'CUHKPEDES'  # which reads any set in this layout
-        if dataset.get('tagger', {}).get('type') == 'NLTKTagger':
-            dataset.tagger = dict(type='RuleTagger')  # needs no data of NLTK
+        for part in (dataset, *dataset.pipeline):
+            # None of these needs data of NLTK.
+            if part.get('tagger', {}).get('type') == 'NLTKTagger':
+                part.tagger = dict(type='RuleTagger')
+            if 'synonyms' in part:
+                part.synonyms = None
     return config
 
 

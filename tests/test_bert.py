@@ -55,13 +55,15 @@ def test_it_computes_what_transformers_does():
         output_hidden_states=True,
         output_attentions=True,
     )
-    features = same(model)(tokens, HIDDEN | {'tokens', 'attention'})
+    features = same(model)(tokens, HIDDEN | {'tokens', 'attention', 'extra.head_attention'})
     torch.testing.assert_close(features.tokens, expected.last_hidden_state)
     torch.testing.assert_close(features.embedding, expected.last_hidden_state[:, 0])
     for number, hidden in enumerate(expected.hidden_states):
         torch.testing.assert_close(features.extra[f'hidden_{number}'], hidden)
     attention = expected.attentions[-1].mean(1)[:, 0]
     torch.testing.assert_close(features.attention, attention)
+    of_heads = expected.attentions[-1][:, :, 0]
+    torch.testing.assert_close(features.extra['head_attention'], of_heads)
     assert not features.attention.requires_grad
     assert (features.attention[~tokens.mask] == 0).all()
     pooled = same(model, pooled='pooler')(tokens).embedding

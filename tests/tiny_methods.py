@@ -99,6 +99,10 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
     if bert:
         sizes = bert.get('config') or {}
         bert['config'] = BERT | dict(vocab_size=sizes.get('vocab_size', len(PIECES)))
+        image = backbone.get('image', {})
+        if image.get('projected') is False:
+            # Such a tower is as wide as the captions.
+            bert['config']['hidden_size'] = image['arch']['vision_cfg']['width']
 
 
 def write_out_sizes(encoder: dict, registry: Registry) -> None:
@@ -187,6 +191,8 @@ def pair_batch(size: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     parts = (torch.arange(4) < lengths).flatten(1)
     attributes = Tokens(ids.repeat(1, 2)[:, :20] * parts, parts, torch.zeros_like(end))
     batch['attribute_tokens'] = attributes
+    # Two images of each person.
+    batch['image_id'] = 2 * batch['labels'] + draw(2, size)
     return {**batch, 'second_tokens': batch['tokens'][order]}, noise
 
 
@@ -210,13 +216,24 @@ class GivenNoise:
         return self.rows[first : first + count]
 
 
+class GivenChoices:
+    """Stands for ``draw_choices`` and hands out the same given rows for each ranking."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+        self.noise: dict[str, GivenNoise] = {}
+
+    def __call__(self, name: str, count: int, device: torch.device) -> Tensor:
+        return self.noise.setdefault(name, GivenNoise(self.rows))(count, device)
+
+
 def fix_noise(model: nn.Module, rows: Tensor) -> None:
     """Makes the heads that draw masks take these."""
     for head in model.heads.values():
         if hasattr(head, 'draw_noise'):
             head.draw_noise = GivenNoise(rows)
         if hasattr(head, 'draw_choices'):
-            head.draw_choices = lambda name, count, device: rows[:, :DRAWS]
+            head.draw_choices = GivenChoices(rows[:, :DRAWS])
 
 
 def step_and_gradients(

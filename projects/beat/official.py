@@ -1,8 +1,8 @@
 """Names of the official BEAT weights, to ours and back.
 
-They are SSAN's and those of the projections. What is read here has ``network.``, ``WG.``, ``WL.``
-and ``WN.`` before its names; the release saves no ``WG``. Those of BERT are not known: no weights
-were published.
+They are those of aligned parts and of the projections. What is read here has ``network.``,
+``WG.``, ``WL.`` and ``WN.`` before its names; the release saves no ``WG``. Those of BERT are not
+known: no weights were published.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from projects.ssan import official as ssan
+from sen_toolbox.checkpoint import aligned_parts
 from sen_toolbox.checkpoint.renaming import used_tensors
 
 LEVELS = {'global': 'whole', 'local': 'local', 'non_local': 'non_local'}
@@ -39,7 +39,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         key: torch.stack([copies[number] for number in sorted(copies)])
         for key, copies in projections.items()
     }
-    return ssan.from_official(rest) | joined
+    return aligned_parts.from_official(rest) | joined
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -59,4 +59,4 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
                 copies = rest.pop(f'heads.parts.{there}.{ours}.{name}')
                 for number, copy in enumerate(copies):
                     official[f'network.{level}_{space}.{number}.{layer}.weight'] = copy[..., None]
-    return ssan.to_official(rest, model) | official
+    return aligned_parts.to_official(rest, model) | official

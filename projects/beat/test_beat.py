@@ -6,29 +6,31 @@ from a given map and given words of BERT on, and the negatives that its generato
 
 import itertools
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from parity import LOSS, check_array, relative_error
-from tiny import build_optimizer
-from tiny_methods import PIECES, replace_vocabularies
-from torch import nn
+from parity import (
+    LOSS,
+    check_array,
+    check_full_gradients,
+    check_norms,
+    check_way_back,
+    load_arrays,
+    under,
+)
+from part_ranking import (
+    PartRankingModel,
+    backward_with,
+    check_tenfold_rates,
+    drawn_negatives,
+    shipped_rates,
+)
+from tiny_methods import PIECES
 
 from sen_toolbox.checkpoint.layouts import load_layout
-from sen_toolbox.config import load_config
-from sen_toolbox.models.features import (
-    ImageFeatures,
-    ImageSpec,
-    PairFeatures,
-    PairSpec,
-    TextFeatures,
-    TextSpec,
-)
-from sen_toolbox.models.losses import compound_ranking
-from sen_toolbox.models.text_encoders.lstm import recurrent_states
-from sen_toolbox.registry import HEADS, MODELS, TEXT_ENCODERS
+from sen_toolbox.models.features import ImageSpec, PairSpec, TextSpec
+from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.tokens import Tokens
 
 pytestmark = pytest.mark.numeric
@@ -48,55 +50,24 @@ SPEC = PairSpec(
 )
 
 
-def arrays(name):
-    with np.load(HERE / 'data' / f'{name}.npz') as content:
-        return dict(content)
-
-
-BATCH, EXPECTED = arrays('batch'), arrays('expected')
+BATCH, EXPECTED = (load_arrays(HERE / 'data' / f'{name}.npz') for name in ('batch', 'expected'))
 
 
 def official_state():
     """With the names under which the release saves its classifiers."""
     names = {'id_global.': 'WG.', 'id_local.': 'WL.', 'id_non_local.': 'WN.'}
     state = {}
-    for key, value in arrays('state').items():
+    for key, value in load_arrays(HERE / 'data' / 'state.npz').items():
         before = next((name for name in names if key.startswith(name)), '')
         state[names.get(before, '') + key.removeprefix(before)] = torch.from_numpy(value)
     return state
 
 
-class Model(nn.Module):
-    """The LSTM and the head of the shipped config behind a given map and given words."""
-
-    def __init__(self, case='auto'):
-        super().__init__()
-        head = HEADS.build({**load_config(CONFIG, SIZES).model.heads.parts, 'spec': SPEC})
-        head.ranking.adaptive = case == 'auto'
-        text = nn.ModuleDict(
-            {'rnn': nn.LSTM(24, 48, bias=False, batch_first=True, bidirectional=True)}
-        )
-        self.backbone = nn.ModuleDict({'text': text})
-        self.heads = nn.ModuleDict({'parts': head})
-        self.load_state_dict(LAYOUT.from_official(official_state()))
-        self.given = {key: torch.from_numpy(value) for key, value in BATCH.items()}
-
-    def encode_text(self, suffix, reads=frozenset()):
-        lengths = self.given[f'lengths{suffix}']
-        words = self.given[f'words{suffix}'].float()
-        rnn = self.backbone['text']['rnn']
-        states = recurrent_states(rnn, words, lengths, average_directions=True)
-        mask = torch.arange(states.shape[1]) < lengths[:, None]
-        return TextFeatures(states[:, 0], tokens=states, mask=mask)
-
-    def pair(self):
-        stages = {'layer4': self.given['image_map'].float()}
-        return PairFeatures(ImageFeatures(torch.zeros(8), stages=stages), self.encode_text(''))
-
-    def forward(self):
-        batch = dict(labels=self.given['pids'], second_tokens='_cr')
-        encode = SimpleNamespace(encode_text=self.encode_text)
-        return self.heads['parts'](self.pair(), batch, encode)
+def official_model(case='auto'):
+    state = LAYOUT.from_official(official_state())
+    return PartRankingModel(
+        config=CONFIG, sizes=SIZES, spec=SPEC, given=BATCH, state=state, case=case
+    )
 
 
 def check(found, name, tolerance=1e-5):
@@ -106,7 +77,7 @@ def check(found, name, tolerance=1e-5):
 @torch.no_grad()
 @pytest.mark.parametrize('mode', ['eval', 'train'])
 def test_every_feature_equals_the_official_one(mode):
-    model = Model().train(mode == 'train')
+    model = official_model().train(mode == 'train')
     pair, neck = model.pair(), model.heads['parts'].neck
     image, text = neck.embed_image(pair), neck.embed_words(pair.text)
     for official, ours in LEVELS.items():
@@ -116,7 +87,7 @@ def test_every_feature_equals_the_official_one(mode):
 
 @torch.no_grad()
 def test_states_and_every_projection_equal_the_official_ones():
-    model = Model().eval()
+    model = official_model().eval()
     pair, head = model.pair(), model.heads['parts']
     check(pair.text.tokens.transpose(1, 2), 'eval/text_sequence')
     image, text = head.neck.embed_image(pair), head.neck.embed_words(pair.text)
@@ -128,7 +99,7 @@ def test_states_and_every_projection_equal_the_official_ones():
 
 @torch.no_grad()
 def test_the_score_of_candidates_adds_up_the_official_maxima():
-    model = Model().eval()
+    model = official_model().eval()
     pair, head = model.pair(), model.heads['parts']
     images, texts = head.candidate_image(pair), head.candidate_text(pair)
     scores = head.score(texts, images.expand(8, -1, -1))
@@ -138,7 +109,7 @@ def test_the_score_of_candidates_adds_up_the_official_maxima():
 @torch.no_grad()
 @pytest.mark.parametrize('level', LEVELS)
 def test_the_maxima_of_a_level_equal_the_official_ones(level):
-    model = Model().eval()
+    model = official_model().eval()
     pair, head = model.pair(), model.heads['parts']
     ours, number = LEVELS[level], list(LEVELS).index(level)
     images, texts = head._image_levels(pair)[number], head._text_levels(pair)[number]
@@ -152,7 +123,7 @@ def test_the_maxima_of_a_level_equal_the_official_ones(level):
 
 @torch.no_grad()
 def test_embeddings_add_up_the_official_cosines_of_all_projections():
-    model = Model().eval()
+    model = official_model().eval()
     pair, head = model.pair(), model.heads['parts']
     image, text = head.embed_image(pair), head.embed_text(pair)
     np.testing.assert_allclose(image.norm(dim=1), 1, rtol=1e-6)
@@ -161,33 +132,14 @@ def test_embeddings_add_up_the_official_cosines_of_all_projections():
     check_array(found, expected, 5e-5)
 
 
-def recorded_negatives(case):
-    """What the official code drew, in the order of our calls."""
-    triplets = zip(EXPECTED[f'{case}/triplets'], EXPECTED[f'{case}/triplet_margins'], strict=True)
-    for rows, margins in triplets:
-        found = torch.zeros(8, 8, dtype=torch.bool)
-        anchors, _, negatives = rows[margins > 0].T
-        found[anchors, negatives] = True
-        yield found
-
-
 @pytest.fixture(scope='module', params=['fixed', 'auto'])
 def trained(request):
     """The model after a backward pass, its terms, the official case, and how candidates agree."""
-    model, agree = Model(request.param).train(), []
-    recorded, own = recorded_negatives(request.param), compound_ranking.semi_hard
-
-    def given(*arguments):
-        drawn = next(recorded)
-        found = own(*arguments)
-        agree.append(bool((found.any(1) == drawn.any(1)).all() and (found | ~drawn).all()))
-        return drawn
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compound_ranking, 'semi_hard', given)
-        terms = model()
-    terms['loss'].backward()
-    return model, terms, request.param, agree
+    case = request.param
+    model = official_model(case).train()
+    drawn = drawn_negatives(EXPECTED[f'{case}/triplets'], EXPECTED[f'{case}/triplet_margins'])
+    terms, agree = backward_with(model, drawn)
+    return model, terms, case, agree
 
 
 def test_the_official_negatives_are_among_our_candidates_and_no_anchor_lacks_one(trained):
@@ -214,13 +166,9 @@ def test_every_gradient_equals_the_official_one(trained):
 
     official = [saved(name) for name in EXPECTED[f'{case}/gradnorm/names'].tolist()]
     assert set(official) == set(found)
-    for name, norm in zip(official, EXPECTED[f'{case}/gradnorm/values'], strict=True):
-        assert found[name].double().norm().item() == pytest.approx(norm, rel=1e-4), name
-    full = [key for key in EXPECTED if key.startswith(f'{case}/grad/')]
-    assert len(full) == 6
-    for key in full:
-        ours = found[saved(key.removeprefix(f'{case}/grad/'))]
-        assert relative_error(ours.view(EXPECTED[key].shape), EXPECTED[key]) < 1e-4, key
+    check_norms(found, official, EXPECTED[f'{case}/gradnorm/values'])
+    full = {saved(name): value for name, value in under(f'{case}/grad/', EXPECTED).items()}
+    check_full_gradients(found, full, 6)
 
 
 def test_three_padding_positions_are_read_like_words():
@@ -240,28 +188,9 @@ def test_three_padding_positions_are_read_like_words():
 
 
 def test_rates_are_those_of_the_release():
-    config = load_config(CONFIG)
-    replace_vocabularies(dict(config))
-    with torch.device('meta'):
-        model = MODELS.build(config.model)
-    config.optim_wrapper.optimizer.pop('fused', None)
-    optimizer = build_optimizer(config.optim_wrapper, model)
-    rates = {id(p): group['lr'] for group in optimizer.param_groups for p in group['params']}
-    for name, parameter in model.named_parameters():
-        assert parameter.requires_grad == (not name.startswith('backbone.text.bert.')), name
-        if parameter.requires_grad:
-            expected = 1e-4 if name.startswith('backbone.image.') else 1e-3
-            assert rates[id(parameter)] == pytest.approx(expected), name
+    model, rates, _ = shipped_rates(CONFIG)
+    check_tenfold_rates(model, rates)
 
 
-def test_official_names_survive_the_way_there_and_back():
-    state = official_state()
-    back = LAYOUT.to_official(LAYOUT.from_official(state), None)
-    assert set(back) == set(state)
-    for key, value in state.items():
-        assert torch.equal(back[key], value.to(back[key].dtype)), key
-
-
-def test_an_unknown_official_key_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"layout, the first are \['network.more.weight'\]"):
-        LAYOUT.from_official({**official_state(), 'network.more.weight': torch.zeros(1)})
+def test_official_names_survive_the_way_there_and_back_and_others_are_refused():
+    check_way_back(LAYOUT, official_state())

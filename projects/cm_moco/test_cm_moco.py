@@ -5,21 +5,30 @@ of 24: weights, two batches, and what three training steps, an evaluation and an
 them. Between the steps weights move by a thousandth of their gradients.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from parity import check_array, check_close, relative_error
-from tiny import build_optimizer
+from parity import (
+    check_array,
+    check_close,
+    check_full_gradients,
+    check_norms,
+    check_way_back,
+    furthest_moves,
+    load_arrays,
+    one_rate,
+    rates_by_epoch,
+    under,
+)
 from torch.nn import functional as F
 
 from projects.cm_moco import official
 from sen_toolbox.config import load_config
 from sen_toolbox.models.text_encoders import RecurrentTextEncoder
 from sen_toolbox.models.weights import fit_grid
-from sen_toolbox.registry import MODELS, PARAM_SCHEDULERS
+from sen_toolbox.registry import MODELS
 from sen_toolbox.text.tokens import Tokens
 
 pytestmark = pytest.mark.numeric
@@ -30,12 +39,8 @@ DATA = Path(__file__).parent / 'data'
 TOLERANCES = (1e-5, 2e-5, 8e-5)
 
 
-def arrays(*names: str) -> dict[str, np.ndarray]:
-    found = {}
-    for name in names:
-        with np.load(DATA / f'{name}.npz') as content:
-            found |= content
-    return found
+def arrays(*names):
+    return load_arrays(*(DATA / f'{name}.npz' for name in names))
 
 
 def official_state() -> dict[str, torch.Tensor]:
@@ -125,11 +130,7 @@ def test_three_steps_with_queues_and_slow_encoders(release):
                 check_array(found, value, tolerance, name)
 
         batch = batches[step % 2]
-        theirs = {
-            k.removeprefix(f'step{step}/'): v
-            for k, v in expected.items()
-            if k.startswith(f'step{step}/')
-        }
+        theirs = under(f'step{step}/', expected)
         queues = moco.image_queue.clone(), moco.text_queue.clone(), moco.identities.clone()
         pair = model.backbone(batch['images'], batch['tokens'])
         check(
@@ -163,11 +164,11 @@ def test_three_steps_with_queues_and_slow_encoders(release):
             check_first_optimiser_step(model, expected)
         with torch.no_grad():
             state = official.to_official(model.state_dict(), model)
-            after = {k: v for k, v in theirs.items() if k.startswith('after/')}
+            after = under('after/', theirs)
             slow = [k for k in after if 'queue' not in k]
             assert len(slow) > 3
             for key in slow:
-                found = state[f'embed_model.{key.removeprefix("after/")}']
+                found = state[f'embed_model.{key}']
                 check(**{key: (found, after[key])})
             for parameter in model.parameters():
                 if parameter.grad is not None:
@@ -176,7 +177,7 @@ def test_three_steps_with_queues_and_slow_encoders(release):
         state = official.to_official(model.state_dict(), model)
         for key in ('v_queue', 't_queue', 'id_queue', 'queue_ptr'):
             found = state[f'embed_model.{key}']
-            check(**{key: (found, after[f'after/{key}'])})
+            check(**{key: (found, after[key])})
 
 
 def official_names(values: dict[str, torch.Tensor], model) -> dict[str, torch.Tensor]:
@@ -192,30 +193,21 @@ def official_names(values: dict[str, torch.Tensor], model) -> dict[str, torch.Te
 def check_gradients(model, expected):
     own = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     found = official_names(own, model)
-    norms = {k.removeprefix('gradnorm/'): v for k, v in expected.items() if 'gradnorm/' in k}
+    norms = under('gradnorm/', expected)
     assert found.keys() == norms.keys()
-    for name, norm in norms.items():
-        # Keys' biases have no gradient but rounding.
-        value = found[name].double().norm().item()
-        assert value == pytest.approx(norm.item(), rel=1e-4, abs=1e-5), name
-    full = [key for key in expected if key.startswith('grad/')]
-    assert len(full) == 5
-    for key in full:
-        assert relative_error(found[key.removeprefix('grad/')], expected[key]) < 1e-4, key
+    # Keys' biases have no gradient but rounding.
+    check_norms(found, norms, norms.values(), absolute=1e-5)
+    check_full_gradients(found, under('grad/', expected), 5)
 
 
 def check_first_optimiser_step(model, expected):
     """How far the config's optimiser moves each parameter at most; the model stays as it is."""
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    build_optimizer(small_config().optim_wrapper, model).step()
     moved = {
-        name: (p.detach() - state[name]).abs().max()[None, None]
-        for name, p in model.named_parameters()
+        name: value
+        for name, value in furthest_moves(model, small_config().optim_wrapper).items()
         if '.slow.' not in name and not name.endswith('word_embedding.weight')
     }
-    model.load_state_dict(state)
-    found = official_names(moved, model)
-    theirs = {k.removeprefix('adam_max/'): v for k, v in expected.items() if 'adam_max/' in k}
+    found, theirs = official_names(moved, model), under('adam_max/', expected)
     assert {k for k, v in theirs.items() if v > 0} <= found.keys()
     for name, value in theirs.items():
         if name in found and not name.endswith('k_proj.bias'):
@@ -223,20 +215,9 @@ def check_first_optimiser_step(model, expected):
 
 
 def test_rates_of_the_epochs_are_the_releases():
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=1e-4)
-    schedulers = [
-        PARAM_SCHEDULERS.build(dict(schedule), default_args=dict(optimizer=optimizer))
-        for schedule in load_config(CONFIG).param_scheduler
-    ]
-    rates = []
-    for _ in range(80):
-        rates.append(optimizer.param_groups[0]['lr'])
-        optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
+    rates = rates_by_epoch(load_config(CONFIG).param_scheduler, one_rate(1e-4), 80)
     expected = [1e-5, 2.8e-5, 4.6e-5, 6.4e-5, 8.2e-5] + [1e-4] * 35 + [1e-5] * 30 + [1e-6] * 10
-    assert rates == pytest.approx(expected)
+    assert sum(rates, []) == pytest.approx(expected)
 
 
 def test_position_embeddings_are_resized_as_there():
@@ -247,13 +228,7 @@ def test_position_embeddings_are_resized_as_there():
 
 
 def test_weights_go_there_and_back_to_the_bit():
-    state = official_state()
-    back = official.to_official(official.from_official(state), None)
-    assert back.keys() == state.keys()
-    for key, value in state.items():
-        assert torch.equal(back[key].to(value.dtype), value), key
-    with pytest.raises(ValueError, match=re.escape("the first are ['other.x']")):
-        official.from_official({**state, 'other.x': torch.zeros(1)})
+    check_way_back(official, official_state())
 
 
 def test_linear_layers_of_the_encoders_start_apart_unless_told_otherwise():

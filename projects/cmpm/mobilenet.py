@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.models.batch_norm import GlobalBatchNorm
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
-from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
+from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.registry import IMAGE_ENCODERS
 
@@ -74,9 +74,7 @@ class MobileNetV1(nn.Module):
             FileNotFoundError: If there is no such file; says which to get.
             ValueError: If keys or shapes do not match; names them.
         """
-        if self.pretrained is not None:
-            path = find_weights(self.pretrained, 'image', WANTED)
-            load_weights(self, read_weights(path, 'image')[0], path, unused=('fc.',))
+        load_pretrained(self, 'image', WANTED, unused=('fc.',))
 
     def forward(
         self, images: Tensor, reads: frozenset[str] = frozenset(), keep: Tensor | None = None

@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from parity import LOSS, after_backward, check_close, relative_error
+from parity import (
+    LOSS,
+    after_backward,
+    check_close,
+    check_full_gradients,
+    check_norms,
+    load_arrays,
+    relative_error,
+    under,
+)
 from tiny import build_optimizer
 from torch import nn
 
@@ -70,8 +79,7 @@ PORTS = {
 
 
 def arrays(name: str) -> dict[str, np.ndarray]:
-    with np.load(DATA / f'{name}.npz') as found:
-        return dict(found)
+    return load_arrays(DATA / f'{name}.npz')
 
 
 def group(case: str, prefix: str) -> dict[str, torch.Tensor]:
@@ -163,12 +171,8 @@ def test_embeddings_losses_and_gradients_of_the_port(port):
     found = official_gradients(model)
     norms = dict(zip(expected['gradnorm/names'], expected['gradnorm/values'], strict=True))
     assert set(found) == set(norms)
-    for name, norm in norms.items():
-        assert found[name].double().norm().item() == pytest.approx(norm, rel=1e-4), name
-    full = [key for key in expected if key.startswith('grad/')]
-    assert len(full) == 8
-    for key in full:
-        assert relative_error(found[key.removeprefix('grad/')], expected[key]) < 1e-4, key
+    check_norms(found, norms, norms.values())
+    check_full_gradients(found, under('grad/', expected), 8)
     assert not model.backbone.word_embedding.weight.grad[0].any()
 
 

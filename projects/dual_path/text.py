@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from projects.dual_path.layers import convolution, linear
 from projects.dual_path.norm import DeviationBatchNorm
 from sen_toolbox.models.features import TextFeatures, TextSpec
-from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
 from sen_toolbox.models.requests import check_text_request
-from sen_toolbox.models.text_encoders.lstm import read_word_vectors
+from sen_toolbox.models.text_encoders.lstm import load_words
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.registration import as_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens
@@ -23,7 +22,6 @@ UNITS = (
     *((1024, 1024, 2), *[(256, 1024, 1)] * 5),
     (2048, 2048, 1),
 )
-WANTED = 'a checkpoint of this toolbox with this encoder'
 
 
 @TEXT_ENCODERS.register_module()
@@ -88,12 +86,7 @@ class TextCNN(nn.Module):
             FileNotFoundError: If there is no such file; says which to get.
             ValueError: If keys or shapes do not match; names them.
         """
-        if self.pretrained is not None:
-            path = find_weights(self.pretrained, 'text', WANTED)
-            load_weights(self, read_weights(path, 'text')[0], path)
-        elif self.word_vectors is not None:
-            vectors = read_word_vectors(self.word_vectors, tuple(self.word_embedding.weight.shape))
-            self.word_embedding.load_state_dict({'weight': vectors})
+        load_words(self)
 
     def forward(self, tokens: Tokens, reads: frozenset[str] = frozenset()) -> TextFeatures:
         """Encodes captions in rows of any number of places.

@@ -6,29 +6,31 @@ widths, from a given map and given words of BERT on, and the negatives that its 
 
 import itertools
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from parity import LOSS, check_array, relative_error
-from tiny import build_optimizer
-from tiny_methods import replace_vocabularies
-from torch import nn
+from parity import (
+    LOSS,
+    check_array,
+    check_full_gradients,
+    check_norms,
+    check_way_back,
+    load_arrays,
+    relative_error,
+    under,
+)
+from part_ranking import (
+    PartRankingModel,
+    backward_with,
+    check_tenfold_rates,
+    drawn_negatives,
+    shipped_rates,
+)
 
 from sen_toolbox.checkpoint.layouts import load_layout
-from sen_toolbox.config import load_config
-from sen_toolbox.models.features import (
-    ImageFeatures,
-    ImageSpec,
-    PairFeatures,
-    PairSpec,
-    TextFeatures,
-    TextSpec,
-)
-from sen_toolbox.models.losses import compound_ranking
-from sen_toolbox.models.text_encoders.lstm import recurrent_states
-from sen_toolbox.registry import HEADS, LOSSES, MODELS, PARAM_SCHEDULERS
+from sen_toolbox.models.features import ImageSpec, PairSpec, TextSpec
+from sen_toolbox.registry import LOSSES
 
 pytestmark = pytest.mark.numeric
 
@@ -51,48 +53,19 @@ SPEC = PairSpec(
 )
 
 
-def arrays(name):
-    with np.load(HERE / 'data' / f'{name}.npz') as content:
-        return dict(content)
-
-
-BATCH, EXPECTED = arrays('batch'), arrays('expected')
+BATCH, EXPECTED = (load_arrays(HERE / 'data' / f'{name}.npz') for name in ('batch', 'expected'))
 
 
 def official_state():
-    return {key: torch.from_numpy(value) for key, value in arrays('state_dict').items()}
+    state = load_arrays(HERE / 'data' / 'state_dict.npz')
+    return {key: torch.from_numpy(value) for key, value in state.items()}
 
 
-class Model(nn.Module):
-    """The LSTM and the head of the shipped config behind a given map and given words."""
-
-    def __init__(self, case='auto'):
-        super().__init__()
-        head = HEADS.build({**load_config(CONFIG, SIZES).model.heads.parts, 'spec': SPEC})
-        head.ranking.adaptive = case == 'auto'
-        text = nn.ModuleDict(
-            {'rnn': nn.LSTM(24, 64, bias=False, batch_first=True, bidirectional=True)}
-        )
-        self.backbone = nn.ModuleDict({'text': text})
-        self.heads = nn.ModuleDict({'parts': head})
-        self.load_state_dict(LAYOUT.from_official(official_state()))
-        self.given = {key: torch.from_numpy(value) for key, value in BATCH.items()}
-
-    def encode_text(self, suffix, reads=frozenset()):
-        lengths = self.given[f'lengths{suffix}']
-        words = self.given[f'words{suffix}'].float()
-        rnn = self.backbone['text']['rnn']
-        states = recurrent_states(rnn, words, lengths, average_directions=True)
-        return TextFeatures(states[:, 0], tokens=states)
-
-    def pair(self):
-        stages = {'layer4': self.given['image_map'].float()}
-        return PairFeatures(ImageFeatures(torch.zeros(8), stages=stages), self.encode_text(''))
-
-    def forward(self):
-        batch = dict(labels=self.given['pids'], second_tokens='_cr')
-        encode = SimpleNamespace(encode_text=self.encode_text)
-        return self.heads['parts'](self.pair(), batch, encode)
+def official_model(case='auto'):
+    state = LAYOUT.from_official(official_state())
+    return PartRankingModel(
+        config=CONFIG, sizes=SIZES, spec=SPEC, given=BATCH, state=state, case=case
+    )
 
 
 def check(found, name, tolerance=1e-5):
@@ -101,7 +74,7 @@ def check(found, name, tolerance=1e-5):
 
 @torch.no_grad()
 def test_both_steps_of_suppression_and_the_states_equal_the_official_ones():
-    model = Model().eval()
+    model = official_model().eval()
     pair, neck = model.pair(), model.heads['parts'].neck
     features = pair.image.stages['layer4']
     masked = neck.mask(features.flatten(2).transpose(1, 2)).transpose(1, 2).view_as(features)
@@ -113,7 +86,7 @@ def test_both_steps_of_suppression_and_the_states_equal_the_official_ones():
 @torch.no_grad()
 @pytest.mark.parametrize('mode', ['eval', 'train'])
 def test_every_feature_equals_the_official_one(mode):
-    model = Model().train(mode == 'train')
+    model = official_model().train(mode == 'train')
     pair, neck = model.pair(), model.heads['parts'].neck
     image, text = neck.embed_image(pair), neck.embed_words(pair.text)
     for official, ours in NAMES.items():
@@ -126,7 +99,7 @@ def test_every_feature_equals_the_official_one(mode):
 
 @torch.no_grad()
 def test_search_adds_up_the_official_cosines():
-    model = Model().eval()
+    model = official_model().eval()
     pair, head = model.pair(), model.heads['parts']
     image, text = head.embed_image(pair), head.embed_text(pair)
     check(image @ text.t(), 'eval/similarity')
@@ -134,35 +107,15 @@ def test_search_adds_up_the_official_cosines():
     check(image[:, 64:] @ text[:, 64:].t(), 'eval/similarity_local')
 
 
-def recorded_negatives(case):
-    """What the official code drew, in the order of our calls."""
-    triplets = zip(
-        EXPECTED[f'{case}/triplets_cr'], EXPECTED[f'{case}/triplet_margins_cr'], strict=True
-    )
-    for rows, margins in triplets:
-        found = torch.zeros(8, 8, dtype=torch.bool)
-        anchors, _, negatives = rows[margins > 0].T
-        found[anchors, negatives] = True
-        yield found
-
-
 @pytest.fixture(scope='module', params=['fixed', 'auto'])
 def trained(request):
     """The model after a backward pass, its terms, the official case, and how candidates agree."""
-    model, agree = Model(request.param).train(), []
-    recorded, own = recorded_negatives(request.param), compound_ranking.semi_hard
-
-    def given(*arguments):
-        drawn = next(recorded)
-        found = own(*arguments)
-        agree.append(bool((found.any(1) == drawn.any(1)).all() and (found | ~drawn).all()))
-        return drawn
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compound_ranking, 'semi_hard', given)
-        terms = model()
-    terms['loss'].backward()
-    return model, terms, request.param, agree
+    case = request.param
+    model = official_model(case).train()
+    names = ('triplets_cr', 'triplet_margins_cr')
+    drawn = drawn_negatives(*(EXPECTED[f'{case}/{name}'] for name in names))
+    terms, agree = backward_with(model, drawn)
+    return model, terms, case, agree
 
 
 def test_the_official_negatives_are_among_our_candidates_and_no_anchor_lacks_one(trained):
@@ -182,23 +135,15 @@ def test_every_gradient_equals_the_official_one(trained):
     model, _, case, _ = trained
     gradients = {name: p.grad for name, p in model.named_parameters()}
     found = LAYOUT.to_official(gradients, model)
-    names = EXPECTED[f'{case}/gradnorm/names'].tolist()
-    norms = dict(zip(names, EXPECTED[f'{case}/gradnorm/values'], strict=True))
-    scale = max(norms.values())
-    assert set(names) - set(found) == set()
-    for name, norm in norms.items():
-        # A bias that a norm takes away has rounding errors for a gradient.
-        found_norm = found[name].double().norm().item()
-        assert found_norm == pytest.approx(norm, rel=1e-4, abs=1e-6 * scale), name
-    full = [key for key in EXPECTED if key.startswith(f'{case}/grad/')]
-    assert len(full) == 6
-    for key in full:
-        ours = found[key.removeprefix(f'{case}/grad/')]
-        assert relative_error(ours.view(EXPECTED[key].shape), EXPECTED[key]) < 1e-4, key
+    names, norms = (EXPECTED[f'{case}/gradnorm/{part}'].tolist() for part in ('names', 'values'))
+    assert set(names) <= set(found)
+    # A bias that a norm takes away has rounding errors for a gradient.
+    check_norms(found, names, norms, absolute=1e-6 * max(norms))
+    check_full_gradients(found, under(f'{case}/grad/', EXPECTED), 6)
 
 
 def test_a_step_leaves_the_official_statistics_of_three_passes():
-    model = Model().train()
+    model = official_model().train()
     model()
     found = LAYOUT.to_official(model.state_dict(), model)
     after = [key for key in EXPECTED if key.startswith('after/')]
@@ -224,44 +169,13 @@ def test_the_ranking_against_the_hardest_is_the_official_one():
 
 
 def test_rates_rise_over_ten_epochs_and_fall_twice():
-    config = load_config(CONFIG)
-    replace_vocabularies(dict(config))
-    with torch.device('meta'):
-        model = MODELS.build(config.model)
-    config.optim_wrapper.optimizer.pop('fused')
-    optimizer = build_optimizer(config.optim_wrapper, model)
-    rates = {id(p): group['lr'] for group in optimizer.param_groups for p in group['params']}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            expected = 1e-4 if name.startswith('backbone.image.') else 1e-3
-            assert rates[id(parameter)] == pytest.approx(expected), name
-    assert {name for name, p in model.named_parameters() if not p.requires_grad} == {
-        f'backbone.text.bert.{name}' for name, _ in model.backbone.text.bert.named_parameters()
-    }
-    schedule = [
-        PARAM_SCHEDULERS.build(dict(scheduler), default_args=dict(optimizer=optimizer))
-        for scheduler in config.param_scheduler
-    ]
-    factors = []
-    for _ in range(config.max_epochs):
-        factors.append(max(group['lr'] for group in optimizer.param_groups) / 1e-3)
-        for scheduler in schedule:
-            scheduler.step()
+    model, rates, factors = shipped_rates(CONFIG)
+    check_tenfold_rates(model, rates)
     expected = [
         0.01 + 0.099 * e if e < 10 else 1 if e < 30 else 0.1 if e < 50 else 0.01 for e in range(70)
     ]
     np.testing.assert_allclose(factors, expected, rtol=1e-6)
 
 
-def test_official_names_survive_the_way_there_and_back():
-    state = official_state()
-    back = LAYOUT.to_official(LAYOUT.from_official(state), None)
-    used = {key: value for key, value in state.items() if not key.startswith(LAYOUT.UNUSED)}
-    assert set(back) == set(used)
-    for key, value in used.items():
-        assert torch.equal(back[key], value.to(back[key].dtype)), key
-
-
-def test_an_unknown_official_key_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"layout, the first are \['network.more.weight'\]"):
-        LAYOUT.from_official({**official_state(), 'network.more.weight': torch.zeros(1)})
+def test_official_names_survive_the_way_there_and_back_and_others_are_refused():
+    check_way_back(LAYOUT, official_state(), LAYOUT.UNUSED)

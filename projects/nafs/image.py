@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from sen_toolbox.models.features import ImageFeatures
 from sen_toolbox.models.image_encoders import ResNet
-from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.registry import IMAGE_ENCODERS
 
 # What each further stage begins as.
@@ -68,20 +67,10 @@ class StaircaseResNet(ResNet):
     def forward(
         self, images: Tensor, reads: frozenset[str] = frozenset(), keep: Tensor | None = None
     ) -> ImageFeatures:
-        """Encodes normalised images (B, 3, H, W) of ``spec.image_size``.
-
-        Args:
-            images: The images.
-            reads: Names of features.
-            keep: Must be None; it cannot encode some patches alone.
-
-        Raises:
-            ValueError: If the images have another size, or if it has no such features.
-        """
-        check_image_request(self, images, reads, keep)
+        """Like that of :class:`ResNet`, with ``extra.stripes``."""
         trunk = {'layer2', 'layer3'} if 'extra.stripes' in reads else set()
         wanted = frozenset(f'stages.{name}' for name in trunk)
-        features = super().forward(images, (reads - {'extra.stripes'}) | wanted)
+        features = super().forward(images, (reads - {'extra.stripes'}) | wanted, keep)
         if trunk:
             stages = features.stages
             thirds = nn.Sequential(self.branch2_layer3, self.branch2_layer4)

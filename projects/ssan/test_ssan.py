@@ -10,7 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import LOSS, check_array, relative_error
+from parity import (
+    LOSS,
+    check_array,
+    check_full_gradients,
+    check_norms,
+    check_way_back,
+    load_arrays,
+    relative_error,
+    under,
+)
+from part_ranking import drawn_negatives
 from tiny import build_optimizer
 
 from sen_toolbox.checkpoint.layouts import load_layout
@@ -47,16 +57,15 @@ SIZES = {
 }
 
 
-def arrays(name):
-    with np.load(HERE / 'data' / f'{name}.npz') as content:
-        return dict(content)
+def arrays(*names):
+    return load_arrays(*(HERE / 'data' / f'{name}.npz' for name in names))
 
 
 BATCH, EXPECTED, GRADIENTS = arrays('batch'), arrays('expected'), arrays('gradients')
 
 
 def official_state():
-    state = arrays('state') | arrays('state_lstm')
+    state = arrays('state', 'state_lstm')
     return {key: torch.from_numpy(value) for key, value in state.items()}
 
 
@@ -190,25 +199,21 @@ def test_every_gradient_equals_the_official_one(trained):
     found = official_gradients(model)
     names = EXPECTED[f'gradnorm/{case}/names'].tolist()
     assert set(names) == set(found)
-    for name, norm in zip(names, EXPECTED[f'gradnorm/{case}/values'], strict=True):
-        assert found[name].double().norm().item() == pytest.approx(norm, rel=1e-4), name
-    full = [key for key in GRADIENTS if key.startswith('grad/')] if case == 'auto' else []
-    for key in full:
-        assert relative_error(found[key.removeprefix('grad/')], GRADIENTS[key]) < 1e-4, key
+    check_norms(found, names, EXPECTED[f'gradnorm/{case}/values'])
+    if case == 'auto':
+        check_full_gradients(found, under('grad/', GRADIENTS), 12)
 
 
 def recorded_negatives():
     """What the official code drew in one step of the auto case, in the order of our calls."""
-    for level, term, side in itertools.product(LEVELS, ('main', 'cr'), ('image', 'text')):
-        found = torch.zeros(8, 8, dtype=torch.bool)
-        anchors, _, negatives = BATCH[f'triplets/auto/{level}/{term}/{side}'].T
-        found[anchors, negatives] = True
-        yield found
+    calls = itertools.product(LEVELS, ('main', 'cr'), ('image', 'text'))
+    triplets = [BATCH['triplets/auto/' + '/'.join(call)] for call in calls]
+    return list(drawn_negatives(triplets, [np.ones(len(rows)) for rows in triplets]))
 
 
 def test_three_steps_of_the_optimiser_are_the_official_ones(monkeypatch):
     # The official steps kept the negatives of the first, whatever the scores became.
-    negatives = itertools.cycle(list(recorded_negatives()))
+    negatives = itertools.cycle(recorded_negatives())
     monkeypatch.setattr(compound_ranking, 'semi_hard', lambda *_: next(negatives))
     model = official_model().train()
     wrapper = load_config(CONFIG).optim_wrapper
@@ -234,17 +239,8 @@ def test_the_rate_of_everything_but_the_resnet_is_tenfold():
         assert rates[id(parameter)] == pytest.approx(expected), name
 
 
-def test_official_names_survive_the_way_there_and_back():
-    state = official_state()
-    back = LAYOUT.to_official(LAYOUT.from_official(state), official_model())
-    assert set(back) == set(state)
-    for key, value in state.items():
-        assert torch.equal(back[key], value.to(back[key].dtype)), key
-
-
-def test_an_unknown_official_key_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"layout, the first are \['network.more.weight'\]"):
-        LAYOUT.from_official({**official_state(), 'network.more.weight': torch.zeros(1)})
+def test_official_names_survive_the_way_there_and_back_and_others_are_refused():
+    check_way_back(LAYOUT, official_state())
 
 
 @pytest.mark.parametrize('case', ['fixed', 'auto', 'hard'])

@@ -9,12 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import LOSS, check_array, relative_error
+from parity import (
+    LOSS,
+    check_array,
+    check_full_gradients,
+    check_norms,
+    load_arrays,
+    rates_by_epoch,
+    under,
+)
 from tiny import build_optimizer
 
 from sen_toolbox.checkpoint.layouts import load_layout
 from sen_toolbox.config import load_config
-from sen_toolbox.registry import MODELS, PARAM_SCHEDULERS
+from sen_toolbox.registry import MODELS
 from sen_toolbox.text.tokens import Tokens
 
 pytestmark = pytest.mark.numeric
@@ -44,16 +52,15 @@ SIZES = {
 }
 
 
-def arrays(name):
-    with np.load(HERE / 'data' / f'{name}.npz') as content:
-        return dict(content)
+def arrays(*names):
+    return load_arrays(*(HERE / 'data' / f'{name}.npz' for name in names))
 
 
-EXPECTED = arrays('expected') | arrays('maps') | arrays('image_maps')
+EXPECTED = arrays('expected', 'maps', 'image_maps')
 
 
 def official_state():
-    state = arrays('state_encoders') | arrays('state_text') | arrays('state_text_rest')
+    state = arrays('state_encoders', 'state_text', 'state_text_rest')
     for key in [key for key in state if key.startswith('model_txt.branch1.0.downsample')]:
         state |= {key.replace('branch1', f'branch{number}'): state[key] for number in range(2, 7)}
     return {key: torch.from_numpy(value) for key, value in state.items()}
@@ -162,15 +169,9 @@ def test_every_gradient_equals_the_official_one(trained):
     parameters = official_names(trained[0])
     names = EXPECTED['gradnorm/names'].tolist()
     assert set(names) == set(parameters)
-    for name, norm in zip(names, EXPECTED['gradnorm/values'], strict=True):
-        found = parameters[name].grad.double().norm().item()
-        assert found == pytest.approx(norm, rel=1e-4), name
-    full = [key for key in EXPECTED if key.startswith('grad/')]
-    assert len(full) == 9
-    for key in full:
-        gradient = parameters[key.removeprefix('grad/')].grad
-        official = EXPECTED[key]
-        assert relative_error(gradient.view(official.shape), official) < 1e-4, key
+    gradients = {name: parameter.grad for name, parameter in parameters.items()}
+    check_norms(gradients, names, EXPECTED['gradnorm/values'])
+    check_full_gradients(gradients, under('grad/', EXPECTED), 9)
 
 
 def test_a_step_leaves_the_official_statistics_six_times_those_of_the_downsample():
@@ -189,18 +190,9 @@ def test_a_step_leaves_the_official_statistics_six_times_those_of_the_downsample
 def test_rates_are_the_official_ones_in_every_epoch():
     config, model = load_config(CONFIG), official_model()
     optimizer = build_optimizer(config.optim_wrapper, model)
-    schedule = [
-        PARAM_SCHEDULERS.build(dict(scheduler), default_args=dict(optimizer=optimizer))
-        for scheduler in config.param_scheduler
-    ]
-    found = []
-    for _ in range(config.max_epochs):
-        [group] = optimizer.param_groups
-        assert (group['betas'], group['eps'], group['weight_decay']) == ((0.9, 0.999), 1e-8, 0)
-        found.append(group['lr'])
-        optimizer.step()
-        for scheduler in schedule:
-            scheduler.step()
+    [group] = optimizer.param_groups
+    assert (group['betas'], group['eps'], group['weight_decay']) == ((0.9, 0.999), 1e-8, 0)
+    found = sum(rates_by_epoch(config.param_scheduler, optimizer, config.max_epochs), [])
     np.testing.assert_allclose(found, EXPECTED['optim/lr_by_epoch'], rtol=1e-9)
 
 

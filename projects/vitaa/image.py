@@ -39,16 +39,7 @@ class BranchedResNet(ResNet):
     def forward(
         self, images: Tensor, reads: frozenset[str] = frozenset(), keep: Tensor | None = None
     ) -> ImageFeatures:
-        """Encodes normalised images (B, 3, H, W) of ``spec.image_size``.
-
-        Args:
-            images: The images.
-            reads: Names of features.
-            keep: Must be None; it cannot encode some patches alone.
-
-        Raises:
-            ValueError: If the images have another size, or if it has no such features.
-        """
+        """Like that of :class:`ResNet`."""
         features = super().forward(images, reads | {f'stages.{STAGE}'}, keep)
         features.embedding = self.branch(features.stages[STAGE]).mean(dim=(2, 3))
         return features

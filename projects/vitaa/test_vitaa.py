@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from parity import LOSS, check_array, relative_error
+from parity import (
+    LOSS,
+    check_array,
+    check_full_gradients,
+    check_norms,
+    check_way_back,
+    furthest_moves,
+    load_arrays,
+    one_rate,
+    rates_by_epoch,
+    under,
+)
 from PIL import Image
-from tiny import build_optimizer
-from torch import nn
 
 from projects.vitaa.attributes import PARTS
 from projects.vitaa.head import part_labels
@@ -21,7 +30,7 @@ from projects.vitaa.phrases import read_phrases
 from sen_toolbox.checkpoint.layouts import load_layout
 from sen_toolbox.config import load_config
 from sen_toolbox.models.text_encoders.lstm import with_padding
-from sen_toolbox.registry import IMAGE_ENCODERS, LOSSES, MODELS, PARAM_SCHEDULERS, TRANSFORMS
+from sen_toolbox.registry import IMAGE_ENCODERS, LOSSES, MODELS, TRANSFORMS
 from sen_toolbox.text.tokenizers import VocabularyTokenizer
 from sen_toolbox.text.tokens import Tokens
 
@@ -49,16 +58,12 @@ SIZES = {
 TOLERANCE = 2e-5
 
 
-def arrays(name):
-    with np.load(HERE / 'data' / f'{name}.npz') as content:
-        return dict(content)
-
-
-BATCH, EXPECTED = arrays('batch'), arrays('expected')
+BATCH, EXPECTED = (load_arrays(HERE / 'data' / f'{name}.npz') for name in ('batch', 'expected'))
 
 
 def official_state():
-    return {key: torch.from_numpy(value) for key, value in arrays('state').items()}
+    state = load_arrays(HERE / 'data' / 'state.npz')
+    return {key: torch.from_numpy(value) for key, value in state.items()}
 
 
 def official_model():
@@ -173,16 +178,10 @@ def test_each_term_of_the_loss_equals_the_official_one(trained):
 def test_every_gradient_equals_the_official_one(trained):
     model, _, _ = trained
     found = LAYOUT.to_official({name: p.grad for name, p in model.named_parameters()}, model)
-    norms = {k.removeprefix('gradnorm/'): v for k, v in EXPECTED.items() if 'gradnorm/' in k}
+    norms = under('gradnorm/', EXPECTED)
     assert set(norms) == set(found)
-    scale = float(max(norms.values()))
-    for name, norm in norms.items():
-        value = found[name].double().norm().item()
-        assert value == pytest.approx(norm.item(), rel=1e-4, abs=1e-6 * scale), name
-    full = [key for key in EXPECTED if key.startswith('grad/')]
-    assert len(full) == 8
-    for key in full:
-        assert relative_error(found[key.removeprefix('grad/')], EXPECTED[key]) < 1e-4, key
+    check_norms(found, norms, norms.values(), absolute=1e-6 * float(max(norms.values())))
+    check_full_gradients(found, under('grad/', EXPECTED), 8)
 
 
 def test_a_step_leaves_the_official_statistics(trained):
@@ -196,31 +195,17 @@ def test_a_step_leaves_the_official_statistics(trained):
 
 def test_the_first_step_of_the_optimiser_is_the_official_one(trained):
     model, _, _ = trained
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    build_optimizer(load_config(CONFIG, SIZES).optim_wrapper, model).step()
-    moved = {name: (p.detach() - state[name]).abs().max() for name, p in model.named_parameters()}
-    model.load_state_dict(state)
-    names = LAYOUT.to_official({n: v.view(1, 1) for n, v in moved.items()}, model)
-    expected = {k.removeprefix('adam_max/'): v for k, v in EXPECTED.items() if 'adam_max/' in k}
+    moved = furthest_moves(model, load_config(CONFIG, SIZES).optim_wrapper)
+    names, expected = LAYOUT.to_official(moved, model), under('adam_max/', EXPECTED)
     assert set(expected) == set(names)
     for name, value in expected.items():
         assert names[name].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-9), name
 
 
 def test_rates_of_the_epochs_are_the_releases():
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-4)
-    schedulers = [
-        PARAM_SCHEDULERS.build(dict(schedule), default_args=dict(optimizer=optimizer))
-        for schedule in load_config(CONFIG).param_scheduler
-    ]
-    rates = []
-    for _ in range(80):
-        rates.append(optimizer.param_groups[0]['lr'])
-        optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
+    rates = rates_by_epoch(load_config(CONFIG).param_scheduler, one_rate(1e-4), 80)
     expected = [2.8e-5, 4.6e-5, 6.4e-5, 8.2e-5] + [1e-4] * 35 + [1e-5] * 30 + [1e-6] * 11
-    assert rates == pytest.approx(expected)
+    assert sum(rates, []) == pytest.approx(expected)
 
 
 @torch.no_grad()
@@ -392,14 +377,5 @@ def test_weights_of_torchvision_end_at_the_last_stage(tmp_path):
     assert encoder.spec.width == 8
 
 
-def test_official_names_survive_the_way_there_and_back():
-    state = official_state()
-    back = LAYOUT.to_official(LAYOUT.from_official(state), None)
-    assert set(back) == set(state)
-    for key, value in state.items():
-        assert torch.equal(back[key], value.to(back[key].dtype)), key
-
-
-def test_an_unknown_official_key_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"layout, the first are \['more.weight'\]"):
-        LAYOUT.from_official({**official_state(), 'more.weight': torch.zeros(1)})
+def test_official_names_survive_the_way_there_and_back_and_others_are_refused():
+    check_way_back(LAYOUT, official_state())

@@ -382,9 +382,10 @@ def _as_pairs(records: list[dict]) -> list[dict]:
     people = sorted({record['person_id'] for record in records})
     labels = {person_id: label for label, person_id in enumerate(people)}
     pairs = []
-    for record in records:
+    for image_id, record in enumerate(records):
+        shared = {**record, 'label': labels[record['person_id']], 'image_id': image_id}
         for number, caption in enumerate(record['captions']):
-            pair = {**record, 'label': labels[record['person_id']], 'captions': [caption]}
+            pair = {**shared, 'captions': [caption]}
             if 'pruned' in record:
                 pair['pruned'] = [record['pruned'][number]]
             pairs.append(pair)

@@ -1,6 +1,7 @@
-"""Features of body parts: horizontal stripes of a map, and one linear layer for each of them."""
+"""Features of body parts: stripes of a map, a linear layer for each, and how alike they are."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -38,3 +39,13 @@ class PartLinear(nn.Module):
         """Returns (B, K, out) of parts (B, K, in)."""
         y = (x.transpose(0, 1) @ self.weight.transpose(1, 2)).transpose(0, 1)
         return y if self.bias is None else y + self.bias
+
+
+def likeness(parts: Tensor) -> Tensor:
+    """How alike the K parts (B, K, W) are: length of the cosines of different ones, by K * K."""
+    wide = parts.to(torch.promote_types(parts.dtype, torch.float32))
+    unit = F.normalize(wide, dim=2)
+    with torch.autocast(parts.device.type, enabled=False):
+        cosines = unit @ unit.transpose(1, 2)
+        same = torch.eye(parts.shape[1], dtype=torch.bool, device=parts.device)
+        return cosines.masked_fill(same, 0).flatten(1).norm(dim=1).mean() / parts.shape[1] ** 2

@@ -1,6 +1,6 @@
 """Loads the pretrained weights of one encoder from a local file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -78,3 +78,31 @@ def load_weights(
         f'without use for {", ".join(left_out) or "none"}',
         logger='current',
     )
+
+
+def load_pretrained(
+    encoder: nn.Module,
+    part: str,
+    wanted: str,
+    convert: Callable[[dict[str, Tensor], bool], Mapping[str, Tensor]] | None = None,
+    unused: tuple[str, ...] = (),
+) -> None:
+    """Loads the file ``encoder.pretrained``, if there is to be one.
+
+    Args:
+        encoder: Gets the weights.
+        part: Which part of the backbone it is.
+        wanted: The published file that belongs there, for the error.
+        convert: What the tensors of a file are called here, and whether they are of a checkpoint of
+            this toolbox; None where files have our names.
+        unused: Beginnings of names that may stand in the file and are left out.
+
+    Raises:
+        FileNotFoundError: If there is no such file; says which to get.
+        ValueError: If other keys or the shapes do not match; names them.
+    """
+    if encoder.pretrained is None:
+        return
+    path = find_weights(encoder.pretrained, part, wanted)
+    state, is_ours = read_weights(path, part)
+    load_weights(encoder, convert(state, is_ours) if convert else state, path, unused)

@@ -1,7 +1,7 @@
-"""Taggers: keep a caption's pronouns, nouns and adjectives (pruning-based augmentation of SEN)."""
+"""Taggers: tell the nouns and adjectives of a caption."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sen_toolbox.registry import TASK_UTILS
 
@@ -35,11 +35,23 @@ class NLTKTagger:
         Raises:
             LookupError: If NLTK's data are not installed; says how to get them.
         """
-        # Imported here because only configs that prune need it.
+        return join_kept(self._tagged(caption))
+
+    def tag(self, words: Sequence[str]) -> list[str]:
+        """The Penn Treebank tag of each word of a caption.
+
+        Raises:
+            LookupError: If NLTK's data are not installed; says how to get them.
+        """
+        return [tag for _, tag in self._tagged(words)]
+
+    def _tagged(self, caption: str | Sequence[str]) -> list[tuple[str, str]]:
+        # Imported here because only configs that tag need it.
         import nltk
 
         try:
-            return join_kept(nltk.pos_tag(nltk.word_tokenize(caption)))
+            words = nltk.word_tokenize(caption) if isinstance(caption, str) else list(caption)
+            return nltk.pos_tag(words)
         except LookupError as error:
             raise LookupError(
                 'NLTKTagger needs data of NLTK that are not installed. Run\n'
@@ -96,6 +108,12 @@ class RuleTagger:
         """Returns the pronouns, nouns and adjectives, joined by one space; may be empty."""
         words = _WORD.findall(_CLITIC.sub('', caption))
         return ' '.join(word for word in words if self._is_kept(word.lower()))
+
+    def tag(self, words: Sequence[str]) -> list[str]:
+        """NN for each word that counts as a noun or an adjective, nothing for others."""
+        return [
+            'NN' if _WORD.fullmatch(word) and self._is_kept(word.lower()) else '' for word in words
+        ]
 
     def _is_kept(self, word: str) -> bool:
         return not (word in _NOT_KEPT or word.isdigit() or (word.endswith('ly') and len(word) > 4))

@@ -1,39 +1,17 @@
-_base_ = [
-    '../../../configs/_base_/models/clip.py', '../../../configs/_base_/datasets/pedes.py',
-    '../../../configs/_base_/schedules/cosine_60e.py', '../../../configs/_base_/default_runtime.py'
-]
+_base_ = '../../../configs/_base_/models/ranked_parts.py'
 custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.manet'])
-batch_size = 64
-context_length = 100
 max_epochs = 70
 tokenizer = dict(_delete_=True, type='WordPieceTokenizer', context_length='$context_length', vocab_file='data/bert-base-uncased/vocab.txt')
 _file = 'data/bert-base-uncased/model.safetensors'
 _bert = dict(context_length='$context_length', frozen=True, dropout=0.1, pretrained=_file)
 model = dict(
-    data_preprocessor=dict(mean=[0.5] * 3, std=[0.5] * 3, erasing_prob=0.0),
     backbone=dict(
-        _delete_=True, type='DualEncoder',
-        image=dict(type='ResNet', depth=50, image_size='$image_size', last_stride=1,
-                   pretrained='data/resnet50-0676ba61.pth'),  # torchvision's IMAGENET1K_V1
+        image=dict(last_stride=1),
         text=dict(type='RecurrentBERT', bert=_bert, hidden_dim=2048, cuts_padding=False)),
-    global_score_weight=0.0,
     heads=dict(parts=dict(
-        type='SuppressionHead', num_classes='$num_classes', level_weights=dict(whole=1.0, local=1.0),
+        type='SuppressionHead', level_weights=dict(whole=1.0, local=1.0),
         neck=dict(type='SuppressedImages', stage='layer4', parts=6, part_width=512, narrow=64,
                   relation=8, squeezed=256),
-        ranking=dict(type='CompoundRankingLoss', margin=0.2, second_weight=0.1),
-        kept=dict(type='HardestRankingLoss', margin=0.2))),
-    loss_weights=dict(parts=1.0))
-_start = [dict(type='LoadImage'), dict(type='ResizeImage', size='$image_size', filter='bicubic')]
-_words = [dict(type='Tokenize', tokenizer='$tokenizer')]
-train_dataloader = dict(drop_last=True, dataset=dict(pipeline=[
-    *_start, dict(type='RandomFlip', prob=0.5), *_words, dict(type='SecondCaption', tokenizer='$tokenizer'),
-    dict(type='PackPair', per_caption=['second_tokens'])]))
-val_dataloader = dict(dataset=dict(pipeline=[*_start, *_words, dict(type='PackPair')]))
-test_dataloader = dict(dataset=dict(pipeline=[*_start, *_words, dict(type='PackPair')]))
+        kept=dict(type='HardestRankingLoss', margin=0.2))))
 param_scheduler = [  # 0.01 + 0.99 e / 10 in the first ten epochs
     dict(type='LinearLR', start_factor=0.01, end=11), dict(type='MultiStepLR', milestones=[30, 50])]
-_rules = [dict(pattern=r'^backbone\.image\.', lr_mult=0.1)]
-optim_wrapper = dict(optimizer=dict(lr=1e-3, eps=1e-8, weight_decay=0), paramwise_cfg=dict(rules=_rules))
-_switch = dict(type='SwitchHook', target='heads.parts.ranking.adaptive', value=True, epoch=5)
-custom_hooks = [*_base_.custom_hooks, _switch]

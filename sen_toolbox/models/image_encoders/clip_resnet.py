@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from sen_toolbox.models.batch_norm import use_global_batch_norm
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
+from sen_toolbox.models.image_encoders.resnet import STAGES, run_stages
 from sen_toolbox.models.open_clip_config import open_clip_config
 from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.models.weights import fit_grid, load_tower
 from sen_toolbox.registry import IMAGE_ENCODERS
 
-STAGES = ('layer1', 'layer2', 'layer3', 'layer4')
 POSITION_KEY = 'attnpool.positional_embedding'
 
 
@@ -115,10 +115,5 @@ class CLIPResNet(ModifiedResNet):
             ValueError: If the images have another size, or if it has no such features.
         """
         check_image_request(self, images, reads, keep)
-        x = self.stem(images)
-        stages = {}
-        for name in STAGES:
-            x = self.get_submodule(name)(x)
-            if f'stages.{name}' in reads:
-                stages[name] = x
+        x, stages = run_stages(self, STAGES, self.stem(images), reads)
         return ImageFeatures(self.attnpool(x), stages=stages)

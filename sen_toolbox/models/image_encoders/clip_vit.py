@@ -14,7 +14,7 @@ from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.models.weights import fit_grid, load_tower
 from sen_toolbox.registry import IMAGE_ENCODERS
 
-POSITION_KEY = 'positional_embedding'
+POSITION_KEY, PROJECTION_KEY = 'positional_embedding', 'proj'
 # Settings of open_clip's towers that change what the forward pass here computes.
 PLAIN = dict(
     timm_model_name=None, attentional_pool=False, no_ln_pre=False, pool_type='tok',
@@ -24,7 +24,7 @@ PLAIN = dict(
 
 @IMAGE_ENCODERS.register_module()
 class CLIPVisionTransformer(nn.Module):
-    """A vision transformer that returns every token projected to the joint space.
+    """A vision transformer that returns every token, projected to the joint space.
 
     The weights are open_clip's modules; the forward pass is written here, since open_clip projects
     only the pooled token and embeds all patches.
@@ -35,6 +35,8 @@ class CLIPVisionTransformer(nn.Module):
         image_size: Input image as (rows, columns), in pixels. Pixels beyond the last whole patch
             are not seen.
         stride: Step between patches, in pixels; None for the patch size.
+        projected: Whether tokens are projected to the joint space; else they have the width of the
+            transformer.
         pretrained: Weights loaded before training: 'openai', or a file: OpenAI's ``.pt``, an
             open_clip checkpoint, safetensors, or a checkpoint of this toolbox or in the layout of
             IRRA, of which only the image tower is taken. None for random weights.
@@ -52,6 +54,7 @@ class CLIPVisionTransformer(nn.Module):
         arch: str | dict,
         image_size: tuple[int, int],
         stride: int | None = None,
+        projected: bool = True,
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
@@ -78,9 +81,9 @@ class CLIPVisionTransformer(nn.Module):
         self.transformer = tower.transformer
         replace_blocks(self.transformer)
         self.ln_post = tower.ln_post
-        self.proj = tower.proj
+        self.register_parameter('proj', tower.proj if projected else None)
         self.spec = ImageSpec(
-            width=config['embed_dim'],
+            width=config['embed_dim'] if projected else settings.width,
             image_size=image_size,
             grid=grid,
             patch_size=patch,
@@ -101,6 +104,8 @@ class CLIPVisionTransformer(nn.Module):
     def _fit(self, state: dict[str, Tensor], is_ours: bool) -> str:
         position, phrase = fit_grid(state[POSITION_KEY], self.spec.grid, square=not is_ours)
         state[POSITION_KEY] = position
+        if self.proj is None:
+            state.pop(PROJECTION_KEY, None)
         return f'position embedding {phrase}'
 
     def forward(
@@ -140,7 +145,8 @@ class CLIPVisionTransformer(nn.Module):
         return self.ln_pre(torch.cat([first.expand(x.shape[0], 1, -1), x], dim=1))
 
     def _project(self, x: Tensor) -> Tensor:
-        return self.ln_post(x) @ self.proj
+        x = self.ln_post(x)
+        return x if self.proj is None else x @ self.proj
 
 
 def _require_plain(arch: str | dict, settings: CLIPVisionCfg) -> None:

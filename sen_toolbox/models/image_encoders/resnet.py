@@ -7,7 +7,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 from sen_toolbox.models.batch_norm import GlobalBatchNorm
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
-from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
+from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.registry import IMAGE_ENCODERS
 
@@ -89,16 +89,11 @@ class ResNet(nn.Module):
             FileNotFoundError: If there is no such file; says which to get.
             ValueError: If keys or shapes do not match; names them.
         """
-        if self.pretrained is None:
-            return
-        path = find_weights(self.pretrained, 'image', WANTED)
-        state, is_ours = read_weights(path, 'image')
-        if not is_ours:
-            state = self.of_torchvision(state)
-        load_weights(
+        load_pretrained(
             self,
-            state,
-            path,
+            'image',
+            WANTED,
+            lambda state, is_ours: state if is_ours else self.of_torchvision(state),
             unused=('fc.', *(f'{name}.' for name in STAGES if name not in self.stages)),
         )
 
@@ -122,12 +117,20 @@ class ResNet(nn.Module):
         """
         check_image_request(self, images, reads, keep)
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        stages = {}
-        for name in self.stages:
-            x = self.get_submodule(name)(x)
-            if f'stages.{name}' in reads:
-                stages[name] = x
+        x, stages = run_stages(self, self.stages, x, reads)
         return ImageFeatures(x.mean(dim=(2, 3)), stages=stages)
+
+
+def run_stages(
+    encoder: nn.Module, names: tuple[str, ...], x: Tensor, reads: frozenset[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The map behind all these stages of an encoder, and those that are read by their name."""
+    stages = {}
+    for name in names:
+        x = encoder.get_submodule(name)(x)
+        if f'stages.{name}' in reads:
+            stages[name] = x
+    return x, stages
 
 
 def _sizes(depth: int | dict) -> tuple[type[nn.Module], tuple[int, ...], tuple[int, ...], int]:

@@ -37,6 +37,10 @@ class HardestRankingLoss(nn.Module):
             labels: Identity labels (B,) of the pairs.
         """
         scores = F.normalize(image_embedding, dim=1) @ F.normalize(text_embedding, dim=1).t()
+        return self.of_scores(scores, labels)
+
+    def of_scores(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """The same of any scores (B, B), whose diagonal is that of the pairs."""
         different = ~same_identity(labels)
         return self._one_direction(scores, different) + self._one_direction(scores.t(), different)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import TextFeatures, TextSpec
-from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
+from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.tokens import Tokens
@@ -30,7 +30,9 @@ class BERT(nn.Module):
 
     A token attends to the real tokens of its caption. Features: ``tokens`` are the last hidden
     states, ``extra.hidden_I`` those behind block I; ``extra.hidden_0`` are the embeddings that
-    enter the first block (word, position and type, normalised). ``embeddings`` holds their tables.
+    enter the first block (word, position and type, normalised). ``extra.head_attention`` (T, H, L)
+    is the attention of each head of the last block, before its dropout. ``embeddings`` holds the
+    tables.
 
     Args:
         config: Sizes in the words of transformers' ``BertConfig``; what is missing is that of
@@ -84,7 +86,7 @@ class BERT(nn.Module):
         self.embeddings, self.encoder, self.pooler = bert.embeddings, bert.encoder, bert.pooler
         self.pretrained = pretrained
         self.requires_grad_(not frozen)
-        self.provides = frozenset({'tokens', 'attention'}) | {
+        self.provides = frozenset({'tokens', 'attention', 'extra.head_attention'}) | {
             f'extra.hidden_{number}' for number in range(sizes.num_hidden_layers + 1)
         }
         self.spec = TextSpec(
@@ -106,13 +108,8 @@ class BERT(nn.Module):
             FileNotFoundError: If there is no such file; says which to get.
             ValueError: If keys or shapes do not match; names them.
         """
-        if self.pretrained is None:
-            return
-        path = find_weights(self.pretrained, 'text', WANTED)
-        state, _ = read_weights(path, 'text')
-        state = {_new_name(key): value for key, value in state.items()}
         unused = UNUSED if self.pooler is not None else (*UNUSED, 'pooler.')
-        load_weights(self, state, path, unused)
+        load_pretrained(self, 'text', WANTED, _new_names, unused)
 
     def forward(self, tokens: Tokens, reads: frozenset[str] = frozenset()) -> TextFeatures:
         """Encodes captions of up to ``spec.context_length`` tokens, the first of which is [CLS].
@@ -135,8 +132,11 @@ class BERT(nn.Module):
             before, x = x, layer(x, seen)
         if f'extra.hidden_{number + 1}' in reads:
             extra[f'hidden_{number + 1}'] = x
-        if 'attention' in reads:
-            attention = _attention_row(layer, before, seen)
+        if {'attention', 'extra.head_attention'} & reads:
+            of_heads = _attention_rows(layer, before, seen)
+            attention = of_heads.mean(dim=1)
+        if 'extra.head_attention' in reads:
+            extra['head_attention'] = of_heads
         return TextFeatures(
             x[:, 0] if self.pooler is None else self.pooler(x),
             tokens=x if 'tokens' in reads else None,
@@ -148,15 +148,19 @@ class BERT(nn.Module):
 
 
 @torch.no_grad()
-def _attention_row(layer: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
-    """Attention (T, L) of [CLS] to the tokens in x (T, L, W), mean over heads, without dropout."""
+def _attention_rows(layer: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
+    """Attention (T, H, L) of [CLS] to the tokens in x (T, L, W) by each head, without dropout."""
     attention = layer.attention.self
     query, key = (
         part.unflatten(2, (attention.num_attention_heads, -1)).transpose(1, 2)
         for part in (attention.query(x[:, :1]), attention.key(x))
     )
     scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
-    return scores.masked_fill(~seen, -torch.inf).softmax(dim=-1).mean(dim=1)[:, 0]
+    return scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)[:, :, 0]
+
+
+def _new_names(state: dict[str, Tensor], is_ours: bool) -> dict[str, Tensor]:
+    return {_new_name(key): value for key, value in state.items()}
 
 
 def _new_name(key: str) -> str:

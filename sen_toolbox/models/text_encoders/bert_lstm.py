@@ -1,13 +1,12 @@
 """An LSTM that reads what BERT makes of the words."""
 
-import torch
 from torch import Tensor, nn
 
 from sen_toolbox.checks import checked_at_least
 from sen_toolbox.models.features import TextFeatures, TextSpec
 from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.models.text_encoders.bert import BERT
-from sen_toolbox.models.text_encoders.lstm import recurrent_states
+from sen_toolbox.models.text_encoders.lstm import columns_behind, maximum_of_words, recurrent_states
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.tokens import Tokens
 
@@ -80,12 +79,11 @@ class RecurrentBERT(nn.Module):
         words = self.input_dropout(self.bert(tokens, frozenset({'tokens'})).tokens)
         lengths = (tokens.lengths + self.padding).clamp(max=words.shape[1])
         states = self.states(words, lengths)
-        mask = torch.arange(words.shape[1], device=words.device) < lengths[:, None]
-        behind = ~mask[:, :, None]
+        _, behind = columns_behind(words, lengths)
         return TextFeatures(
-            states.masked_fill(behind, -torch.inf).amax(dim=1),
+            maximum_of_words(states, behind),
             tokens=states if 'tokens' in reads else None,
-            mask=mask,
+            mask=~behind,
             end=tokens.end,
         )
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from sen_toolbox.messages import one_line
 from sen_toolbox.models.features import TextFeatures, TextSpec
 from sen_toolbox.models.gather import gather
-from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
+from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.registration import as_tokenizer
@@ -112,12 +112,7 @@ class RecurrentTextEncoder(nn.Module):
             FileNotFoundError: If there is no such file; says which to get.
             ValueError: If keys or shapes do not match; names them.
         """
-        if self.pretrained is not None:
-            path = find_weights(self.pretrained, 'text', WANTED)
-            load_weights(self, read_weights(path, 'text')[0], path)
-        elif self.word_vectors is not None:
-            vectors = read_word_vectors(self.word_vectors, tuple(self.word_embedding.weight.shape))
-            self.word_embedding.load_state_dict({'weight': vectors})
+        load_words(self)
 
     def forward(self, tokens: Tokens, reads: frozenset[str] = frozenset()) -> TextFeatures:
         """Encodes captions of up to ``spec.context_length`` tokens.
@@ -151,9 +146,7 @@ class RecurrentTextEncoder(nn.Module):
         if self.pooling == 'mean':
             return states.sum(dim=1) / lengths[:, None]
         if self.pooling in ('max', 'padded_max'):
-            columns = torch.arange(states.shape[1], device=states.device)
-            behind = columns >= lengths[:, None]
-            maximum = states.masked_fill(behind[:, :, None], -torch.inf).max(dim=1).values
+            maximum = maximum_of_words(states, columns_behind(states, lengths)[1])
             if self.pooling == 'max':
                 return maximum
             return with_padding(maximum, lengths) if self.training else maximum.clamp_min(0)
@@ -185,6 +178,17 @@ def recurrent_states(
     return pad_packed_sequence(packed, batch_first=True, total_length=words.shape[1])[0]
 
 
+def columns_behind(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers (L,) of the columns of rows (T, L, ...), and which (T, L) are behind ``lengths``."""
+    columns = torch.arange(rows.shape[1], device=rows.device)
+    return columns, columns >= lengths[:, None]
+
+
+def maximum_of_words(states: Tensor, behind: Tensor) -> Tensor:
+    """The maximum (T, W) of states (T, L, W) but those ``behind`` (T, L) a caption."""
+    return states.masked_fill(behind[:, :, None], -torch.inf).amax(dim=1)
+
+
 def with_padding(maximum: Tensor, lengths: Tensor) -> Tensor:
     """A maximum over words (T, W) that counts 0 for all but the longest captions of all ranks.
 
@@ -194,6 +198,15 @@ def with_padding(maximum: Tensor, lengths: Tensor) -> Tensor:
     """
     shorter = lengths < gather(lengths).max()
     return maximum.masked_fill(shorter[:, None] & (maximum < 0), 0)
+
+
+def load_words(encoder: nn.Module) -> None:
+    """Loads an encoder's ``word_vectors``, or its ``pretrained``, which holds them, too."""
+    load_pretrained(encoder, 'text', WANTED)
+    if encoder.pretrained is None and encoder.word_vectors is not None:
+        table = encoder.word_embedding
+        vectors = read_word_vectors(encoder.word_vectors, tuple(table.weight.shape))
+        table.load_state_dict({'weight': vectors})
 
 
 def read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import TextFeatures, TextSpec
-from sen_toolbox.models.pretrained import find_weights, load_weights, read_weights
+from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_text_request
-from sen_toolbox.models.text_encoders.lstm import with_padding
+from sen_toolbox.models.text_encoders.lstm import columns_behind, maximum_of_words, with_padding
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.registration import as_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens
@@ -93,9 +93,7 @@ class TwoLSTMs(nn.Module):
             FileNotFoundError: If there is no such file; says which to get.
             ValueError: If keys or shapes do not match; names them.
         """
-        if self.pretrained is not None:
-            path = find_weights(self.pretrained, 'text', WANTED)
-            load_weights(self, read_weights(path, 'text')[0], path)
+        load_pretrained(self, 'text', WANTED)
 
     def forward(self, tokens: Tokens, reads: frozenset[str] = frozenset()) -> TextFeatures:
         """Encodes captions of up to ``spec.context_length`` tokens.
@@ -109,11 +107,10 @@ class TwoLSTMs(nn.Module):
         """
         check_text_request(self, tokens, reads)
         lengths = tokens.lengths.clamp(min=1)
-        columns = torch.arange(tokens.ids.shape[1], device=lengths.device)
-        behind = (columns >= lengths[:, None])[:, :, None]
+        columns, behind = columns_behind(tokens.ids, lengths)
         words = self.word_embedding(tokens.ids)
         # From the last word to the first; what stands behind the caption stays there.
-        turned = torch.where(behind[:, :, 0], columns, lengths[:, None] - 1 - columns)[:, :, None]
+        turned = torch.where(behind, columns, lengths[:, None] - 1 - columns)[:, :, None]
         first = self._read(self.first, 0, words)
         if self.both_forwards:
             second = self._read(self.second, 1, words)
@@ -124,7 +121,7 @@ class TwoLSTMs(nn.Module):
         pooled = self._longest_aware_maximum(states, behind, lengths)
         return TextFeatures(
             pooled,
-            tokens=states.masked_fill(behind, 0) if 'tokens' in reads else None,
+            tokens=states.masked_fill(behind[:, :, None], 0) if 'tokens' in reads else None,
             mask=tokens.mask,
             end=tokens.end,
             extra=dict(pooled=pooled) if 'extra.pooled' in reads else {},
@@ -141,7 +138,7 @@ class TwoLSTMs(nn.Module):
 
     def _longest_aware_maximum(self, states: Tensor, behind: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings (T, 2 H): the maximum over the words and, in training, over padding."""
-        maximum = states.masked_fill(behind, -torch.inf).max(dim=1).values
+        maximum = maximum_of_words(states, behind)
         return with_padding(maximum, lengths) if self.training else maximum
 
 

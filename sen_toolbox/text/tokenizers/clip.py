@@ -3,6 +3,7 @@
 import functools
 import gzip
 import html
+import itertools
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,6 +58,21 @@ class CLIPTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of the words of a text, without special tokens and not cut."""
         return _byte_pairs().encode(_clean(text), add_special_tokens=False).ids
+
+    def words_of(self, text: str) -> list[tuple[str, list[int]]]:
+        """The words of a text, lower-cased, punctuation too, each with its ids."""
+        text = _clean(text)
+        encoded = _byte_pairs().encode(text, add_special_tokens=False)
+        words: list[tuple[str, list[int]]] = []
+        pieces = zip(encoded.word_ids, encoded.ids, encoded.offsets, strict=True)
+        for _, group in itertools.groupby(pieces, key=lambda piece: piece[0]):
+            _, ids, places = zip(*group, strict=True)
+            words.append((text[places[0][0] : places[-1][1]], list(ids)))
+        return words
+
+    def encode_as_it_is(self, word: str) -> list[int]:
+        """Ids of a word whose capitals stay and which is not divided at punctuation."""
+        return [token.id for token in _byte_pairs().model.tokenize(word)]
 
     def pack(self, rows: Sequence[Sequence[int]]) -> Tokens:
         """Rows of :meth:`encode` with start, end and zeros, cut to (T, L), in NumPy."""

@@ -1,0 +1,54 @@
+"""Names of the official CFine checkpoints, to ours and back.
+
+They have the model under ``network`` and the classifier under ``W``; what is read here has these
+as beginnings of its names.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
+
+NECK, CLASSES = 'heads.groups.neck.', 'heads.groups.classifier.weight'
+TABLE = (
+    ('network.image_model.clip_model.', 'backbone.image.'),
+    ('network.language_model.textExtractor.', 'backbone.text.'),
+    ('network.block.layers.0.', f'{NECK}block.'),
+    ('network.bottleneck_image.', f'{NECK}image_norm.'),
+    ('network.bottleneck_text.', f'{NECK}text_norm.'),
+    ('W', CLASSES),
+)
+UNUSED = ('network.language_model.textExtractor.pooler.',)
+PARALLEL = 'network.module.'
+
+
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the tensors of an official checkpoint, in float32.
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    plain = {
+        f'network.{key.removeprefix(PARALLEL)}' if key.startswith(PARALLEL) else key: value
+        for key, value in state.items()
+    }
+    ours = rename(used_tensors(plain, UNUSED), TABLE)
+    return {k: v.t().contiguous() if k == CLASSES else v for k, v in ours.items()}
+
+
+def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Inverse of :func:`from_official`, without BERT's pooler, which the release does not use.
+
+    Args:
+        state: State dict of a CFine of this toolbox.
+        model: The model; not read.
+
+    Raises:
+        ValueError: Names the keys that the table does not know.
+    """
+    official = rename(state, inverse(TABLE))
+    if torch.is_tensor(official.get('W')):
+        official['W'] = official['W'].t()
+    return official
