@@ -37,7 +37,7 @@ ARCH = dict(
 )
 CLIP_RESNET = dict(embed_dim=16, vision_cfg=dict(layers=[1, 1, 1, 1], width=8, head_width=64))
 # What other settings of encoders are at most, wherever they stand.
-LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16, branch_width=16)
+LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16, branch_width=16, num_blocks=1)
 # As wide as the states of a recurrent encoder, for methods that project both by one matrix.
 RESNET = dict(block='basic', blocks=(1, 1, 1, 1), widths=(8, 8, 16, 16), stem=8)
 VIT = dict(patch_size=16, embed_dim=16, depth=2, num_heads=2, mlp_ratio=2)
@@ -64,7 +64,7 @@ def tiny_config(method: str) -> Config:
     shrink_encoders(config.model.backbone, lambda arch: ARCH)
     parts = [config.model.backbone, *config.model.heads.values()]
     for part, name, _ in (setting for whole in parts for setting in settings(whole)):
-        if name.endswith('dropout'):
+        if name.endswith('dropout') or name == 'drop_path':
             part[name] = 0.0
         elif name == 'mask_ratio':
             part[name] = min(part[name], 0.75)  # two of eight patches are seen
@@ -213,13 +213,24 @@ class GivenNoise:
         return self.rows[first : first + count]
 
 
+class GivenChoices:
+    """Stands for ``draw_choices`` and hands out the same given rows for each ranking."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+        self.noise: dict[str, GivenNoise] = {}
+
+    def __call__(self, name: str, count: int, device: torch.device) -> Tensor:
+        return self.noise.setdefault(name, GivenNoise(self.rows))(count, device)
+
+
 def fix_noise(model: nn.Module, rows: Tensor) -> None:
     """Makes the heads that draw masks take these."""
     for head in model.heads.values():
         if hasattr(head, 'draw_noise'):
             head.draw_noise = GivenNoise(rows)
         if hasattr(head, 'draw_choices'):
-            head.draw_choices = lambda name, count, device: rows[:, :DRAWS]
+            head.draw_choices = GivenChoices(rows[:, :DRAWS])
 
 
 def step_and_gradients(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.models.batch_norm import GlobalBatchNorm
 from sen_toolbox.models.features import PairFeatures, PairSpec
+from sen_toolbox.models.few_queries import mixed_values, token_weights
 from sen_toolbox.registry import NECKS
 
 
@@ -65,23 +66,15 @@ class ClassTokenParts(nn.Module):
             mask: True (B, L) on tokens that it may look at; None for all.
         """
         x = self.norm(tokens)
-        _, _, of_values = self._weights()
-        # The values of a mixture of tokens are the mixture of their values.
-        mixed = self.attention(x, mask) @ x
-        values = torch.einsum('bhd,hed->bhe', mixed, of_values)
+        values = mixed_values(self.attention(x, mask)[:, :, None], x, self._weights()[2])
         parts = values.flatten(1).unflatten(1, (self.width, self.parts)).transpose(1, 2)
         return torch.cat([tokens[:, :1], parts.to(tokens.dtype)], dim=1)
 
     def attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Weights (B, K, L) with which the class token looks at normed tokens x (B, L, W)."""
         of_queries, of_keys, _ = self._weights()
-        queries = torch.einsum('bd,hed->bhe', x[:, 0], of_queries)
-        # A score of all keys is one of all tokens with the query behind the keys' layer.
-        queries = torch.einsum('bhe,hed->bhd', queries, of_keys)
-        scores = self.scale * queries @ x.transpose(1, 2)
-        if mask is not None:
-            scores = scores.masked_fill(~mask[:, None], -torch.inf)
-        return scores.softmax(dim=2)
+        queries = self.scale * x[:, None, :1] @ of_queries.transpose(1, 2)
+        return token_weights(queries, x, of_keys, mask)[:, :, 0]
 
     def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """Those (K, W, W) of queries, keys and values."""
