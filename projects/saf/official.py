@@ -1,4 +1,7 @@
-"""Names of the official SAF checkpoints, to ours and back."""
+"""Names of the official SAF weights, to ours and back.
+
+What is read here is the entry ``network`` of a checkpoint with the entry ``W`` among it.
+"""
 
 from collections.abc import Mapping
 
@@ -7,8 +10,6 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
 
-# Where the weights stand in a checkpoint; its entry W, beside it, is the classifier.
-ENTRY = 'network'
 IMAGE, NECK = 'image_model.transformer.', 'heads.parts.neck.'
 # Official prefix, our prefix.
 TABLE = (
@@ -46,8 +47,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the tensors of an official checkpoint, in float32.
 
     Args:
-        state: The weights, with the classifier ``W`` among them if it is to be trained further; a
-            ``module.`` prefix is dropped.
+        state: The weights; a ``module.`` prefix is dropped.
 
     Raises:
         ValueError: Names the keys that the table does not know, or a part of an attention that is
