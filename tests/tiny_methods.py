@@ -22,7 +22,7 @@ from sen_toolbox.registry import (
 )
 from sen_toolbox.text.tokens import Tokens
 
-PER_CAPTION = ('tokens', 'word_labels', 'second_tokens', 'attribute_tokens')
+PER_CAPTION = ('tokens', 'word_labels', 'second_tokens', 'attribute_tokens', 'further_tokens')
 IMAGE_SIZE, CONTEXT, VOCABULARY, NUM_LABELS = (64, 32), 12, 60, 5
 CONFIGS = {
     path.stem.removesuffix('_tiny_synthetic'): path
@@ -190,7 +190,12 @@ def pair_batch(size: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     parts = (torch.arange(4) < lengths).flatten(1)
     attributes = Tokens(ids.repeat(1, 2)[:, :20] * parts, parts, torch.zeros_like(end))
     batch['attribute_tokens'] = attributes
-    return {**batch, 'second_tokens': batch['tokens'][order]}, noise
+    # Two texts as long as the caption side by side, those of two other pairs.
+    tokens = batch['tokens']
+    others = tokens[order], tokens[order.flip(0)]
+    ids, mask = (torch.cat([getattr(x, name) for x in others], 1) for name in ('ids', 'mask'))
+    batch['further_tokens'] = Tokens(ids, mask, others[0].end)
+    return {**batch, 'second_tokens': tokens[order]}, noise
 
 
 def with_several_captions(batch: dict, counts: list[int]) -> dict:

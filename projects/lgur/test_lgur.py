@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import LOSS, check_array, relative_error
+from parity import (
+    LOSS,
+    GivenPath,
+    check_array,
+    hit_rates,
+    relative_error,
+    release_average_precision,
+)
 from tiny import build_optimizer
 from torch import nn
 
@@ -130,35 +137,16 @@ def test_search_compares_what_the_official_code_compares_and_finds_as_often():
     scores = model.embed_images(given['images']) @ model.embed_text(given['tokens']).t()
     check(scores, 'eval/similarity')
     same = given['labels'][:, None] == given['labels']
-    hits = same.gather(1, scores.t().argsort(dim=1, descending=True))
-    found = [hits[:, : k + 1].any(dim=1).float().mean().item() for k in range(8)]
-    assert found == pytest.approx(EXPECTED['eval/cmc'].tolist())
-    # Its average precision: the mean of the precisions before and at each hit.
-    count = hits.cumsum(dim=1)
-    places = torch.arange(1, 9)
-    before = torch.where(places == 1, 1.0, (count - 1) / (places - 1))
-    precision = ((before + count / places) / 2 * hits).sum(dim=1) / hits.sum(dim=1)
-    assert precision.mean().item() == pytest.approx(EXPECTED['eval/map'].item())
-
-
-class GivenPath(nn.Module):
-    """Stands for timm's DropPath and takes given numbers (B,)."""
-
-    def __init__(self, path, draws):
-        super().__init__()
-        self.rate, self.draws = path.drop_prob, torch.from_numpy(draws).float()
-
-    def forward(self, x):
-        keep = (1 - self.rate + self.draws).floor()
-        return x * keep.view(-1, 1, 1) / (1 - self.rate)
+    assert hit_rates(scores.t(), same) == pytest.approx(EXPECTED['eval/cmc'].tolist())
+    assert release_average_precision(scores.t(), same) == pytest.approx(EXPECTED['eval/map'].item())
 
 
 def training_model():
     """The official model with the official draws of skipped branches."""
     model = official_model().train()
     block = model.backbone.image.blocks[1]
-    block.drop_path1 = GivenPath(block.drop_path1, BATCH['droppath'][0])
-    block.drop_path2 = GivenPath(block.drop_path2, BATCH['droppath'][1])
+    for name, draws in zip(('drop_path1', 'drop_path2'), BATCH['droppath'], strict=True):
+        setattr(block, name, GivenPath(getattr(block, name).drop_prob, [draws]))
     return model
 
 
