@@ -28,6 +28,7 @@ DEVICE = torch.device('cuda:0')
 # Parts of which the host needs to know how many elements are not 0, and why. Here all are.
 COUNTS = {
     'MaskedWordHead': 'it scores the vocabulary at the masked words alone, about 4 of 77',
+    'MaskedCaptionHead': 'the same',
 }
 # Parts that need lengths on the host, and why. Here the CPU computes them, as if ids were all 1.
 READS = {

@@ -1,5 +1,6 @@
 """What the parity tests have in common: losses, features, gradients and optimiser steps."""
 
+import itertools
 import re
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,23 @@ def load_arrays(*files: Path) -> dict[str, np.ndarray]:
         with np.load(file) as content:
             found |= content
     return found
+
+
+class GivenPath(torch.nn.Module):
+    """Stands for timm's DropPath: call k keeps the rows whose given number is at least the rate.
+
+    Args:
+        rate: Share of the rows that are left out; what stays is scaled up.
+        draws: Numbers (B,) in 0..1 for each call in turn, over and over.
+    """
+
+    def __init__(self, rate: float, draws: list[np.ndarray]) -> None:
+        super().__init__()
+        self.rate, self.calls = rate, itertools.cycle(draws)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept = torch.from_numpy(next(self.calls)).float() >= self.rate
+        return x * kept.view(-1, 1, 1) / (1 - self.rate)
 
 
 def after_backward(model: torch.nn.Module, batch: dict) -> tuple[torch.nn.Module, dict]:
@@ -206,3 +224,23 @@ def check_way_back(layout: ModuleType, state: dict[str, torch.Tensor], unused: t
         assert torch.equal(back[key], value.to(back[key].dtype)), key
     with pytest.raises(ValueError, match=re.escape("layout, the first are ['more.weight']")):
         layout.from_official({**state, 'more.weight': torch.zeros(1)})
+
+
+def release_average_precision(scores: torch.Tensor, same: torch.Tensor) -> float:
+    """Mean over rows of the mean of precisions before and at each hit, as several releases have it.
+
+    Args:
+        scores: Scores (Q, G) of queries and gallery.
+        same: Whether both show one person, (Q, G).
+    """
+    hits = same.gather(1, scores.argsort(dim=1, descending=True)).double()
+    count, places = hits.cumsum(dim=1), torch.arange(1, hits.shape[1] + 1)
+    before = torch.where(places == 1, 1.0, (count - 1) / (places - 1))
+    values = ((before + count / places) / 2 * hits).sum(dim=1) / hits.sum(dim=1)
+    return values.mean().item()
+
+
+def hit_rates(scores: torch.Tensor, same: torch.Tensor) -> list[float]:
+    """Share of the rows with a hit among the first k, for each k."""
+    hits = same.gather(1, scores.argsort(dim=1, descending=True))
+    return (hits.cumsum(dim=1) > 0).float().mean(dim=0).tolist()

@@ -22,7 +22,7 @@ from sen_toolbox.registry import (
 )
 from sen_toolbox.text.tokens import Tokens
 
-PER_CAPTION = ('tokens', 'word_labels', 'second_tokens', 'attribute_tokens')
+PER_CAPTION = ('tokens', 'word_labels', 'second_tokens', 'attribute_tokens', 'further_tokens')
 IMAGE_SIZE, CONTEXT, VOCABULARY, NUM_LABELS = (64, 32), 12, 60, 5
 CONFIGS = {
     path.stem.removesuffix('_tiny_synthetic'): path
@@ -37,9 +37,10 @@ ARCH = dict(
 )
 CLIP_RESNET = dict(embed_dim=16, vision_cfg=dict(layers=[1, 1, 1, 1], width=8, head_width=64))
 # What other settings of encoders are at most, wherever they stand.
-LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16, branch_width=16)
+LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16, branch_width=16, num_blocks=1)
 # As wide as the states of a recurrent encoder, for methods that project both by one matrix.
 RESNET = dict(block='basic', blocks=(1, 1, 1, 1), widths=(8, 8, 16, 16), stem=8)
+VIT = dict(patch_size=16, embed_dim=16, depth=2, num_heads=2, mlp_ratio=2)
 BERT = dict(
     hidden_size=16,
     intermediate_size=16,
@@ -63,7 +64,7 @@ def tiny_config(method: str) -> Config:
     shrink_encoders(config.model.backbone, lambda arch: ARCH)
     parts = [config.model.backbone, *config.model.heads.values()]
     for part, name, _ in (setting for whole in parts for setting in settings(whole)):
-        if name.endswith('dropout'):
+        if name.endswith('dropout') or name == 'drop_path':
             part[name] = 0.0
         elif name == 'mask_ratio':
             part[name] = min(part[name], 0.75)  # two of eight patches are seen
@@ -86,6 +87,8 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
             part[name] = CLIP_RESNET if part.get('type') == 'CLIPResNet' else small_arch(value)
         elif name == 'depth':
             part[name] = RESNET
+        elif name == 'name':
+            part[name] = VIT
         elif name in ('pretrained', 'word_vectors'):
             part[name] = None
         elif name == 'units':
@@ -127,7 +130,7 @@ def replace_vocabularies(config: object) -> None:
 def settings(part: dict) -> Iterator[tuple[dict, str, object]]:
     """Each setting of a backbone and its parts: the dict that holds it, its name, its value."""
     for name, value in list(part.items()):
-        if isinstance(value, dict) and name not in ('arch', 'depth'):
+        if isinstance(value, dict) and name not in ('arch', 'depth', 'name'):
             yield from settings(value)
         else:
             yield part, name, value
@@ -193,7 +196,12 @@ def pair_batch(size: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     batch['attribute_tokens'] = attributes
     # Two images of each person.
     batch['image_id'] = 2 * batch['labels'] + draw(2, size)
-    return {**batch, 'second_tokens': batch['tokens'][order]}, noise
+    # Two texts as long as the caption side by side, those of two other pairs.
+    tokens = batch['tokens']
+    others = tokens[order], tokens[order.flip(0)]
+    ids, mask = (torch.cat([getattr(x, name) for x in others], 1) for name in ('ids', 'mask'))
+    batch['further_tokens'] = Tokens(ids, mask, others[0].end)
+    return {**batch, 'second_tokens': tokens[order]}, noise
 
 
 def with_several_captions(batch: dict, counts: list[int]) -> dict:

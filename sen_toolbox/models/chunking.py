@@ -1,5 +1,6 @@
 """One optimiser step on a batch that does not fit into memory in one piece."""
 
+import random
 from contextlib import nullcontext
 
 import torch
@@ -102,14 +103,16 @@ def _part(batch: dict, start: int, end: int) -> dict:
     return {**part, 'image_of': part['image_of'] - start}
 
 
-def _random_state(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    if device.type != 'cpu':
-        states.append(torch.get_device_module(device).get_rng_state(device))
-    return states
+def _random_state(device: torch.device) -> tuple:
+    """The state of Python's generator, of torch's on the CPU, and of that of another device."""
+    states = random.getstate(), torch.get_rng_state()
+    if device.type == 'cpu':
+        return states
+    return (*states, torch.get_device_module(device).get_rng_state(device))
 
 
-def _set_random_state(device: torch.device, states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
+def _set_random_state(device: torch.device, states: tuple) -> None:
+    random.setstate(states[0])
+    torch.set_rng_state(states[1])
     if device.type != 'cpu':
-        torch.get_device_module(device).set_rng_state(states[1], device)
+        torch.get_device_module(device).set_rng_state(states[2], device)

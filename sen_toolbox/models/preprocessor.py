@@ -60,10 +60,12 @@ class PairPreprocessor(BaseDataPreprocessor):
         for key in self.keys:
             if key in data:
                 data = {**data, key: self._normalise(data[key])}
-        if training and self.erasing_prob > 0:
-            inside = erased_rectangles(data['images'], self.erasing_prob)
-            data = {**data, 'images': torch.where(inside, self.mean, data['images'])}
-        return data
+        return self.erase(data) if training and self.erasing_prob > 0 else data
+
+    def erase(self, data: dict) -> dict:
+        """The batch with rectangles of its normalised images erased."""
+        inside = erased_rectangles(data['images'], self.erasing_prob)
+        return {**data, 'images': torch.where(inside, self.mean, data['images'])}
 
     def _moved(self, value: Tensor | Tokens) -> Tensor | Tokens:
         return value.map(self.cast_data) if isinstance(value, Tokens) else self.cast_data(value)
@@ -78,12 +80,15 @@ class PairPreprocessor(BaseDataPreprocessor):
         return (images * self.std + self.mean) * 255
 
 
-def erased_rectangles(images: Tensor, prob: float) -> Tensor:
+def erased_rectangles(
+    images: Tensor, prob: float, shares: tuple[float, float] = ERASED_AREA
+) -> Tensor:
     """Draws what random erasing takes from each image, for the batch at once and on its device.
 
     Args:
         images: (B, C, H, W).
         prob: Probability that an image loses a rectangle.
+        shares: The least and the largest share of the image's area that it may have, in 0..1.
 
     Returns:
         (B, 1, H, W) bool, true inside.
@@ -92,7 +97,7 @@ def erased_rectangles(images: Tensor, prob: float) -> Tensor:
     device = images.device
     # Rectangles by attempt and image; the first that fits is taken, as a loop would.
     draws = torch.rand(2, ERASING_ATTEMPTS, count, device=device)
-    low, high = ERASED_AREA
+    low, high = shares
     area = (low + (high - low) * draws[0]) * (rows * columns)
     low, high = map(math.log, ERASED_ASPECT)
     aspect = (low + (high - low) * draws[1]).exp()

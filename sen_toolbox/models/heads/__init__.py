@@ -3,6 +3,7 @@
 from .identity import IdentityHead
 from .masked_word import MaskedWordHead
 from .matching import MatchingHead
+from .pair_ranking import PairRankingHead
 from .part_ranking import PartRankingHead
 from .projected_identity import CMPCHead
 from .restoration import RestorationHead
@@ -17,6 +18,7 @@ __all__ = [
     'IdentityHead',
     'MaskedWordHead',
     'MatchingHead',
+    'PairRankingHead',
     'PartRankingHead',
     'RestorationHead',
     'ScaledMatchingHead',

@@ -71,7 +71,7 @@ class MaskedWordHead(nn.Module):
         labels = batch['word_labels'].flatten()
         # The one place where the host waits for the device, which alone knows how many there are.
         masked = labels.nonzero().squeeze(1)
-        return self._mean_over_ranks(self.classifier(tokens[masked]), labels[masked])
+        return masked_word_terms(self.classifier(tokens[masked]), labels[masked])
 
     @torch.no_grad()
     def word_attention(self, images: Tensor, tokens: Tokens, backbone: nn.Module) -> Tensor:
@@ -80,10 +80,17 @@ class MaskedWordHead(nn.Module):
         patches = backbone.encode_image(images, self.reads).tokens
         return self.neck.attention(words, patches)[:, :, 1:]
 
-    def _mean_over_ranks(self, scores: Tensor, labels: Tensor) -> dict:
-        loss = F.cross_entropy(scores, labels, reduction='sum')
-        correct = (scores.argmax(dim=1) == labels).sum().to(loss)
-        count = loss.new_full((), len(labels))
-        loss, correct, count = global_sum(torch.stack([loss, correct, count]))
-        count = count.clamp_min(1)
-        return dict(loss=loss / count, acc=correct / count)
+
+def masked_word_terms(scores: Tensor, labels: Tensor) -> dict:
+    """``loss``, mean cross-entropy of the masked words of all ranks, and ``acc``, in 0..1.
+
+    Args:
+        scores: Scores (M, V) of the words of the vocabulary at each of M masked words; M may be 0.
+        labels: The words (M,).
+    """
+    loss = F.cross_entropy(scores, labels, reduction='sum')
+    correct = (scores.argmax(dim=1) == labels).sum().to(loss)
+    count = loss.new_full((), len(labels))
+    loss, correct, count = global_sum(torch.stack([loss, correct, count]))
+    count = count.clamp_min(1)
+    return dict(loss=loss / count, acc=correct / count)

@@ -56,6 +56,8 @@ class TimmViT(nn.Module):
     """
 
     provides = frozenset({'tokens', 'attention'})
+    # Parameters that a subclass has and published files do not.
+    adds: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -124,6 +126,9 @@ class TimmViT(nn.Module):
                 # The second row is that of the token that DeiT distils into.
                 rows = torch.cat([rows[:1], rows[2 if 'dist_token' in state else 1 :]])
                 state = {**state, 'pos_embed': self._resize(rows)[None]}
+        # What a subclass adds, other files lack.
+        own = {name: p.detach() for name, p in self.named_parameters() if name in self.adds}
+        state = {**own, **state}
         count = len(self.blocks)
         unused = [f'blocks.{count + number}.' for number in range(self.num_unused_blocks)]
         if isinstance(self.norm, nn.Identity):
@@ -166,9 +171,14 @@ class TimmViT(nn.Module):
         tokens = self.norm(last(x))
         return ImageFeatures(tokens[:, 0], tokens=tokens, attention=attention)
 
+    def positions(self) -> Tensor:
+        """What is added to class token and patches, (1, 1 + N, W)."""
+        return self.pos_embed
+
     def _embed(self, images: Tensor, keep: Tensor | None) -> Tensor:
         x = self.patch_embed.norm(embed_patches(images, self.patch_embed.proj, keep))
-        first, others = self.pos_embed[:, :1], self.pos_embed[0, 1:]
+        positions = self.positions()
+        first, others = positions[:, :1], positions[0, 1:]
         # Not others[keep]: threads would add up its gradient in any order.
         x = x + (others if keep is None else F.embedding(keep, others))
         first = (self.cls_token + first).expand(x.shape[0], -1, -1)

@@ -10,6 +10,7 @@ from .nitc import NITCLoss
 from .pixel import MaskedPixelLoss
 from .ritc import RITCLoss
 from .sdm import SDMLoss
+from .semi_hard_ranking import SemiHardRankingLoss
 from .simclr import SimCLRLoss
 from .tal import TripletAlignmentLoss
 from .triplet import HardestTripletLoss
@@ -26,6 +27,7 @@ __all__ = [
     'NITCLoss',
     'RITCLoss',
     'SDMLoss',
+    'SemiHardRankingLoss',
     'SimCLRLoss',
     'TripletAlignmentLoss',
 ]
