@@ -35,7 +35,9 @@ class CrossAttention(nn.Module):
         else:
             key, value = self._split(self.to_kv(tokens), 2)
             seen = None if mask is None else mask[:, None, None]
-            query, (key, value) = _as_many(query, key), (_as_many(x, query) for x in (key, value))
+            # One of the two sides may be the same for the whole batch.
+            query, key = _as_many(query, key), _as_many(key, query)
+            value = _as_many(value, query)
             x = F.scaled_dot_product_attention(query, key, value, seen)
         return self.to_out(x.transpose(1, 2).flatten(2))
 
