@@ -37,9 +37,10 @@ ARCH = dict(
 )
 CLIP_RESNET = dict(embed_dim=16, vision_cfg=dict(layers=[1, 1, 1, 1], width=8, head_width=64))
 # What other settings of encoders are at most, wherever they stand.
-LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16, branch_width=16)
+LIMITS = dict(embed_dim=16, word_dim=16, hidden_dim=16, branch_width=16, num_blocks=1)
 # As wide as the states of a recurrent encoder, for methods that project both by one matrix.
 RESNET = dict(block='basic', blocks=(1, 1, 1, 1), widths=(8, 8, 16, 16), stem=8)
+VIT = dict(patch_size=16, embed_dim=16, depth=2, num_heads=2, mlp_ratio=2)
 BERT = dict(
     hidden_size=16,
     intermediate_size=16,
@@ -63,7 +64,7 @@ def tiny_config(method: str) -> Config:
     shrink_encoders(config.model.backbone, lambda arch: ARCH)
     parts = [config.model.backbone, *config.model.heads.values()]
     for part, name, _ in (setting for whole in parts for setting in settings(whole)):
-        if name.endswith('dropout'):
+        if name.endswith('dropout') or name == 'drop_path':
             part[name] = 0.0
         elif name == 'mask_ratio':
             part[name] = min(part[name], 0.75)  # two of eight patches are seen
@@ -86,6 +87,8 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
             part[name] = CLIP_RESNET if part.get('type') == 'CLIPResNet' else small_arch(value)
         elif name == 'depth':
             part[name] = RESNET
+        elif name == 'name':
+            part[name] = VIT
         elif name in ('pretrained', 'word_vectors'):
             part[name] = None
         elif name == 'units':
@@ -127,7 +130,7 @@ def replace_vocabularies(config: object) -> None:
 def settings(part: dict) -> Iterator[tuple[dict, str, object]]:
     """Each setting of a backbone and its parts: the dict that holds it, its name, its value."""
     for name, value in list(part.items()):
-        if isinstance(value, dict) and name not in ('arch', 'depth'):
+        if isinstance(value, dict) and name not in ('arch', 'depth', 'name'):
             yield from settings(value)
         else:
             yield part, name, value
