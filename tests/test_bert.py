@@ -62,7 +62,7 @@ def test_it_computes_what_transformers_does():
         torch.testing.assert_close(features.extra[f'hidden_{number}'], hidden)
     attention = expected.attentions[-1].mean(1)[:, 0]
     torch.testing.assert_close(features.attention, attention)
-    of_heads = expected.attentions[-1][:, :, 0]
+    of_heads = expected.attentions[-1][:, :, 0].transpose(1, 2)
     torch.testing.assert_close(features.extra['head_attention'], of_heads)
     assert not features.attention.requires_grad
     assert (features.attention[~tokens.mask] == 0).all()

@@ -97,7 +97,7 @@ class TokenGroups(nn.Module):
         """Those of captions."""
         weights = F.dropout(text.extra['head_attention'], self.attention_dropout, self.training)
         # The first token is last of all, as padding is, and before it by its place.
-        weights = weights.mean(dim=1) * (torch.arange(weights.shape[2], device=weights.device) > 0)
+        weights = weights.mean(dim=2) * (torch.arange(weights.shape[1], device=weights.device) > 0)
         chosen = most_attended(text.tokens, weights, 2 * self.text_count)
         return self._groups(text.tokens, chosen, self.text_norm, text.mask)
 

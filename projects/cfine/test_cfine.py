@@ -93,7 +93,7 @@ def test_tokens_attention_and_features_equal_the_official_ones():
     # There the first token has 0, as it has for the choice.
     image, text = EXPECTED['eval/image_attention'], EXPECTED['eval/text_attention']
     check_array(pair.image.attention, image[:, 1:], 1e-6)
-    check_array(pair.text.extra['head_attention'].mean(dim=1)[:, 1:], text[:, 1:], 1e-6)
+    check_array(pair.text.extra['head_attention'].mean(dim=2)[:, 1:], text[:, 1:], 1e-6)
     check(neck.of_images(pair.image).features.transpose(0, 1), 'eval/image')
     check(neck.of_captions(pair.text).features.transpose(0, 1), 'eval/text')
 

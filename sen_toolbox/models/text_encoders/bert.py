@@ -30,7 +30,7 @@ class BERT(nn.Module):
 
     A token attends to the real tokens of its caption. Features: ``tokens`` are the last hidden
     states, ``extra.hidden_I`` those behind block I; ``extra.hidden_0`` are the embeddings that
-    enter the first block (word, position and type, normalised). ``extra.head_attention`` (T, H, L)
+    enter the first block (word, position and type, normalised). ``extra.head_attention`` (T, L, H)
     is the attention of each head of the last block, before its dropout. ``embeddings`` holds the
     tables.
 
@@ -134,9 +134,10 @@ class BERT(nn.Module):
             extra[f'hidden_{number + 1}'] = x
         if {'attention', 'extra.head_attention'} & reads:
             of_heads = _attention_rows(layer, before, seen)
+        if 'attention' in reads:
             attention = of_heads.mean(dim=1)
         if 'extra.head_attention' in reads:
-            extra['head_attention'] = of_heads
+            extra['head_attention'] = of_heads.transpose(1, 2)
         return TextFeatures(
             x[:, 0] if self.pooler is None else self.pooler(x),
             tokens=x if 'tokens' in reads else None,
