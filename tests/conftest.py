@@ -10,6 +10,8 @@ import pytest
 # One thread unless the caller says otherwise: two workers share two cores. Read when torch is
 # imported, here and in the processes that tests start.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Where there are more, those that wait leave the core to other processes.
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 
 def pytest_collection_modifyitems(items):

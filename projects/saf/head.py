@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import ImageFeatures, PairFeatures, PairSpec, TextFeatures
-from sen_toolbox.models.gather import widened
 from sen_toolbox.models.heads import CMPCHead, MatchingHead
+from sen_toolbox.models.parts import likeness
 from sen_toolbox.registry import HEADS, NECKS
 
 
@@ -65,12 +64,3 @@ class AlignedTokensHead(nn.Module):
     def embed_text(self, pair: PairFeatures) -> Tensor:
         """The same of captions."""
         return F.normalize(self.neck(replace(pair, image=None))[1], dim=2).flatten(1)
-
-
-def likeness(parts: Tensor) -> Tensor:
-    """How alike the K parts (B, K, W) are: length of the cosines of different ones, by K * K."""
-    unit = F.normalize(widened(parts), dim=2)
-    with torch.autocast(parts.device.type, enabled=False):
-        cosines = unit @ unit.transpose(1, 2)
-        same = torch.eye(parts.shape[1], dtype=torch.bool, device=parts.device)
-        return cosines.masked_fill(same, 0).flatten(1).norm(dim=1).mean() / parts.shape[1] ** 2
