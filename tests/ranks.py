@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable
 
+import torch
 import torch.multiprocessing as mp
 
 # Each name is imported once for all processes of a session; a missing one is passed over.
@@ -15,4 +16,10 @@ def run_ranks(work: Callable, *args: object, ranks: int) -> None:
     A fork of the test's own process will not do, as gradients were computed in it before.
     """
     multiprocessing.set_forkserver_preload(IMPORTED)
-    mp.start_processes(work, args, nprocs=ranks, start_method='forkserver')
+    mp.start_processes(_on_one_thread, (work, *args), nprocs=ranks, start_method='forkserver')
+
+
+def _on_one_thread(rank: int, work: Callable, *args: object) -> None:
+    """Processes share the cores; with several threads each they mostly wait for each other."""
+    torch.set_num_threads(1)
+    work(rank, *args)
