@@ -28,6 +28,21 @@ def test_each_variant_differs_from_sen_in_the_named_thing_alone():
     assert restoration_of('sen_vitb_cuhk') == sen
 
 
+@pytest.mark.parametrize('name', ['nam', 'ham'])
+def test_sen_from_person_towers_differs_in_the_file_alone_and_names_it_where_it_is_missing(
+    name, tmp_path, monkeypatch
+):
+    config = load_config(f'configs/sen/sen_vitb_cuhk_{name}.py')
+    file = f'weights/{name}.pth'
+    same = load_config('configs/sen/sen_vitb_cuhk.py', {'pretrained': file}).to_dict()
+    assert config.to_dict() == same
+    monkeypatch.chdir(tmp_path)
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    with pytest.raises(FileNotFoundError, match=f'there are no CLIP weights at {file}; put'):
+        model.load_weights()
+
+
 def guided_sen(guide: str) -> dict:
     return sen_config(**{'image_size': (64, 32), 'model.heads.restoration.neck.guide': guide})
 
