@@ -55,8 +55,13 @@ NECKS = _root('neck', 'sen_toolbox.models.necks')
 #   into its order and says so.
 # - `illustrate(images, tokens, backbone, to_pixels=, seed=)`: columns of a board, images
 #   (B, 3, H, W) in 0..255 by title; where another caption changes a column, the board shows both.
+#   None where there is nothing to show.
 # - `word_attention(images, tokens, backbone)`: (B, L, N) between words and patches, or None.
 HEADS = _root('head', 'sen_toolbox.models.heads')
+# target(pair, images) -> values (T, N, V), without gradient, of the patches of images (T, 3, H, W),
+# one for each caption of `pair`. The constructor takes `spec`. Has `num_values`, V, and `reads`,
+# the features of `pair` that it needs; `paint(values)`, pixels (T, N, P), if a board can show them.
+RESTORATION_TARGETS = _root('restoration target', 'sen_toolbox.models.heads')
 # loss(tensors...) -> scalar; knows no config, batch dict or weight.
 LOSSES = _root('loss', 'sen_toolbox.models.losses')
 

@@ -20,6 +20,7 @@ IMAGE_SIZE, CONTEXT_LENGTH, BATCH_SIZE, LEAST_PATCH = (96, 64), 42, 8, 14
 # Checkpoints of wide necks would fill a disk.
 NECK_LIMITS = dict(width=64, non_local_width=16, part_width=16, middle=16)
 DRAWN = dict(num_ids=dict(train=4, val=1, test=3), images_per_id=2, image_size=(64, 32), seed=0)
+REWRITTEN = 'rewritten.json'
 # Annotation file, key of the image path, and the folder that paths begin with.
 LAYOUTS = [
     ('ICFG-PEDES.json', 'file_path', ''),
@@ -45,8 +46,16 @@ def write_drawn_people(root: Path) -> Path:
 
 
 def write_parts(root: Path, records: list[dict]) -> None:
-    """Segmentations and phrases beside the pictures, as some methods take them."""
+    """Segmentations, phrases and rewritten captions beside the pictures, for some methods."""
     labels = np.repeat(np.arange(6, dtype=np.uint8), 4)[:, None].repeat(8, axis=1)
+    rewritten = [
+        {
+            **record,
+            'diversity_captions': [[[c], ['it is so', 'so it is']] for c in record['captions']],
+        }
+        for record in records
+    ]
+    (root / REWRITTEN).write_text(json.dumps(rewritten))
     (root / 'text_attribute_graph').mkdir()
     for record in records:
         path = root / 'segs' / Path(record['file_path']).with_suffix('.png')
@@ -106,6 +115,8 @@ def small_config(path: str, data_root: Path) -> Config:
             # None of these needs data of NLTK.
             if part.get('tagger', {}).get('type') == 'NLTKTagger':
                 part.tagger = dict(type='RuleTagger')
+            if part.get('type') == 'RewrittenCaption':
+                part.file = str(data_root / REWRITTEN)
             if 'synonyms' in part:
                 part.synonyms = None
     return config

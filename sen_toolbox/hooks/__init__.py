@@ -4,6 +4,7 @@ from .boards import IllustrationBoardHook, RetrievalBoardHook
 from .consensus_division import ConsensusDivisionHook
 from .dataset_report import DatasetReportHook
 from .deferred_info import DeferredInfoHook
+from .fade import FadeHook
 from .finite_loss import FiniteLossHook
 from .provenance import ProvenanceHook
 from .ramp import RampHook
@@ -17,6 +18,7 @@ __all__ = [
     'ConsensusDivisionHook',
     'DatasetReportHook',
     'DeferredInfoHook',
+    'FadeHook',
     'FiniteLossHook',
     'ProvenanceHook',
     'RampHook',

@@ -12,7 +12,7 @@ from sen_toolbox import registry
 
 # Parts of models, transforms and tokenizers.
 REGISTRIES = ('MODELS', 'BACKBONES', 'IMAGE_ENCODERS', 'TEXT_ENCODERS', 'NECKS', 'HEADS', 'LOSSES',
-              'TRANSFORMS', 'TOKENIZERS')  # fmt: skip
+              'RESTORATION_TARGETS', 'TRANSFORMS', 'TOKENIZERS')  # fmt: skip
 PLAIN = (str, int, float, bool, type(None))
 # What load_weights of every encoder reads.
 WEIGHT_FILES = frozenset({'pretrained'})

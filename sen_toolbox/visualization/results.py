@@ -75,7 +75,8 @@ def other_person(person_ids: Sequence[int], index: int) -> int:
 
 def illustrating_head(model: nn.Module) -> nn.Module | None:
     """The first head with pictures of what it does, if the model has one."""
-    return next((head for head in model.heads.values() if hasattr(head, 'illustrate')), None)
+    heads = model.heads.values()
+    return next((head for head in heads if getattr(head, 'illustrate', None)), None)
 
 
 def illustrated_rows(

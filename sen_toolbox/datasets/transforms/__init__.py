@@ -15,6 +15,7 @@ from .augment import MakeViews, TorchvisionOps
 from .corrupt import CorruptWords
 from .image import LoadImage, PadCrop, RandomFlip, ResizeImage
 from .pack import PackPair
+from .rewritten_caption import RewrittenCaption
 from .second_caption import SecondCaption
 from .text import MaskWords, PruneCaption, Tokenize
 from .text_augment import BackTranslate, CleanCaption, DeleteWords
@@ -32,6 +33,7 @@ __all__ = [
     'PruneCaption',
     'RandomFlip',
     'ResizeImage',
+    'RewrittenCaption',
     'SecondCaption',
     'Tokenize',
     'TorchvisionOps',

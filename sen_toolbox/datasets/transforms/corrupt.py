@@ -27,21 +27,24 @@ class CorruptWords(BaseTransform):
     Args:
         tokenizer: What made the tokens, or its config.
         rate: Probability for each token, in 0..1. 0.2 in the release.
+        key: Which tokens, e.g. ``second_tokens``.
 
     Raises:
         ValueError: If the rate is not in 0..1 or the tokenizer has no mask token.
     """
 
-    changes = frozenset({'tokens'})
-
-    def __init__(self, *, tokenizer: Tokenizer | Mapping, rate: float = 0.2) -> None:
+    def __init__(
+        self, *, tokenizer: Tokenizer | Mapping, rate: float = 0.2, key: str = 'tokens'
+    ) -> None:
         self.rate = checked_share('rate', rate)
         self.tokenizer = as_tokenizer(tokenizer)
         self.mask_id = mask_of(self.tokenizer, 'CorruptWords')
+        self.key = key
+        self.changes = frozenset({key})
 
     def transform(self, results: dict) -> dict:
-        """Changes ``tokens`` of n captions."""
-        tokens = results['tokens']
+        """Changes the tokens of n captions."""
+        tokens = results[self.key]
         ids = np.full_like(tokens.ids, self.tokenizer.special.pad)
         mask, end = np.zeros_like(tokens.mask), tokens.end.copy()
         for row, length in enumerate(tokens.lengths.tolist()):
@@ -50,7 +53,7 @@ class CorruptWords(BaseTransform):
             mask[row, : len(kept)] = True
             # Where the token that stands for the caption is now; the last one if it was removed.
             end[row] = min(np.searchsorted(columns, end[row]), len(kept) - 1)
-        results['tokens'] = Tokens(ids, mask, end)
+        results[self.key] = Tokens(ids, mask, end)
         return results
 
     def _corrupt(self, ids: list[int]) -> tuple[list[int], list[int]]:

@@ -7,6 +7,7 @@ from .pair_ranking import PairRankingHead
 from .part_ranking import PartRankingHead
 from .projected_identity import CMPCHead
 from .restoration import RestorationHead
+from .restoration_targets import PatchFeatureTarget, PatchMeanTarget, PixelTarget
 from .scaled_matching import ScaledMatchingHead
 from .self_supervision import SelfSupervisionHead
 from .token_selection import TokenSelectionHead
@@ -20,6 +21,9 @@ __all__ = [
     'MatchingHead',
     'PairRankingHead',
     'PartRankingHead',
+    'PatchFeatureTarget',
+    'PatchMeanTarget',
+    'PixelTarget',
     'RestorationHead',
     'ScaledMatchingHead',
     'SelfSupervisionHead',

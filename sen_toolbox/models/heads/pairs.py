@@ -4,6 +4,7 @@ from torch import Tensor
 
 from sen_toolbox.models.features import PairFeatures
 from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.text.tokens import Tokens
 
 
 def gathered_pairs(pair: PairFeatures, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
@@ -21,3 +22,17 @@ def gathered_pairs(pair: PairFeatures, batch: dict) -> tuple[Tensor, Tensor, Ten
         gather_wide(pair.text.embedding),
         gather(pair.of_texts(batch['labels'])),
     )
+
+
+def second_tokens(batch: dict) -> Tokens:
+    """The second captions of a batch.
+
+    Raises:
+        KeyError: If it has none.
+    """
+    if 'second_tokens' not in batch:
+        raise KeyError(
+            "the batch has no 'second_tokens': put SecondCaption or RewrittenCaption into the "
+            "training pipeline and PackPair(per_caption=['second_tokens']) at its end"
+        )
+    return batch['second_tokens']

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from sen_toolbox.models.features import PairFeatures, PairSpec
 from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.heads.pairs import second_tokens
 from sen_toolbox.models.parts import PartLinear
 from sen_toolbox.registry import HEADS, LOSSES, NECKS
-from sen_toolbox.text.tokens import Tokens
 
 # What the ranking of a level draws for each pair.
 DRAWS = 4
@@ -78,7 +78,7 @@ class PartRankingHead(nn.Module):
         # In this order the statistics of batch norm see them.
         image = self.neck.embed_image(pair)
         text = self.neck.embed_words(pair.text)
-        second_text = backbone.encode_text(_second_tokens(batch), self.reads)
+        second_text = backbone.encode_text(second_tokens(batch), self.reads)
         second = self.neck.embed_words(second_text)
         values, total = {}, 0.0
         for name, weight in self.level_weights.items():
@@ -161,12 +161,3 @@ class PartRankingHead(nn.Module):
     def _side_by_side(self, levels: dict[str, Tensor]) -> Tensor:
         parts = [F.normalize(levels[name].flatten(1).float(), dim=1) for name in self.level_weights]
         return torch.cat(parts, dim=1)
-
-
-def _second_tokens(batch: dict) -> Tokens:
-    if 'second_tokens' not in batch:
-        raise KeyError(
-            "the batch has no 'second_tokens': put SecondCaption into the training pipeline and "
-            "PackPair(per_caption=['second_tokens']) at its end"
-        )
-    return batch['second_tokens']

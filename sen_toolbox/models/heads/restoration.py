@@ -1,13 +1,16 @@
 """Text-guided image restoration, the auxiliary task of SEN."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.registry import HEADS, LOSSES, NECKS
+from sen_toolbox.registry import HEADS, LOSSES, NECKS, RESTORATION_TARGETS
 from sen_toolbox.text.tokens import Tokens
+
+from .restoration_targets import cut_patches
 
 # ITU-R 601 luma as the release rounds it; the weights sum to 0.9999.
 GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)
@@ -15,6 +18,9 @@ GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)
 HIDDEN_LEVEL = 128
 # Masks over which attention is averaged.
 NUM_MASKS = 8
+# The only features that guide a restoration.
+WORDS = frozenset({'text.tokens'})
+PIXELS = MappingProxyType(dict(type='PixelTarget'))
 
 
 @HEADS.register_module()
@@ -22,15 +28,17 @@ class RestorationHead(nn.Module):
     """Encodes a few grey patches and predicts the colours of the hidden ones from the caption.
 
     SEN, text-guided image restoration. As released: the input of the second image pass is the grey
-    version of the normalised image, the target the normalised colours; ``mask_ratio`` applies to
-    the sequence with its class token, and of the hidden patches one per image is left unscored (at
-    ratio 0.7 and 192 patches: 56 visible, 136 hidden, 135 scored).
+    version of the normalised image, the target the normalised colours of all pixels; ``mask_ratio``
+    applies to the sequence with its class token, and of the hidden patches one per image is left
+    unscored (at ratio 0.7 and 192 patches: 56 visible, 136 hidden, 135 scored).
 
     Args:
-        neck: Config of the decoder ``(image_tokens, text_tokens, rank, wanted) -> pixels
-            (B, S, P)`` of the wanted patches.
-        loss: Config of the loss ``(predicted, target) -> scalar`` of pixels (B, S, P).
+        neck: Config of the decoder ``(image_tokens, text_tokens, rank, wanted) -> values
+            (B, S, V)`` of the wanted patches; it is built with ``num_values``, V.
+        loss: Config of the loss ``(predicted, target) -> scalar`` of values (B, S, V).
         mask_ratio: Share of the sequence that is hidden, in 0..1 (exclusive).
+        target: Config of what is predicted (RESTORATION_TARGETS). There is no board of one that
+            cannot be painted.
         spec: Sizes of the backbone.
 
     Raises:
@@ -38,9 +46,15 @@ class RestorationHead(nn.Module):
             the image encoder cannot encode some of them alone.
     """
 
-    reads = frozenset({'text.tokens'})
-
-    def __init__(self, *, neck: dict, loss: dict, mask_ratio: float, spec: PairSpec) -> None:
+    def __init__(
+        self,
+        *,
+        neck: dict,
+        loss: dict,
+        mask_ratio: float,
+        target: Mapping = PIXELS,
+        spec: PairSpec,
+    ) -> None:
         super().__init__()
         if not spec.image.takes_some_patches:
             raise ValueError(
@@ -53,6 +67,7 @@ class RestorationHead(nn.Module):
                 f'restoration needs patches that do not overlap, got stride '
                 f'{spec.image.patch_stride} for patches of {self.patch_size} pixels'
             )
+        self.image = spec.image
         self.num_patches = spec.image.num_patches
         # The class token counts as one of the kept.
         self.num_kept = int((self.num_patches + 1) * (1 - mask_ratio))
@@ -62,7 +77,11 @@ class RestorationHead(nn.Module):
                 f'{self.num_kept - 1} visible and {self.num_patches - self.num_kept} scored; '
                 f'both must be at least 1'
             )
-        self.neck = NECKS.build({**neck, 'spec': spec})
+        self.target = RESTORATION_TARGETS.build({**target, 'spec': spec})
+        if not hasattr(self.target, 'paint'):
+            self.illustrate = None
+        self.reads = WORDS | self.target.reads
+        self.neck = NECKS.build({**neck, 'num_values': self.target.num_values, 'spec': spec})
         self.loss = LOSSES.build(loss)
 
     def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
@@ -71,7 +90,7 @@ class RestorationHead(nn.Module):
         order = self.draw_noise(len(images), images.device).argsort(dim=1)
         scored = order[:, self.num_kept :]
         predicted = self.restore(images, pair.text.tokens, order, backbone, scored)
-        target = self.to_patches(images)
+        target = self.target(pair, images)
         target = target.gather(1, scored[..., None].expand(-1, -1, target.shape[-1]))
         return dict(loss=self.loss(predicted, target))
 
@@ -97,7 +116,7 @@ class RestorationHead(nn.Module):
             wanted: Indices (B, S) of the patches to predict; None for all N.
 
         Returns:
-            Predicted pixels (B, S, P).
+            Predicted values (B, S, V), of pixels (B, S, P) where these are the target.
         """
         visible = self._visible_tokens(images, order, backbone)
         return self.neck(visible, text_tokens, order.argsort(dim=1), wanted)
@@ -135,8 +154,9 @@ class RestorationHead(nn.Module):
         visible = (order.argsort(dim=1) < self.num_kept - 1)[..., None]
         original = self.to_patches(to_pixels(images))
         grey = self.to_patches(to_pixels(images).mean(dim=1, keepdim=True).expand_as(images))
-        words = backbone.encode_text(tokens, self.reads).tokens
-        painted = self.to_images(self.restore(images, words, order, backbone))
+        words = backbone.encode_text(tokens, WORDS).tokens
+        predicted = self.restore(images, words, order, backbone)
+        painted = self.to_images(self.target.paint(predicted))
         painted = self.to_patches(to_pixels(painted))
         columns = {
             'original': original,
@@ -153,7 +173,7 @@ class RestorationHead(nn.Module):
         """
         if not self.neck.reads_words:
             return None
-        words = backbone.encode_text(tokens, self.reads).tokens
+        words = backbone.encode_text(tokens, WORDS).tokens
         total = 0
         for seed in range(NUM_MASKS):
             order = self._drawn_order(len(images), seed, images.device)
@@ -166,14 +186,8 @@ class RestorationHead(nn.Module):
         return torch.rand(count, self.num_patches, generator=generator).argsort(dim=1).to(device)
 
     def to_patches(self, images: Tensor) -> Tensor:
-        """Cuts images (B, 3, H, W) into patches (B, N, P), pixels row by row, channels last.
-
-        Pixels beyond the last whole patch are left out, as the patch embedding leaves them.
-        """
-        (rows, columns), size = self.grid, self.patch_size
-        images = images[:, :, : rows * size, : columns * size]
-        cut = images.unflatten(3, (columns, size)).unflatten(2, (rows, size))
-        return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+        """Patches (B, N, P) of images (B, 3, H, W), pixels row by row, channels last."""
+        return cut_patches(images, self.image)
 
     def to_images(self, patches: Tensor) -> Tensor:
         """Inverse of :meth:`to_patches`: (B, N, P) to (B, 3, rows * size, columns * size)."""

@@ -1,9 +1,9 @@
 """Token selection embedding of RDE: a second pair of embeddings, for training and retrieval."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sen_toolbox.models.features import ImageFeatures, PairFeatures, PairSpec, TextFeatures
+from sen_toolbox.models.features import PairFeatures, PairSpec
 from sen_toolbox.registry import HEADS, NECKS
 
 from .weighted_matching import WeightedMatchingHead
@@ -22,26 +22,21 @@ class TokenSelectionHead(WeightedMatchingHead):
         neck: Config of the embedding layer ``(tokens, score, count) -> (B, E)``, built once for
             the patches and once for the words.
         loss: Config of the loss.
+        second_weight: See ``WeightedMatchingHead``.
         spec: Sizes of the backbone.
     """
 
     reads = frozenset({'image.tokens', 'image.attention', 'text.tokens', 'text.attention'})
 
-    def __init__(self, *, neck: dict, loss: dict, spec: PairSpec) -> None:
-        super().__init__(loss=loss, spec=spec)
+    def __init__(
+        self, *, neck: dict, loss: dict, second_weight: float = 0.0, spec: PairSpec
+    ) -> None:
+        super().__init__(loss=loss, second_weight=second_weight, spec=spec)
         sizes = dict(num_tokens=spec.image.num_patches, in_width=spec.image.width)
         self.image_neck = NECKS.build({**neck, **sizes, 'spec': spec})
         # All but start and end; not those of a caption, so that padding has no influence.
         sizes = dict(num_tokens=spec.text.context_length - 2, in_width=spec.text.width)
         self.text_neck = NECKS.build({**neck, **sizes, 'spec': spec})
-
-    def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
-        """Returns ``loss``, see ``WeightedMatchingHead``."""
-        return super().forward(self._selected(pair), batch, backbone)
-
-    def pair_losses(self, pair: PairFeatures, batch: dict) -> Tensor:
-        """Loss of each pair of the batch of all ranks, see ``WeightedMatchingHead``."""
-        return super().pair_losses(self._selected(pair), batch)
 
     def embed_image(self, pair: PairFeatures) -> Tensor:
         """Embeddings (B, E) of the patches the class token attends to most."""
@@ -58,9 +53,10 @@ class TokenSelectionHead(WeightedMatchingHead):
         score = score.masked_fill((position == 0) | (position == last[:, None]), -1)
         return self.text_neck(text.tokens, score, last - 1)
 
-    def _selected(self, pair: PairFeatures) -> PairFeatures:
-        return PairFeatures(
-            ImageFeatures(self.embed_image(pair)),
-            TextFeatures(self.embed_text(pair)),
-            pair.image_of,
-        )
+    def compared_image(self, pair: PairFeatures) -> Tensor:
+        """The embeddings of patches, see ``embed_image``."""
+        return self.embed_image(pair)
+
+    def compared_text(self, pair: PairFeatures) -> Tensor:
+        """The embeddings of words, see ``embed_text``."""
+        return self.embed_text(pair)

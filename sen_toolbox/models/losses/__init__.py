@@ -7,7 +7,7 @@ from .compound_ranking import CompoundRankingLoss
 from .hardest_ranking import HardestRankingLoss
 from .info_nce import InfoNCELoss
 from .nitc import NITCLoss
-from .pixel import MaskedPixelLoss
+from .pixel import MaskedPixelL1Loss, MaskedPixelLoss
 from .ritc import RITCLoss
 from .sdm import SDMLoss
 from .semi_hard_ranking import SemiHardRankingLoss
@@ -23,6 +23,7 @@ __all__ = [
     'HardestRankingLoss',
     'HardestTripletLoss',
     'InfoNCELoss',
+    'MaskedPixelL1Loss',
     'MaskedPixelLoss',
     'NITCLoss',
     'RITCLoss',

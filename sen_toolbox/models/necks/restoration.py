@@ -13,7 +13,7 @@ GUIDES = ('text', 'image')
 
 @NECKS.register_module()
 class TextGuidedDecoder(nn.Module):
-    """One cross-attention from patches to words, then self-attention blocks, then pixels.
+    """One cross-attention from patches to words, then self-attention blocks, then values.
 
     SEN, text-guided image restoration. As released: what the cross-attention returns replaces its
     input (there is no residual connection, so the visible patches act through the queries alone),
@@ -25,13 +25,22 @@ class TextGuidedDecoder(nn.Module):
         guide: What the patches attend to: 'text', or 'image' for the visible tokens in its place,
             so that the caption has no part in the restoration (an ablation; the forward pass that
             VFE-TPS released restores from the image alone too).
+        num_values: How many values of each patch are predicted, such as pixels with their three
+            colours; None for all of those.
         spec: Sizes of the backbone; the embedding width must be a multiple of 64.
 
     Raises:
         ValueError: If ``guide`` is neither, or the width does not fit.
     """
 
-    def __init__(self, *, depth: int, guide: str = 'text', spec: PairSpec) -> None:
+    def __init__(
+        self,
+        *,
+        depth: int,
+        guide: str = 'text',
+        num_values: int | None = None,
+        spec: PairSpec,
+    ) -> None:
         super().__init__()
         if guide not in GUIDES:
             raise ValueError(f'guide is one of {GUIDES}, got {guide!r}')
@@ -47,7 +56,7 @@ class TextGuidedDecoder(nn.Module):
         self.cross_attention, self.transformer = attention_layers(width, depth)
         self.cross_norm = nn.LayerNorm(width)
         self.output_norm = nn.LayerNorm(width)
-        self.predict = nn.Linear(width, spec.image.patch_size**2 * 3)
+        self.predict = nn.Linear(width, num_values or spec.image.patch_size**2 * 3)
 
     def forward(
         self,
@@ -56,7 +65,7 @@ class TextGuidedDecoder(nn.Module):
         rank: Tensor,
         wanted: Tensor | None = None,
     ) -> Tensor:
-        """Predicts the pixels of patches.
+        """Predicts the values of patches.
 
         Args:
             image_tokens: Class token and the K visible patches (B, 1 + K, D), in rank order.
@@ -65,7 +74,7 @@ class TextGuidedDecoder(nn.Module):
             wanted: Indices (B, S) of the patches to predict, in this order; None for all N.
 
         Returns:
-            Pixels (B, S, 3 * patch_size ** 2).
+            Values (B, S, V).
         """
         queries, keys = self._queries_and_keys(image_tokens, text_tokens, rank)
         x = self.cross_norm(attend(self.cross_attention, queries, keys))

@@ -1,0 +1,2 @@
+_base_ = './sen_vitb_cuhk.py'
+model = dict(heads=dict(restoration=dict(target=dict(type='PatchMeanTarget'))))
