@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/drawn_adam.py'
 ]
 _base_.update(_base_.pop('drawn'), **_base_.pop('drawn_5e'))
-max_epochs = 6
+max_epochs = 7
 noun_masking = 0.05
 model = dict(
     data_preprocessor=dict(erasing_prob=0.0),
