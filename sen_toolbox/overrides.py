@@ -134,7 +134,19 @@ def parameters_at(place: str, kind: Any) -> set[str]:
         names |= parameter_names(call)
     for registry, call in _registered(kind):
         names |= parameter_names(call) | TAKEN_OUT_BY.get(registry.name, set())
+        names |= _handed_on(call)
     return names
+
+
+def _handed_on(call: Callable) -> set[str]:
+    """Names that ``**kwargs`` take to a class named by a default, as ``ema_type`` of EMAHook is."""
+    parameters = inspect.signature(call).parameters.values()
+    if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+        return set()
+    named = (p.default for p in parameters if p.name.endswith('_type'))
+    return {
+        name for kind in named for _, found in _registered(kind) for name in parameter_names(found)
+    }
 
 
 def _with(node: Any, dotted: str, depth: int, value: Any, config: Config) -> Any:

@@ -61,6 +61,14 @@ def test_every_value_of_a_config_can_be_overridden_by_itself(path):
     assert load_config(ROOT / path, found).to_dict() == config.to_dict()
 
 
+def test_what_a_hook_hands_on_to_a_class_that_it_names_is_a_key_of_it():
+    tiny = ROOT / 'configs/sen/sen_tiny_synthetic.py'
+    changed = load_config(tiny, {'default_hooks.ema.update_buffers': True})
+    assert changed.default_hooks.ema.update_buffers
+    with pytest.raises(KeyError, match="did you mean update_buffers"):
+        load_config(tiny, {'default_hooks.ema.update_bufers': True})
+
+
 @pytest.mark.parametrize('path', CONFIGS)
 def test_a_config_gives_no_key_that_the_signature_of_its_type_lacks(path):
     # MMEngine takes the latter two out before it builds an optimiser's wrapper.

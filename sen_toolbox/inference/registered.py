@@ -79,9 +79,8 @@ def _check(value: Any, known: Mapping[str, Any], files: Collection[str | None]) 
         part = _part(config, known)
         if 'type' in config and part is None:
             raise ValueError(
-                f'unknown part {config["type"]!r}, known are {sorted(known)}; the parts of a '
-                'project must be imported before: sen-search --import MODULE, or import it in '
-                'Python'
+                f'unknown part {config["type"]!r}; the parts of a project must be imported before: '
+                f'sen-search --import MODULE, or import it in Python; known are {sorted(known)}'
             )
         for key in _weight_files(part) | getattr(part, 'reads_files', frozenset()):
             given = config.get(key)
