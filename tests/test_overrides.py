@@ -65,7 +65,7 @@ def test_what_a_hook_hands_on_to_a_class_that_it_names_is_a_key_of_it():
     tiny = ROOT / 'configs/sen/sen_tiny_synthetic.py'
     changed = load_config(tiny, {'default_hooks.ema.update_buffers': True})
     assert changed.default_hooks.ema.update_buffers
-    with pytest.raises(KeyError, match="did you mean update_buffers"):
+    with pytest.raises(KeyError, match='did you mean update_buffers'):
         load_config(tiny, {'default_hooks.ema.update_bufers': True})
 
 
