@@ -267,7 +267,7 @@ def test_without_its_parts_a_model_file_is_refused_by_their_name(project, index)
     command = ('query', SENTENCES[0], '--index', 'gallery', '--model', MODEL)
     status, output = Command(project, 'sen_toolbox.search.cli', *command).end()
     assert status == 1
-    assert re.search(r"unknown part '\w+', known are .* sen-search --import MODULE", output)
+    assert re.search(r"unknown part '\w+'; .* sen-search --import MODULE", output)
     command = (*command, '--import', 'projects.yours')
     status, output = Command(project, 'sen_toolbox.search.cli', *command).end()
     assert status == 1
