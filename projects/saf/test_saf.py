@@ -99,13 +99,15 @@ def test_tokens_attention_and_parts_equal_the_official_ones():
 @torch.no_grad()
 @pytest.mark.parametrize('mode', ['eval', 'train'])
 def test_whole_and_parts_equal_the_official_ones(mode):
-    # Statistics of few rows enlarge what is rounded: in double precision ours differs from the
-    # official numbers, which are in single, by 1.01e-5 of the largest.
     model = official_model().double().train(mode == 'train')
+    # Statistics of few rows enlarge what single precision rounds: these official numbers are
+    # 1.01e-5 of the largest away from ours in double precision.
+    rounding = {'train/text': 1.1e-5}
     for name, found in zip(
         ('image', 'text'), model.heads['parts'].neck(features(model)), strict=True
     ):
-        check(found, f'{mode}/{name}', 2e-5 if mode == 'train' else 1e-5)
+        key = f'{mode}/{name}'
+        check(found, key, rounding.get(key, 1e-5))
 
 
 @torch.no_grad()

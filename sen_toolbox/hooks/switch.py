@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from sen_toolbox.checks import checked_at_least
 from sen_toolbox.registry import HOOKS
 
-from .ramp import owner_of
+from .number import owner_of
 
 
 @HOOKS.register_module()
