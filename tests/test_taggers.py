@@ -1,5 +1,6 @@
 """Pruning of captions, and its cache."""
 
+import importlib
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ SHARED_DATA = Path(__file__).parents[2] / 'shared' / 'nltk_data'
 
 @pytest.fixture
 def nltk_data(monkeypatch):
-    nltk = pytest.importorskip('nltk')
+    nltk = importlib.import_module('nltk')
     monkeypatch.setattr(nltk.data, 'path', [*nltk.data.path, str(SHARED_DATA)])
     try:
         nltk.data.find('tokenizers/punkt_tab')
@@ -66,7 +67,7 @@ def test_missing_nltk_data_are_an_error_that_says_how_to_get_them(monkeypatch):
     # A fresh NLTK, which has not read its data yet.
     for name in [name for name in sys.modules if name.split('.')[0] == 'nltk']:
         monkeypatch.delitem(sys.modules, name)
-    nltk = pytest.importorskip('nltk')
+    nltk = importlib.import_module('nltk')
     monkeypatch.setattr(nltk.data, 'path', [])
     command = 'python -m nltk.downloader punkt_tab averaged_perceptron_tagger_eng'
     with pytest.raises(LookupError, match=command) as info:

@@ -4,6 +4,7 @@ data/*: github.com/CottonCandyZ/LFSA, commit 528ab91588ce, in float32 on a CPU w
 and the pairs that its generator drew.
 """
 
+import importlib
 import json
 import random
 from collections import Counter
@@ -286,7 +287,7 @@ def test_what_a_training_lacks_is_said():
 
 
 def test_missing_data_of_wordnet_are_an_error_that_says_how_to_get_them(monkeypatch):
-    nltk = pytest.importorskip('nltk')
+    nltk = importlib.import_module('nltk')
     monkeypatch.setattr(nltk.data, 'path', [])
     step = corruption(CONFIG, synonyms=dict(type='WordNet'))
     with pytest.raises(LookupError, match='python -m nltk.downloader wordnet'):
