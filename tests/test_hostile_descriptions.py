@@ -183,6 +183,27 @@ def test_a_flipped_bit_of_a_model_file_is_refused(made, here):
             load_encoder(here / 'bad.safetensors')
 
 
+def test_the_name_of_a_digest_cannot_be_damaged_away(made, exported, here):
+    for file in (made / 'm.safetensors', exported):
+        content = bytearray(file.read_bytes().replace(b'sha256', b'Sha256', 1))
+        content[-9] ^= 1
+        (here / f'bad{file.suffix}').write_bytes(content)
+        with pytest.raises(ValueError, match="is damaged: it has an entry 'Sha256'") as caught:
+            load_encoder(here / f'bad{file.suffix}')
+        assert f'bad{file.suffix}' in str(caught.value)
+
+
+def test_rows_that_the_text_encoder_cannot_read_are_refused_with_the_name_of_the_file(made, here):
+    state, metadata = read_tensors(made / 'm.safetensors')
+    description = json.loads(metadata['sen_toolbox'])
+    [tokenize] = (step for step in description['steps'] if 'tokenizer' in step)
+    tokenize['tokenizer']['context_length'] = 1000
+    content = pack_tensors(state, {'sen_toolbox': json.dumps(description)})
+    (here / 'bad.safetensors').write_bytes(content)
+    with pytest.raises(ValueError, match='bad.safetensors .*rows of [0-9]+ tokens'):
+        load_encoder(here / 'bad.safetensors')
+
+
 def test_the_shipped_model_has_a_digest():
     from safetensors import safe_open
 

@@ -28,8 +28,9 @@ from sen_toolbox.inference.processor import Processor, plain
 from sen_toolbox.inference.registered import require_registered, without_weight_files
 from sen_toolbox.inference.size_limit import TooManyError, at_most
 from sen_toolbox.io import write_atomically
-from sen_toolbox.messages import one_line
+from sen_toolbox.messages import one_line, shown
 from sen_toolbox.registry import HEADS, MODELS
+from sen_toolbox.text.tokens import check_fit as check_tokenizer
 
 FORMAT = 2
 KEYS = {'format', 'name', 'model', 'steps'}
@@ -214,10 +215,13 @@ def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         content = load_checkpoint_file(str(path), map_location='cpu')
     except ValueError as error:
         raise ValueError(f'{path} is not a readable model file: {error}') from error
-    text = content.get('meta', {}).get(METADATA)
-    state = content['state_dict']
+    meta, state = content.get('meta', {}), content['state_dict']
+    text = meta.get(METADATA)
     if text is None:
         raise ValueError(f'{path} holds weights only; make a model file by tools/publish_model.py')
+    # One flipped bit in the name of the digest would make the file one without.
+    if others := sorted(meta.keys() - {METADATA}):
+        raise ValueError(f'{path} is damaged: it has an entry {shown(others[0])}')
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     try:
         description = json.loads(text)
@@ -267,6 +271,8 @@ def _check_sizes(outline: nn.Module, state: Mapping[str, Tensor], source: str | 
 @torch.inference_mode()
 def _try_out(model: nn.Module, processor: Processor) -> None:
     """Embeds a black picture and a sentence, so that a description without sense is found here."""
+    text = model.backbone.spec.text
+    check_tokenizer(processor.tokenizer, text.vocab_size, text.context_length)
     picture = processor.prepare_image(np.zeros((64, 64, 3), np.uint8))
     pixels = model.data_preprocessor(dict(images=torch.from_numpy(picture)[None]))['images']
     tokens = processor.prepare_texts(['a man'])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from sen_toolbox.inference.identity import ModelId
-from sen_toolbox.inference.seal import check_seal
+from sen_toolbox.inference.seal import SEAL, check_seal
 from sen_toolbox.inference.unknown_words import unknown_words
 from sen_toolbox.messages import one_line, shown
 from sen_toolbox.text.tokenizers import CLASSES, build_tokenizer
@@ -194,6 +194,9 @@ def checked_description(text: str) -> dict[str, Any]:
     wrong = [key for key, kind in DESCRIBED.items() if type(known.get(key)) is not kind]
     if wrong or len(known['image_size']) != 2:
         raise ValueError(f'it does not describe its model: {", ".join(wrong or ["image_size"])}')
+    # One flipped bit in the name of the digest would make the file one without.
+    if others := sorted(known.keys() - DESCRIBED.keys() - {'format', SEAL}):
+        raise ValueError(f'it is damaged: it has an entry {shown(others[0])}')
     sizes = [known['dim'], *known['image_size']]
     if not all(type(size) is int and 0 < size <= LARGEST for size in sizes):
         raise ValueError(f'dim and image_size are whole numbers in 1..{LARGEST}, got {sizes}')
