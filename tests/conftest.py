@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import sys
+import tempfile
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 IN_MEMORY, ROOM = '/dev/shm', 8 * 2**30
 if os.path.isdir(IN_MEMORY) and shutil.disk_usage(IN_MEMORY).free >= ROOM:
     os.environ.setdefault('TMPDIR', IN_MEMORY)
+    tempfile.tempdir = None  # pytest has looked for a folder already
 
 
 def pytest_collection_modifyitems(items):
