@@ -10,10 +10,12 @@ from typing import Any, TextIO
 import yaml
 from mmengine.config import Config
 from mmengine.fileio import YamlHandler, register_handler
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from sen_toolbox.messages import one_line
 from sen_toolbox.overrides import apply_overrides, check_types, describe_unknown
+from sen_toolbox.schedules import fit_warm_up
 
 # Read by MMEngine's Runner, by MMEngine when it reads a file, and to convert official checkpoints.
 READ_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
@@ -49,6 +51,9 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     A top-level key must be read by MMEngine's Runner, be referred to by a ``'$name'`` of the file
     or its bases, be ``custom_imports`` or ``official`` (a project's converter of checkpoints), or
     begin with an underscore.
+
+    A warm-up of ``param_scheduler`` takes at most half of the epochs: ``max_epochs`` may be
+    overridden alone.
 
     Args:
         path: The config file: Python, which runs, or JSON or YAML, of which plain values are read.
@@ -91,12 +96,23 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
         config[key] = _resolve(values[key], values, key, (key,))
     # Own variables may be pieces of what is built.
     check_types({key: value for key, value in config.items() if not key.startswith('_')})
+    _fit_warm_up(config, path)
     config[RESOLVED] = sorted({*config.get(RESOLVED, ()), *shared} & set(config))
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         # torch refuses to keep workers where there are none; a debugger wants num_workers=0.
         if config.get(key) and config[key].get('num_workers') == 0:
             config[key].persistent_workers = False
     return config
+
+
+def _fit_warm_up(config: Config, path: str | Path) -> None:
+    """Fits the schedules to the number of epochs, which may have been overridden alone."""
+    schedulers = config.get('param_scheduler') or []
+    epochs = (config.get('train_cfg') or {}).get('max_epochs')
+    # Of another kind they are told by check_types, or are MMEngine's affair.
+    if isinstance(epochs, int) and isinstance(schedulers, list):
+        if said := fit_warm_up(schedulers, epochs):
+            print_log(f'{path}: {said}', logger='current')
 
 
 def _read(path: Path) -> Config:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from closeness import assert_same
 from PIL import Image
 from tiny import irra_config, sen_config
-from toy_data import run_tool, write_toy_config, write_toy_data
+from toy_data import run_tool, tool, write_toy_config, write_toy_data
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.hooks import IllustrationBoardHook, RetrievalBoardHook
@@ -367,3 +368,9 @@ def test_the_tools_draw_what_a_training_left(folder):
     assert page.count('<img src="data:image/png') == len(boards)
     assert re.findall('<h2>(.*?)</h2>', page) == [name.capitalize() for name in boards]
     assert Image.open(folder / 'results.png').height > 1000
+
+
+def test_a_page_alone_is_written_without_a_picture_beside_it():
+    parse_args = tool('show_results').parse_args
+    assert parse_args(['a.py', 'a.pth', '--html', 'a.html']).out is None
+    assert parse_args(['a.py', 'a.pth']).out == Path('results.png')

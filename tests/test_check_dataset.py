@@ -212,9 +212,8 @@ def test_the_same_caption_on_two_images_of_one_person_is_fine(copy):
 def test_captions_that_are_no_text_are_faults_with_their_record(copy, caption):
     copy.change(2, captions=['A man.', caption])
     found = copy.check()
-    kind = 'annotations' if copy.name == 'CaptionedImages' else 'damaged records'
-    assert found[kind].is_fault
-    [place] = found[kind].places
+    assert found['damaged records'].is_fault
+    [place] = found['damaged records'].places
     assert f'record 2 has caption 1 {caption!r}, expected text' in place
 
 
@@ -267,7 +266,7 @@ def test_an_image_of_two_persons_is_a_fault(copy):
     twin = {**records[-1], copy.path_key: records[0][copy.path_key], 'captions': ['Somebody.']}
     copy.write([*records, twin])
     found = copy.check()
-    kind = 'annotations' if copy.name == 'CaptionedImages' else 'image of several persons'
+    kind = 'damaged records' if copy.name == 'CaptionedImages' else 'image of several persons'
     assert found[kind].is_fault
     assert records[0][copy.path_key] in found[kind].places[0]
 

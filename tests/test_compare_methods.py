@@ -7,6 +7,7 @@ import statistics
 import sys
 import threading
 import time
+from argparse import Namespace
 
 import pytest
 import torch
@@ -172,11 +173,24 @@ def test_a_table_tells_how_many_runs_each_row_has_and_which_failed():
 
 
 @pytest.mark.slow
-def test_a_tool_that_fails_is_told(capfd):
+def test_a_tool_that_fails_is_told_with_its_reason(capfd, monkeypatch):
+    monkeypatch.setattr(repeat, 'failures', [])
     assert repeat._run('test.py', 'nowhere.py', 'nothing.pth') is False
     output = capfd.readouterr()
     assert 'there is no config nowhere.py' in output.err
-    assert 'test.py failed with status 1' in output.out
+    reason = 'status 1: test.py: there is no config nowhere.py'
+    assert f'test.py failed ({reason})' in output.out
+    assert repeat.failures == [f'test.py nowhere.py nothing.pth: {reason}']
+
+
+def test_the_report_ends_with_the_reasons_of_what_failed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(repeat, 'failures', ['train.py a.py: status 1: there is no folder data'])
+    args = Namespace(work_dir=tmp_path, seeds=[0])
+    with pytest.raises(SystemExit, match='1 of 1 tests have no result'):
+        repeat.report({'a': []}, 1, 'title', args)
+    assert capsys.readouterr().out.endswith(
+        '\nFailed:\n- train.py a.py: status 1: there is no folder data\n'
+    )
 
 
 SAVES = """

@@ -1,11 +1,14 @@
 """Your own data: CSV and JSON are read alike, and each mistake is named with its line."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from sen_toolbox.datasets import CaptionedImages
+from sen_toolbox.datasets.check import check_dataset
 
 CSV = """image,caption,identity,split
 shots/1.png,"A man in a red coat, with a bag.",alice,train
@@ -156,6 +159,17 @@ def test_a_mistake_in_csv_is_named_with_its_line(root, text, message):
     write_csv(root, text)
     with pytest.raises(ValueError, match=rf'annotations\.csv:? {message}'):
         read(root)
+
+
+def test_all_damaged_lines_are_told_by_the_check_in_one_run_and_the_rest_is_checked(root):
+    text = CSV.replace('test', 'query').replace('bob', ' ')
+    write_csv(root, text + 'shots/9.png,A tall man.,carol,train\nshots/4.png,A boy\n')
+    with pytest.raises(ValueError, match=r"line 4 has the identity ' '.* \(and 2 more, which "):
+        read(root)
+    found = {finding.kind: finding for finding in check_dataset(root, CaptionedImages).findings}
+    places = found['damaged records'].places
+    assert [re.search(r'line \d', place)[0] for place in places] == ['line 4', 'line 5', 'line 8']
+    assert [Path(place).name for place in found['missing images'].places] == ['9.png']
 
 
 def test_csv_in_another_encoding_is_an_error_with_its_place_and_the_repair(root):

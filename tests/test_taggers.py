@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from toy_data import tool
 
 from sen_toolbox.datasets import cache
 from sen_toolbox.datasets.cache import pruned_captions
@@ -63,16 +64,33 @@ def test_nltk_prunes_as_the_release(nltk_data):
     assert [tagger.prune(row['caption']) for row in ROWS] == [row['filtered'] for row in ROWS]
 
 
-def test_missing_nltk_data_are_an_error_that_says_how_to_get_them(monkeypatch):
+@pytest.fixture
+def no_nltk_data(monkeypatch):
     # A fresh NLTK, which has not read its data yet.
     for name in [name for name in sys.modules if name.split('.')[0] == 'nltk']:
         monkeypatch.delitem(sys.modules, name)
     nltk = importlib.import_module('nltk')
     monkeypatch.setattr(nltk.data, 'path', [])
+
+
+def test_missing_nltk_data_are_an_error_that_says_how_to_get_them(no_nltk_data):
     command = 'python -m nltk.downloader punkt_tab averaged_perceptron_tagger_eng'
-    with pytest.raises(LookupError, match=command) as info:
+    with pytest.raises(FileNotFoundError, match=command) as info:
         NLTKTagger().prune('A man with a red bag.')
     assert 'NLTK_DATA' in str(info.value)
+
+
+def test_a_training_asks_for_the_data_before_it_builds_a_model(no_nltk_data, tmp_path):
+    check_tagger = tool('train').check_tagger
+    dataset = dict(data_root=str(tmp_path), tagger=dict(type='NLTKTagger'))
+    with pytest.raises(FileNotFoundError, match='NLTKTagger needs tables'):
+        check_tagger(dataset)
+    check_tagger({**dataset, 'tagger': dict(type='RuleTagger')})
+    check_tagger(dict(data_root=str(tmp_path)))
+    # Captions that were pruned elsewhere are not pruned again.
+    (tmp_path / '.sen_cache').mkdir()
+    (tmp_path / '.sen_cache' / 'pruned_0123.kept').touch()
+    check_tagger(dataset)
 
 
 def test_rules_agree_with_the_release_in_nine_of_ten_words():

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from make_model_zoo import ROOT, header, link, percent, read_models, results_of, row
 from mmengine.config import Config
-from repeat import last_checkpoint, mean_and_spread, test, train, write_config
+from repeat import failures, last_checkpoint, mean_and_spread, test, train, write_config
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.command_line import run_main, tool_parser
@@ -252,7 +252,8 @@ def main() -> None:
     draw(records)
     print(f'page: {PAGE}')
     if failed:
-        raise ValueError(f'{", ".join(failed)} failed: see above; run again to repeat them')
+        reasons = '; '.join(failures)
+        raise ValueError(f'{", ".join(failed)} failed, run again to repeat them: {reasons}')
 
 
 if __name__ == '__main__':

@@ -11,15 +11,19 @@ import json
 import statistics
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from typing import IO
 
 from mmengine.config import Config
 
 from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.results import write_results
+from sen_toolbox.messages import one_line
 from sen_toolbox.signals import StopSignals
 
 TOOLS = Path(__file__).parent
@@ -27,6 +31,9 @@ MEASURES = ('t2i/R1', 't2i/mAP', 't2i/mINP', 'i2t/R1', 'i2t/mAP')
 
 Metrics = dict[str, float]
 Find = dict[str, Callable[[Path], Path]]
+
+# What failed in this process and why, for the end of the report.
+failures: list[str] = []
 
 
 def add_arguments(parser: argparse.ArgumentParser, work_dir: Path | None) -> None:
@@ -178,6 +185,8 @@ def report(
             summary[name][measure] = dict(mean=mean, standard_deviation=spread, values=values)
     write_results(args.work_dir / 'summary.json', dict(title=title, seeds=args.seeds, rows=summary))
     missing = expected - sum(map(len, rows.values()))
+    if failures:
+        print('\n'.join(['', 'Failed:', *(f'- {failure}' for failure in failures)]), flush=True)
     if missing:
         sys.exit(f'{missing} of {expected} tests have no result; run again to repeat what failed')
 
@@ -185,7 +194,14 @@ def report(
 def _run(tool: str, *arguments: object) -> bool:
     command = [sys.executable, str(TOOLS / tool), *map(str, arguments)]
     print(f'=== {" ".join(command[1:])}', flush=True)
-    with StopSignals() as signals, subprocess.Popen(command) as process:
+    # The tools end with one line that says what is wrong.
+    last: deque[str] = deque(maxlen=1)
+    with (
+        StopSignals() as signals,
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors='replace') as process,
+    ):
+        reader = Thread(target=_show, args=(process.stderr, last))
+        reader.start()
         told = False
         # A training that is told to end saves first, for which subprocess.call would not wait.
         while (status := process.poll()) is None:
@@ -194,8 +210,20 @@ def _run(tool: str, *arguments: object) -> bool:
                 told = True
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.1)
+        reader.join()
     if signals.received:
         sys.exit(128 + signals.received)
     if status:
-        print(f'=== {tool} failed with status {status}; run again to repeat it', flush=True)
+        reason = f'ended by signal {-status}' if status < 0 else f'status {status}'
+        reason = ': '.join([reason, *last])
+        failures.append(f'{" ".join([tool, *map(str, arguments)])}: {reason}')
+        print(f'=== {tool} failed ({reason}); run again to repeat it', flush=True)
     return status == 0
+
+
+def _show(lines: IO[str], last: deque[str]) -> None:
+    """Shows what a process writes as an error and keeps its last line."""
+    for line in lines:
+        print(line, end='', file=sys.stderr, flush=True)
+        if line.strip():
+            last.append(one_line(line))

@@ -192,14 +192,19 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         choices=list(NOTES),
         help='what to draw; default: retrieval, and illustration if a head of the model has one',
     )
-    parser.add_argument('--out', type=Path, default=Path('results.png'), help='picture to write')
-    parser.add_argument('--html', type=Path, help='also write a page with the boards in it')
+    parser.add_argument(
+        '--out', type=Path, help='picture to write; default, without --html, results.png'
+    )
+    parser.add_argument('--html', type=Path, help='page with the boards in it to write')
     parser.add_argument('--queries', type=int, default=8, help='captions to search for')
-    parser.add_argument('--top-k', type=int, default=10, help='images a caption')
+    parser.add_argument('--top-k', type=int, default=10, help='images per caption')
     parser.add_argument('--restored', type=int, default=4, help='images of the other boards')
     parser.add_argument('--seed', type=int, default=0, help='which captions, images and masks')
     add_cfg_options(parser)
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.out is None and args.html is None:
+        args.out = Path('results.png')
+    return args
 
 
 def main() -> None:
@@ -213,9 +218,10 @@ def main() -> None:
         names.append('illustration')
     results = Results(encoder, records, args)
     boards = {name: getattr(results, name)() for name in names}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    stack_boards(list(boards.values())).save(args.out)
-    print(f'picture: {args.out.resolve()}')
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        stack_boards(list(boards.values())).save(args.out)
+        print(f'picture: {args.out.resolve()}')
     if args.html:
         args.html.parent.mkdir(parents=True, exist_ok=True)
         sections = [(name.capitalize(), NOTES[name], board) for name, board in boards.items()]

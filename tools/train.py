@@ -18,9 +18,11 @@ from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.finding import find_newest_checkpoint, resumable_meta
 from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config
+from sen_toolbox.datasets.cache import CACHE_FOLDER
 from sen_toolbox.distributed import finish_launch, prepare_launch
 from sen_toolbox.hooks import StopHook, StoppedBySignal
 from sen_toolbox.models.wrapping import unwrapped
+from sen_toolbox.registry import TASK_UTILS
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -73,6 +75,16 @@ def prepare(args: argparse.Namespace) -> Config:
     return config
 
 
+def check_tagger(dataset: dict) -> None:
+    """Refuses a tagger that lacks its tables before a model is built and weights are fetched.
+
+    Captions that were pruned before need no tagger.
+    """
+    kept = Path(dataset.get('data_root') or '.', CACHE_FOLDER).glob('pruned_*')
+    if dataset.get('tagger') and not any(kept):
+        TASK_UTILS.build(dataset['tagger']).prune('A man.')
+
+
 def continue_from(config: Config, checkpoint: str | Path, meta: dict) -> None:
     """Makes the config go on with a checkpoint."""
     config.resume, config.load_from = True, str(checkpoint)
@@ -103,6 +115,7 @@ def log_traceback(logger: logging.Logger) -> None:
 def main() -> None:
     args = parse_args()
     config = prepare(args)
+    check_tagger(config.train_dataloader.dataset)
     keep_freed_memory()
     prepare_launch(config)
     runner = Runner.from_cfg(config)

@@ -12,6 +12,7 @@ default_hooks = dict(
     finite_loss=dict(type='FiniteLossHook'),
     provenance=dict(type='ProvenanceHook'),
     same_data=dict(type='SameDataHook', required=True),
+    rate_check=dict(type='RateCheckHook'),
 )
 custom_hooks = [
     dict(type='StrictLoadHook'),

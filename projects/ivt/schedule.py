@@ -12,7 +12,9 @@ class FlooredCosineLR(_ParamScheduler):
     """Rises linearly from ``start_lr`` and falls by a cosine to ``final_lr``, counted from epoch 1.
 
     Each parameter's own rate is the height of both; start and end are the same for all. The cosine
-    begins at epoch 0, so it is no longer at its height when it takes over.
+    begins at epoch 0, so it is no longer at its height when it takes over. A training of less than
+    twice the warm-up warms up for half of its epochs and walks the beginning of a cosine of twice
+    the warm-up.
 
     Args:
         start_lr: Rate from which the warm-up rises, that of epoch 0, which does not run.
@@ -25,8 +27,8 @@ class FlooredCosineLR(_ParamScheduler):
     def __init__(
         self, optimizer, *, start_lr: float, warm_up: int, final_lr: float, epochs: int, **options
     ) -> None:
-        self.start_lr, self.warm_up = start_lr, warm_up
-        self.final_lr, self.epochs = final_lr, epochs
+        self.start_lr, self.warm_up = start_lr, min(warm_up, epochs // 2)
+        self.final_lr, self.epochs = final_lr, max(epochs, 2 * warm_up)
         super().__init__(optimizer, param_name='lr', **options)
 
     def _get_value(self) -> list[float]:

@@ -21,6 +21,8 @@ from sen_toolbox.text.tokens import Tokenizer
 T = TypeVar('T')
 # Characters of a SHA-256, which a file begins with.
 DIGEST = 64
+# Below the folder of a data set.
+CACHE_FOLDER = '.sen_cache'
 
 
 class Tagger(Protocol):
@@ -157,7 +159,7 @@ def _kept(
     user_cache = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'sen_toolbox'
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
     name = f'{kind}_{key[:16]}.kept'
-    paths = [folder / name for folder in (Path(data_root, '.sen_cache'), user_cache)]
+    paths = [folder / name for folder in (Path(data_root, CACHE_FOLDER), user_cache)]
     # One process makes it; the others wait and read its file.
     if not is_main_process():
         barrier()

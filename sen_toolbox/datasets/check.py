@@ -15,7 +15,7 @@ from sen_toolbox.messages import printable
 from sen_toolbox.registry import DATASETS
 
 from .layout import Counts, Layout
-from .pedes import SPLITS, WITHOUT_SPLITS, PedesDataset, missing_files
+from .pedes import SPLITS, WITHOUT_SPLITS, DamagedRecordsError, PedesDataset, missing_files
 from .transforms import LoadImage
 
 # Brackets, operators and calls, which a sentence about a person does not have.
@@ -140,14 +140,16 @@ def check_dataset(
         if not path.is_file():
             raise
         return Report(layout, str(path), {}, [_no_splits(path, dataset)])
+    records, damaged = [], []
     try:
         raw_records = reader.raw_records(path)
+    except DamagedRecordsError as error:
+        raw_records, damaged = error.records, list(error.faults)
     except ValueError as error:
         advice = 'Copy the file again, or repair the place named.'
         return Report(layout, str(path), {}, [Finding('annotations', [str(error)], advice, True)])
     if raw_records and not any('split' in raw for raw, _ in raw_records if isinstance(raw, dict)):
         return Report(layout, str(path), {}, [_no_splits(path, dataset)])
-    records, damaged = [], []
     for raw, where in raw_records:
         try:
             split, record = reader.parse(raw, where)

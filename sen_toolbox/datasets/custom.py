@@ -11,7 +11,15 @@ from sen_toolbox.messages import shown
 from sen_toolbox.registry import DATASETS
 
 from .layout import Layout
-from .pedes import SPLITS, PedesDataset, check_captions, is_text, keys_of, read_json_list
+from .pedes import (
+    SPLITS,
+    DamagedRecordsError,
+    PedesDataset,
+    check_captions,
+    is_text,
+    keys_of,
+    read_json_list,
+)
 
 COLUMNS = ('image', 'caption', 'identity', 'split')
 # '007' and '7' are two identities, hence no numbers; 18 digits fit an int64 tensor.
@@ -55,21 +63,23 @@ class CaptionedImages(PedesDataset):
         """Returns one record for each image, in the keys of the published sets.
 
         Raises:
-            ValueError: If the file or a line is damaged, or lines contradict each other.
+            DamagedRecordsError: If lines are damaged or contradict each other; names all of them.
+            ValueError: If the file cannot be read.
         """
         read = _read_csv if path.suffix == '.csv' else _read_json
         images: dict[str, tuple[dict, str]] = {}
+        faults = []
         for row, where in read(path):
-            first, place = images.setdefault(row['image'], ({**row, 'captions': []}, where))
-            for key in ('identity', 'split'):
-                if row[key] != first[key]:
-                    raise ValueError(
-                        f'{where} gives the image {shown(row["image"])} the {key} '
-                        f'{shown(row[key])}, but {place} gives it {shown(first[key])}'
-                    )
-            first['captions'] += row['captions']
+            try:
+                row = _checked(row, where)
+                first, place = images.setdefault(row['image'], ({**row, 'captions': []}, where))
+                _check_same(row, where, first, place)
+            except ValueError as error:
+                faults.append(str(error))
+            else:
+                first['captions'] += row['captions']
         numbers = _identity_numbers({row['identity'] for row, _ in images.values()})
-        return [
+        records = [
             (
                 {
                     self.PATH_KEY: row['image'],
@@ -81,9 +91,21 @@ class CaptionedImages(PedesDataset):
             )
             for row, where in images.values()
         ]
+        if faults:
+            raise DamagedRecordsError(faults, records)
+        return records
 
 
-def _read_csv(path: Path) -> Iterator[tuple[dict, str]]:
+def _check_same(row: dict, where: str, first: dict, place: str) -> None:
+    for key in ('identity', 'split'):
+        if row[key] != first[key]:
+            raise ValueError(
+                f'{where} gives the image {shown(row["image"])} the {key} '
+                f'{shown(row[key])}, but {place} gives it {shown(first[key])}'
+            )
+
+
+def _read_csv(path: Path) -> Iterator[tuple[tuple[list[str], list[str]], str]]:
     try:
         # Excel begins UTF-8 files with a mark, which utf-8-sig removes.
         text = path.read_bytes().decode('utf-8-sig')
@@ -114,29 +136,37 @@ def _read_csv(path: Path) -> Iterator[tuple[dict, str]]:
         where = f'{path}: line {number}'
         if not any(cells):
             continue
-        if len(cells) != len(header):
-            raise ValueError(
-                f'{where} has {len(cells)} cells, the first line {len(header)}: put double quotes '
-                'around captions with commas'
-            )
-        yield _checked(dict(zip(header, cells, strict=True)), where), where
+        yield (header, cells), where
 
 
-def _read_json(path: Path) -> Iterator[tuple[dict, str]]:
+def _read_json(path: Path) -> Iterator[tuple[Any, str]]:
     for index, row in enumerate(read_json_list(path)):
-        where = f'{path}: record {index}'
-        if not isinstance(row, dict):
-            raise ValueError(f'{where} is a {type(row).__name__}, expected a JSON object')
-        missing = [key for key in ('image', 'identity', 'split') if key not in row]
-        if ('caption' in row) == ('captions' in row):
-            missing.append('either caption or captions')
-        if missing:
-            raise ValueError(f'{where} lacks {", ".join(missing)}; it has {keys_of(row)}')
-        yield _checked(row, where), where
+        yield row, f'{path}: record {index}'
 
 
-def _checked(row: dict, where: str) -> dict:
-    """A row with stripped text, and its captions as a list."""
+def _from_cells(header: list[str], cells: list[str], where: str) -> dict:
+    if len(cells) != len(header):
+        raise ValueError(
+            f'{where} has {len(cells)} cells, the first line {len(header)}: put double quotes '
+            'around captions with commas'
+        )
+    return dict(zip(header, cells, strict=True))
+
+
+def _from_object(row: Any, where: str) -> dict:
+    if not isinstance(row, dict):
+        raise ValueError(f'{where} is a {type(row).__name__}, expected a JSON object')
+    missing = [key for key in ('image', 'identity', 'split') if key not in row]
+    if ('caption' in row) == ('captions' in row):
+        missing.append('either caption or captions')
+    if missing:
+        raise ValueError(f'{where} lacks {", ".join(missing)}; it has {keys_of(row)}')
+    return row
+
+
+def _checked(row: Any, where: str) -> dict:
+    """A row, of cells or from JSON, with stripped text, and its captions as a list."""
+    row = _from_cells(*row, where) if isinstance(row, tuple) else _from_object(row, where)
     captions = [row['caption']] if 'caption' in row else row['captions']
     identity = row['identity']
     if isinstance(identity, int) and not isinstance(identity, bool):

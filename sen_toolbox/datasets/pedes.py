@@ -29,6 +29,21 @@ SPLITS = ('train', 'val', 'test')
 WITHOUT_SPLITS = 'caption_all.json'
 
 
+class DamagedRecordsError(ValueError):
+    """Records of an annotation file that cannot be used; as text the first and how many more.
+
+    Args:
+        faults: What is wrong, one text for each; never empty.
+        records: The others, as of ``PedesDataset.raw_records``.
+    """
+
+    def __init__(self, faults: Sequence[str], records: Sequence[tuple[Any, str]]) -> None:
+        more = f' (and {len(faults) - 1} more, which tools/check_dataset.py lists)'
+        super().__init__(faults[0] + (more if len(faults) > 1 else ''))
+        self.faults = faults
+        self.records = records
+
+
 class PedesDataset(BaseDataset):
     """Images of persons with captions, read from a folder with images and one JSON file.
 

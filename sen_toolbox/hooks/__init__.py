@@ -8,6 +8,7 @@ from .fade import FadeHook
 from .finite_loss import FiniteLossHook
 from .provenance import ProvenanceHook
 from .ramp import RampHook
+from .rate_check import RateCheckHook
 from .safe_checkpoint import SafeCheckpointHook
 from .same_data import SameDataHook
 from .stop import StopHook, StoppedBySignal
@@ -22,6 +23,7 @@ __all__ = [
     'FiniteLossHook',
     'ProvenanceHook',
     'RampHook',
+    'RateCheckHook',
     'IllustrationBoardHook',
     'RetrievalBoardHook',
     'SafeCheckpointHook',

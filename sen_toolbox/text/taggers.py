@@ -33,7 +33,7 @@ class NLTKTagger:
         """Returns the pronouns, nouns and adjectives, joined by one space; may be empty.
 
         Raises:
-            LookupError: If NLTK's data are not installed; says how to get them.
+            FileNotFoundError: If NLTK's tables are not installed; says how to get them.
         """
         return join_kept(self._tagged(caption))
 
@@ -41,7 +41,7 @@ class NLTKTagger:
         """The Penn Treebank tag of each word of a caption.
 
         Raises:
-            LookupError: If NLTK's data are not installed; says how to get them.
+            FileNotFoundError: If NLTK's tables are not installed; says how to get them.
         """
         return [tag for _, tag in self._tagged(words)]
 
@@ -53,9 +53,9 @@ class NLTKTagger:
             words = nltk.word_tokenize(caption) if isinstance(caption, str) else list(caption)
             return nltk.pos_tag(words)
         except LookupError as error:
-            raise LookupError(
-                'NLTKTagger needs data of NLTK that are not installed. Run\n'
-                '  python -m nltk.downloader punkt_tab averaged_perceptron_tagger_eng\n'
+            raise FileNotFoundError(
+                'NLTKTagger needs tables of NLTK that are not installed: run '
+                '"python -m nltk.downloader punkt_tab averaged_perceptron_tagger_eng" '
                 'or, without network, copy them and set NLTK_DATA to their folder; '
                 "or use tagger=dict(type='RuleTagger'), which needs none"
             ) from error

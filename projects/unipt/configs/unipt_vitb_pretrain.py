@@ -33,7 +33,7 @@ train_dataloader = dict(drop_last=True, dataset=dict(pipeline=[
     dict(type='PackPair', per_caption=['masked_tokens', 'word_labels'])]))
 val_dataloader = test_dataloader = dict(dataset=dict(pipeline=[*_start, *_words, dict(type='PackPair')]))
 param_scheduler = [dict(type='LinearLR', start_factor=1e-6, end=1.5, convert_to_iter_based=True),
-    dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin=1.5, end=15, convert_to_iter_based=True)]
+    dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin=1.5, end='$max_epochs', convert_to_iter_based=True)]
 _rules = [dict(pattern=r'(bias|[Nn]orm\d?\.weight)$', decay_mult=0)]
 optim_wrapper = dict(paramwise_cfg=dict(rules=_rules), optimizer=dict(
     type='AdamW', lr=1e-5, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.01))
