@@ -2,7 +2,9 @@
 
 Queries and the people that are right are in a JSON file; the one beside this tool belongs to
 OpenCV's sample video vtest.avi. For another video it needs only "queries", each with a "text"; how
-many queries find a right person first is told where the people in "frames" are labelled.
+many queries find a right person first is told where the people in "frames" are labelled. A file may
+have further lists of queries: "new_queries" of vtest.avi were written before the shipped model was
+trained and were used for no choice.
 """
 
 import argparse
@@ -30,6 +32,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('video', type=Path)
     parser.add_argument('--out', type=Path, required=True, help='picture to write, *.png')
     parser.add_argument('--queries', type=Path, default=Path(__file__).with_suffix('.json'))
+    parser.add_argument('--list', default='queries', help='list of queries in the file')
     parser.add_argument('--detect', default='hog', help='hog or weights of torchvision')
     parser.add_argument('--index', type=Path, help='index to keep; otherwise a temporary one')
     parser.add_argument('--topk', type=int, default=10)
@@ -48,6 +51,7 @@ def main() -> None:
     args = parse_args()
     content = json.loads(args.queries.read_text(encoding='utf-8'))
     frames = content.get('frames')
+    queries = content[args.list]
     digest = file_sha256(args.video)
     if frames and content['sha256'] != digest:
         raise ValueError(f'the labels in {args.queries} are of another video than {args.video}')
@@ -60,7 +64,7 @@ def main() -> None:
             raise ValueError(f'{path} {problem}')
         print(f'{len(search)} crops in {time.perf_counter() - started:.0f} s')
         rows, first = [], 0
-        for query in content['queries']:
+        for query in queries:
             results = search.search(query['text'], k=args.topk)
             row = dict(
                 caption=query['text'],
