@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from prettytable import PrettyTable
 
@@ -140,7 +141,9 @@ def check_dataset(
         if not path.is_file():
             raise
         return Report(layout, str(path), {}, [_no_splits(path, dataset)])
-    records, damaged = [], []
+    records: list[dict] = []
+    damaged: list[str] = []
+    raw_records: Sequence[tuple[Any, str]]
     try:
         raw_records = reader.raw_records(path)
     except DamagedRecordsError as error:

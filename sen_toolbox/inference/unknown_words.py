@@ -1,6 +1,7 @@
 """Words that mean nothing to a model."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def unknown_words(tokenizer: Tokenizer, known: np.ndarray, sentence: str) -> lis
     Returns:
         The words in lower case, each once.
     """
-    words = {}
+    words: dict[str, Sequence[int]] = {}
     for word in sentence.split():
         word = AROUND.sub('', word)
         words.setdefault(word.lower(), tokenizer.encode(word))
