@@ -112,11 +112,19 @@ def test_a_caption_may_have_several_lines_and_any_characters(root):
     assert read(root, 'test')[0][2] == ['A girl\nin a café 👩.']
 
 
-def test_an_absolute_path_stays(root, tmp_path_factory):
-    path = tmp_path_factory.mktemp('elsewhere') / 'a.png'
-    Image.new('RGB', (4, 9)).save(path)
-    write_csv(root, f'image,caption,identity,split\n{path},A girl.,5,test\n')
-    assert read(root, 'test')[0][0] == str(path)
+def test_images_elsewhere_are_found_through_a_link_and_not_by_their_absolute_path(
+    root, tmp_path_factory
+):
+    elsewhere = tmp_path_factory.mktemp('elsewhere')
+    Image.new('RGB', (4, 9)).save(elsewhere / 'a.png')
+    write_csv(root, f'image,caption,identity,split\n{elsewhere}/a.png,A girl.,5,test\n')
+    with pytest.raises(
+        ValueError, match='line 2 has the image .*, expected a path below .* a link'
+    ):
+        read(root, 'test')
+    (root / 'linked').symlink_to(elsewhere)
+    write_csv(root, 'image,caption,identity,split\nlinked/a.png,A girl.,5,test\n')
+    assert read(root, 'test')[0][0] == str(root / 'linked' / 'a.png')
 
 
 @pytest.mark.parametrize(

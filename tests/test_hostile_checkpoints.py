@@ -294,7 +294,13 @@ def test_tensors_with_a_digest_come_back(here, dtype, shape):
 
 def test_other_tensors_or_texts_under_the_same_digest_are_refused(here):
     first = pack_tensors(dict(a=torch.zeros(2)), dict(kind='a'))
-    for old, new in ((b'"kind":"a"', b'"kind":"b"'), (b'"F32"', b'"I32"'), (b'"a":{', b'"b":{')):
+    damages = [
+        (b'"kind":"a"', b'"kind":"b"'),
+        (b'"F32"', b'"I32"'),
+        (b'"a":{', b'"b":{'),
+        (b'"sha256"', b'"sha25v"'),
+    ]
+    for old, new in damages:
         assert first.count(old) == 1
         (here / 'x.safetensors').write_bytes(first.replace(old, new))
         message = refusal(load_checkpoint_file, 'x.safetensors')

@@ -188,7 +188,7 @@ def test_the_name_of_a_digest_cannot_be_damaged_away(made, exported, here):
         content = bytearray(file.read_bytes().replace(b'sha256', b'Sha256', 1))
         content[-9] ^= 1
         (here / f'bad{file.suffix}').write_bytes(content)
-        with pytest.raises(ValueError, match="is damaged: it has an entry 'Sha256'") as caught:
+        with pytest.raises(ValueError, match="an entry 'Sha256'|not have the SHA-256") as caught:
             load_encoder(here / f'bad{file.suffix}')
         assert f'bad{file.suffix}' in str(caught.value)
 

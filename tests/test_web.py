@@ -5,13 +5,17 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +25,7 @@ from sen_toolbox.search.cli import main
 from sen_toolbox.search.commands import serve
 from sen_toolbox.search.index import Entry, FileState
 from sen_toolbox.search.web.api import FEEDBACK, MAX_TEXT, SearchApi
-from sen_toolbox.search.web.request import MAX_BODY
+from sen_toolbox.search.web.request import LARGER_BODIES, MAX_BODY
 from sen_toolbox.search.web.server import PageServer
 
 QUERY = 'a woman in a red coat'
@@ -44,17 +48,17 @@ def search(made, tmp_path_factory):
     return search
 
 
-def add_video(search, path):
-    """Three crops of a film, at 0, 60 and 120 seconds, as a detector would leave them."""
+def add_video(search, path, frames=(0, 600, 1200)):
+    """Three crops of a film of ten frames a second, as a detector would leave them."""
     rng = np.random.default_rng(5)
     vectors = rng.normal(size=(3, search.encoder.model_id.dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     entries = []
-    for number in range(3):
+    for number, frame in enumerate(frames):
         crop = search.gallery.folder / 'crops' / f'{number}.jpg'
         crop.parent.mkdir(exist_ok=True)
         Image.new('RGB', (40, 90), (80 * number, 90, 60)).save(crop)
-        place = dict(frame=600 * number, time=60.0 * number, box=[1, 2, 41, 92], score=0.9)
+        place = dict(frame=frame, time=frame / 10, box=[1, 2, 41, 92], score=0.9)
         entries.append(Entry(str(path), None, dict(place, crop=crop.name)))
     with search.gallery.writing():
         search.gallery.write({str(path): FileState(1, 1, 'x')}, entries, vectors)
@@ -140,6 +144,71 @@ def test_a_person_is_searched_by_and_joined_with_words(search, api):
         {(str(r.path), r.place.get('time')): r.score for r in expected}, abs=1e-3
     )
     assert both[0]['score'] == pytest.approx(expected[0].score, abs=1e-4)
+
+
+def test_a_picture_of_ones_own_is_searched_by(search, call):
+    path = search.root / 'a' / '3.png'
+    content = base64.b64encode(path.read_bytes()).decode()
+    status, answer = ask(call, '/api/search', dict(picture=content, k=6))
+    assert status == 200
+    expected = search.search(image=path, k=6)
+    assert [r['path'] for r in answer['results']] == [r.path for r in expected]
+    both = ask(call, '/api/search', dict(picture=content, text=QUERY, k=1))[1]['results'][0]
+    [expected] = search.search(QUERY, path, k=1)
+    assert (both['path'], both['score']) == (expected.path, pytest.approx(expected.score, abs=1e-3))
+
+
+@pytest.mark.parametrize(
+    ('picture', 'message'),
+    [('@@', 'cannot be decoded'), ('AAAA', 'cannot be decoded: not one of JPEG'), (7, 'type str')],
+)
+def test_what_is_not_a_picture_is_refused_as_one(call, picture, message):
+    status, answer = ask(call, '/api/search', dict(picture=picture))
+    assert status == 400
+    assert message in answer['error']
+
+
+def test_only_a_search_may_be_as_large_as_a_picture(call):
+    large = dict(text='x', more='y' * (MAX_BODY + 1))
+    assert ask(call, '/api/search', large)[0] == 200
+    assert ask(call, '/api/words', large)[0] == 413
+    assert ask(call, '/api/search', dict(picture='y' * LARGER_BODIES['/api/search']))[0] == 413
+
+
+def test_the_frame_of_a_video_is_shown_with_the_person_marked(made, tmp_path):
+    path = tmp_path / 'film.avi'
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 5, (120, 100))
+    for number in range(7):
+        film.write(np.full((100, 120, 3), 30 * number, np.uint8))
+    film.release()
+    search = PersonSearch(made / 'm.safetensors', index=tmp_path / 'index')
+    search.index([made / 'crops'])
+    add_video(search, path, frames=(0, 4, 9))
+    results = SearchApi(search).search(dict(text=QUERY, k=20))['results']
+    shown = {r['place']['frame']: r['id'] for r in results if r['place']}
+    with serving(SearchApi(search)) as server:
+        url = f'http://127.0.0.1:{server.server_port}/whole/'
+        with urlopen(url + shown[4]) as response:
+            pixels = np.asarray(Image.open(io.BytesIO(response.read())).convert('RGB'))
+        with pytest.raises(HTTPError, match='404'):
+            urlopen(url + shown[9])
+    assert pixels.shape == (100, 120, 3)
+    assert abs(pixels[95, 110].astype(int) - 120).max() < 6
+    # The frame around the person is of the page's warm colour.
+    red, green, blue = pixels[50, 1].astype(int)
+    assert red > green + 60
+    assert red > blue + 60
+
+
+def test_the_number_of_persons_grows_while_another_process_indexes(made, tmp_path, search):
+    index = tmp_path / 'index'
+    here = PersonSearch(made / 'm.safetensors', index=index)
+    here.index([search.root / 'b'])
+    api = SearchApi(PersonSearch(made / 'm.safetensors', index=index))
+    assert api.count() == dict(persons=2)
+    here.index([search.root / 'a'])
+    assert api.count() == dict(persons=2 + len(os.listdir(search.root / 'a')))
+    assert len(api.search(dict(text=QUERY))['results']) == api.count()['persons']
 
 
 def test_marked_persons_refine_the_query_by_rocchios_formula(search, api):
@@ -322,7 +391,7 @@ def test_a_file_that_became_something_else_is_not_shown(made, tmp_path):
         (dict(text=['a man']), 'text is of type str, got list'),
         (dict(text={'a': 1}), 'text is of type str, got dict'),
         (dict(text=True), 'text is of type str, got bool'),
-        (dict(text='a man', k=0), 'k is a number of results from 1 to 200, got 0'),
+        (dict(text='a man', k=0), 'k is a number of results from 1 to 10000, got 0'),
         (dict(text='a man', k=-5), 'k is a number of results'),
         (dict(text='a man', k=10**30), 'k is a number of results'),
         (dict(text='a man', k=1.5), 'k is of type int, got float'),
@@ -415,7 +484,7 @@ def test_bodies_that_are_no_requests_are_refused(call, body, headers, status):
                 (b'Content-Length: five', b'400'),
                 (b'Content-Length: \xb2', b'400'),
                 (b'Transfer-Encoding: chunked', b'411'),
-                (b'Content-Length: %d' % (MAX_BODY + 1), b'413'),
+                (b'Content-Length: %d' % (LARGER_BODIES['/api/search'] + 1), b'413'),
                 (b'Content-Length: ' + b'9' * 5000, b'413'),
             ]
         ),
@@ -480,13 +549,42 @@ def test_the_page_asks_nobody_else_and_cannot_be_framed(call):
 def test_it_listens_to_this_machine_only_unless_told(api):
     with serving(api) as server:
         assert server.server_address[0] == '127.0.0.1'
-        assert server.is_local
+        assert server.key is None
     with serving(api, host='0.0.0.0') as server:
-        assert not server.is_local
-        connection = http.client.HTTPConnection('127.0.0.1', server.server_port, timeout=30)
-        connection.request('GET', '/', headers={'Host': 'machine.example'})
-        assert connection.getresponse().status == 200
-        connection.close()
+        assert server.server_address[0] == '0.0.0.0'
+
+
+def test_a_page_for_other_machines_opens_with_its_key_alone(api):
+    with serving(api, host='0.0.0.0') as server:
+
+        def get(path, **headers):
+            connection = http.client.HTTPConnection('127.0.0.1', server.server_port, timeout=30)
+            connection.request('GET', path, headers={'Host': 'machine.example', **headers})
+            response = connection.getresponse()
+            content = response.read()
+            connection.close()
+            return response, content
+
+        secret = server.key.secret
+        name = f'sen_search_{server.server_port}'
+        for path in ('/', '/?key=', f'/?key={secret[:-1]}', f'/?key={secret}x', '/?key=%ff%00'):
+            refused, content = get(path)
+            assert (refused.status, refused.headers['Set-Cookie']) == (401, None)
+            assert b'open the whole link' in content
+        for path in ('/page.js', '/api/gallery', '/picture/x', f'/api/gallery?key={secret}'):
+            assert get(path)[0].status == 401
+        for cookie in (f'{name}=', f'{name}={secret}x', f'other={secret}', secret, '\xff'):
+            assert get('/api/gallery', Cookie=cookie)[0].status == 401
+
+        entered, _ = get(f'/?key={secret}')
+        assert (entered.status, entered.headers['Location']) == (303, '/')
+        cookie, *rules = entered.headers['Set-Cookie'].split('; ')
+        assert {'HttpOnly', 'SameSite=Lax'} <= set(rules)
+        for kept in (cookie, f'other=1; {cookie}; more=2'):
+            assert get('/', Cookie=kept)[0].status == 200
+            assert json.loads(get('/api/count', Cookie=kept)[1]) == api.count()
+    with serving(api, host='0.0.0.0') as another:
+        assert another.key.secret != secret
 
 
 def test_the_command_serves_until_it_is_interrupted(search, monkeypatch, capsys, made):
@@ -500,7 +598,9 @@ def test_the_command_serves_until_it_is_interrupted(search, monkeypatch, capsys,
     assert out.startswith('10 persons: http://127.0.0.1:')
     assert 'warning' not in err
     assert main(['serve', '--port', '0', '--host', '0.0.0.0', *arguments]) == 0
-    assert 'every machine that reaches this one' in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert re.search(r'http://[^0:/]\S*:[0-9]+/\?key=\S{43} ', out)
+    assert 'whoever has this link' in err
 
 
 def test_the_command_says_what_stands_in_its_way(search, server, tmp_path, capsys, made):
@@ -534,6 +634,7 @@ def browser():
 
 
 def test_the_page_in_a_browser(search, server, browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
     wait = WebDriverWait(browser, 60)
@@ -558,6 +659,11 @@ def test_the_page_in_a_browser(search, server, browser, tmp_path):
     browser.get(f'http://127.0.0.1:{server.server_port}/')
     wait.until(lambda _: 'model m' in browser.page_source)
     assert not all_of('#results li')
+
+    # Nothing at all is answered, too.
+    browser.find_element('css selector', 'button[type=submit]').click()
+    assert 'Describe a person' in browser.find_element('id', 'status').text
+    assert browser.switch_to.active_element.get_attribute('id') == 'text'
 
     # A description; the names on the page are those that Python finds, HTML or not.
     browser.find_element('id', 'text').send_keys(f'{QUERY}\n')
@@ -585,11 +691,31 @@ def test_the_page_in_a_browser(search, server, browser, tmp_path):
     assert browser.find_element('id', 'map').is_displayed()
     assert browser.find_element('id', 'map').get_property('height') == 16
 
+    # The next person by a key, in a narrow window as well, whose text is not cut.
+    opened = browser.find_element('id', 'large').get_attribute('src')
+    browser.set_window_size(500, 800)
+    browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    wait.until(lambda _: browser.find_element('id', 'large').get_attribute('src') != opened)
+    fits = 'return arguments[0].scrollWidth <= arguments[0].clientWidth'
+    for part in ('closer', 'about'):
+        assert browser.execute_script(fits, browser.find_element('id', part))
+    assert browser.execute_script('return document.body.scrollWidth <= innerWidth')
+    browser.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
+    wait.until(lambda _: browser.find_element('id', 'large').get_attribute('src') == opened)
+    browser.set_window_size(1200, 900)
+
     # Searching by that person.
     person = browser.find_element('css selector', '#facts dd').text
     browser.find_element('id', 'search-by').click()
     wait.until(lambda _: texts('#results .score')[0] == '1.000')
     assert person.endswith(shown()[0].split(' · ')[-1].split(' at ')[0])
+
+    # A picture of one's own in its place.
+    own = search.root / 'a' / '3.png'
+    browser.find_element('id', 'file').send_keys(str(own))
+    wait.until(lambda _: shown() and shown()[0].endswith('a/3.png'))
+    preview = browser.find_element('css selector', '#like img').get_attribute('src')
+    assert preview.startswith('data:image/png')
 
     # Filters.
     select = browser.find_element('id', 'within')

@@ -40,7 +40,7 @@ class CaptionedImages(PedesDataset):
     The JSON file is a list of objects with the same keys, or ``captions``, a list of texts, instead
     of ``caption``.
 
-    - ``image``: path below ``data_root``, or an absolute one.
+    - ``image``: path below ``data_root``, where a folder may be a link.
     - ``identity``: text or a whole number; the same one means the same person. Whole numbers are
       kept as person ids. If any identity is other text, all are numbered in the order of the text.
     - ``split``: ``train``, ``val`` or ``test``. It is required: nothing here divides persons
@@ -57,6 +57,7 @@ class CaptionedImages(PedesDataset):
     LAYOUT = Layout(name='CaptionedImages')
     ANNOTATION_FILES = ('annotations.csv', 'annotations.json')
     IMAGE_FOLDER = ''
+    PATH_KEY = 'image'
 
     def raw_records(self, path: Path) -> list[tuple[Any, str]]:
         """Returns one record for each image, in the keys of the published sets.
@@ -81,7 +82,7 @@ class CaptionedImages(PedesDataset):
         records = [
             (
                 {
-                    'file_path': row['image'],
+                    self.PATH_KEY: row['image'],
                     'id': numbers[row['identity']],
                     'split': row['split'],
                     'captions': row['captions'],

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -291,6 +291,7 @@ class PedesDataset(BaseDataset):
             raise ValueError(
                 f'{where} has the {self.PATH_KEY} {shown(raw[self.PATH_KEY])}, not text'
             )
+        check_below(raw[self.PATH_KEY], f'{where} has the {self.PATH_KEY}')
         captions = raw['captions']
         check_captions(captions, where)
         path = os.path.join(self.data_root, self.IMAGE_FOLDER, raw[self.PATH_KEY])
@@ -316,6 +317,22 @@ def read_json_list(path: Path) -> list:
     if not isinstance(records, list):
         raise ValueError(f'{path} holds a {type(records).__name__}, expected a list of records')
     return records
+
+
+def check_below(path: str, subject: str) -> None:
+    """Refuses a path that may lead out of the folder that it is joined to.
+
+    Annotations often come from elsewhere, and what they name is opened and shown.
+
+    Raises:
+        ValueError: If it is absolute or goes up; begins with ``subject``.
+    """
+    parts = PureWindowsPath(path)
+    if parts.drive or parts.root or '..' in parts.parts:
+        raise ValueError(
+            f'{subject} {shown(path)}, expected a path below the folder of the images, without '
+            '"..": move the images there, or put a link to their folder there'
+        )
 
 
 def check_captions(captions: object, where: str) -> None:

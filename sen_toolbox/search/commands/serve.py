@@ -3,12 +3,13 @@
   sen-search serve
   sen-search serve --port 9000
 
-Describe a person, click a result to search by it, mark right ones to refine. The page needs no
-internet and answers this machine only. --host 0.0.0.0 opens it to the network: there is no
-password, and whoever reaches it sees every image of the index.
+Describe a person, or add a picture; search by a result, mark right ones to refine. The page needs
+no internet and answers this machine only. --host 0.0.0.0 opens it to the network: whoever has the
+link that is printed then sees every image of the index, and the connection is not encrypted.
 """
 
 import argparse
+import socket
 import sys
 
 from sen_toolbox.search.commands.common import add_search_arguments, note, open_search, say
@@ -44,11 +45,14 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise OSError(f'cannot listen on {args.host}, port {args.port}: {error}') from error
     with server:
-        host = f'[{args.host}]' if ':' in args.host else args.host
-        say(f'{len(search)} persons: http://{host}:{server.server_port}/ (Ctrl-C ends it)')
+        # Of all addresses of this machine, one that others can open.
+        name = socket.gethostname() if args.host in ('0.0.0.0', '::') else args.host
+        host = f'[{name}]' if ':' in name else name
+        key = '' if server.key is None else f'?key={server.key.secret}'
+        say(f'{len(search)} persons: http://{host}:{server.server_port}/{key} (Ctrl-C ends it)')
         sys.stdout.flush()
-        if not server.is_local:
-            note('warning: every machine that reaches this one sees all images')
+        if server.key is not None:
+            note('warning: whoever has this link, or listens to the network, sees all images')
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -57,11 +57,7 @@ def read_frames(path: str, every: float, *, after: int = -1) -> Iterator[Frame]:
     number, span = -1, -1
     try:
         total = video.get(cv2.CAP_PROP_FRAME_COUNT)
-        columns, rows = (
-            int(video.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-        )
-        if columns * rows > MAX_PIXELS:
-            raise ValueError(f'has frames of {columns} x {rows} pixels, more than {MAX_PIXELS}')
+        _check_size(video)
         while video.grab():
             number += 1
             time = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
@@ -85,6 +81,48 @@ def read_frames(path: str, every: float, *, after: int = -1) -> Iterator[Frame]:
         raise ValueError('is no video, or holds no frame that can be decoded')
     if number + 1 < WHOLE * total:
         warnings.warn(f'{path} breaks off after {number + 1} of {total:.0f} frames', stacklevel=2)
+
+
+def read_frame(path: str, number: int) -> np.ndarray:
+    """One frame of a video, RGB (H, W, 3) uint8.
+
+    Args:
+        path: The file.
+        number: From 0, as :func:`read_frames` counts.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If there is no such frame, or it is too large; says why, without the path.
+    """
+    check_regular(os.stat(path))
+    video = _open(path)
+    try:
+        _check_size(video)
+        # Some containers jump to a key picture beside the frame that was asked for.
+        video.set(cv2.CAP_PROP_POS_FRAMES, number)
+        if video.get(cv2.CAP_PROP_POS_FRAMES) != number:
+            video.release()
+            video = _open(path)
+            for _ in range(number):
+                if not video.grab():
+                    break
+        decoded, image = video.read()
+    except (cv2.error, MemoryError) as error:
+        text = ' '.join(str(error).split())
+        raise ValueError(f'cannot be decoded at frame {number} ({text})') from error
+    finally:
+        video.release()
+    if not decoded:
+        raise ValueError(f'has no frame {number} that can be decoded')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _check_size(video: cv2.VideoCapture) -> None:
+    columns, rows = (
+        int(video.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    )
+    if columns * rows > MAX_PIXELS:
+        raise ValueError(f'has frames of {columns} x {rows} pixels, more than {MAX_PIXELS}')
 
 
 def _open(path: str) -> cv2.VideoCapture:

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from sen_toolbox.search.images import read_image
+from sen_toolbox.pictures import decode_image
+from sen_toolbox.search.images import MAX_PIXELS, read_image
 from sen_toolbox.search.index import Entry
 from sen_toolbox.search.person_search import PersonSearch, Result
 
 MAX_TEXT = 1000  # characters; the longest captions of the benchmarks have some 700
-MAX_RESULTS = 200
+MAX_RESULTS = 10_000
 MAX_RIGHT = 100
 MAX_FOLDERS = 500
 # Weight of the mean of the images marked right beside the query's 1 (Rocchio 1971; the value is
@@ -25,6 +26,8 @@ MAX_FOLDERS = 500
 FEEDBACK = 0.75
 # Width and height in pixels that pictures are made to fit.
 SIZES = {'small': (240, 480), 'large': (900, 1200)}
+WHOLE = (1600, 1200)
+FRAME = '#e4572e'
 # Rows of a word's map; its windows are an eighth of the height and overlap by half.
 MAP_ROWS = 16
 
@@ -40,6 +43,7 @@ class SearchApi:
         self._search = search
         # Several at once would only take the cores from one another.
         self._embedding, self._mapping = threading.Lock(), threading.Lock()
+        self._reading = threading.Lock()
 
     def gallery(self) -> dict[str, Any]:
         """What the page shows before any search."""
@@ -54,13 +58,17 @@ class SearchApi:
             words=self._towers is not None,
         )
 
+    def count(self) -> dict[str, int]:
+        """How many persons there are now; another process may be indexing."""
+        return dict(persons=len(self._search))
+
     def search(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Results for ``text``, the person ``like``, or both, refined by those marked ``right``.
+        """Results for the sum of the queries, refined by those marked ``right``.
 
         Args:
-            asked: ``text``, ``like`` (an id), ``right`` (ids), ``k``, ``within`` (a folder),
-                ``from`` and ``to`` (seconds in a video); all can be left out but one of the first
-                two.
+            asked: The queries ``text``, ``like`` (an id) and ``picture`` (an image file in base64),
+                of which there is at least one; ``right`` (ids), ``k``, ``within`` (a folder),
+                ``from`` and ``to`` (seconds in a video).
 
         Raises:
             ValueError: If a value makes no sense.
@@ -68,11 +76,12 @@ class SearchApi:
         """
         text = _value(asked, 'text', str, '').strip()
         like, right = _value(asked, 'like', str, ''), _value(asked, 'right', list, [])
+        picture = _value(asked, 'picture', str, '')
         k, within = _value(asked, 'k', int, 30), _value(asked, 'within', str, '')
         first = _value(asked, 'from', float, None)
         last = _value(asked, 'to', float, None)
         _check_text(text)
-        if not text and not like:
+        if not text and not like and not picture:
             raise ValueError('describe a person, or choose one')
         if not 1 <= k <= MAX_RESULTS:
             raise ValueError(f'k is a number of results from 1 to {MAX_RESULTS}, got {k}')
@@ -82,6 +91,10 @@ class SearchApi:
         if text:
             with self._embedding:
                 query = self._search.embed([text])[0]
+        if picture:
+            pixels = _decoded(picture)
+            with self._embedding:
+                query = query + self._search.embed(None, [pixels])[0]
         if like:
             query = query + self._entry(like)[1]
         query /= max(np.linalg.norm(query), 1e-12)
@@ -104,11 +117,25 @@ class SearchApi:
         """
         if size not in SIZES:
             raise KeyError(f'there is no size {size!r}')
-        image = Image.fromarray(self._pixels(token))
-        image.thumbnail(SIZES[size])
-        buffer = io.BytesIO()
-        image.save(buffer, 'JPEG', quality=88)
-        return buffer.getvalue()
+        return _jpeg(Image.fromarray(self._pixels(token)), SIZES[size])
+
+    def whole(self, token: str) -> bytes:
+        """JPEG of the photo or frame that a person was cut out of, with the person in a frame.
+
+        Raises:
+            KeyError: If there is no such person, or the file is gone or damaged.
+        """
+        entry, _ = self._entry(token)
+        # A video is decoded from its last key picture on.
+        with self._reading:
+            try:
+                image = Image.fromarray(_read_whole(entry))
+            except (OSError, ValueError) as error:
+                raise KeyError(f'{Path(entry.path).name} {error}') from error
+        if 'box' in entry.place:
+            width = max(2, image.height // 200)
+            ImageDraw.Draw(image).rectangle(entry.place['box'], outline=FRAME, width=width)
+        return _jpeg(image, WHOLE)
 
     def words(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """How much each word of ``text`` adds to the score of ``id``, and from where.
@@ -179,6 +206,29 @@ class SearchApi:
             return read_image(result.picture)
         except ValueError as error:
             raise KeyError(f'{Path(result.path).name} {error}') from error
+
+
+def _read_whole(entry: Entry) -> np.ndarray:
+    if 'frame' not in entry.place:
+        return read_image(entry.path)
+    # Imports OpenCV, which a gallery of pictures does not need.
+    from sen_toolbox.search.detection.video import read_frame
+
+    return read_frame(entry.path, entry.place['frame'])
+
+
+def _jpeg(image: Image.Image, size: tuple[int, int]) -> bytes:
+    image.thumbnail(size)
+    buffer = io.BytesIO()
+    image.save(buffer, 'JPEG', quality=88)
+    return buffer.getvalue()
+
+
+def _decoded(picture: str) -> np.ndarray:
+    try:
+        return decode_image(base64.b64decode(picture, validate=True), MAX_PIXELS)
+    except ValueError as error:
+        raise ValueError(f'this picture cannot be decoded: {error}') from error
 
 
 def _token(entry: Entry) -> str:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 # Bytes; a picture's address has an id of a few hundred characters, cookies are not ours.
 MAX_HEAD = 32_768
 MAX_HEADERS = 100
-# A request holds a description and up to a hundred ids of a few hundred characters.
+# A request holds a description and up to a hundred ids of a few hundred characters; a search may
+# hold a picture, too, which the page makes smaller than this.
 MAX_BODY = 100_000
+LARGER_BODIES = {'/api/search': 2_000_000}
 METHODS = ('GET', 'POST')
 
 _FIRST_LINE = re.compile(rb'([A-Z]{1,20}) ([!-~]+) HTTP/([0-9])\.([0-9])')
@@ -83,7 +85,8 @@ def _parsed(lines: list[bytes]) -> Head:
     if not target.startswith('/'):
         raise RefusedError(400, 'an address begins with a slash')
     headers = _headers(lines[1:])
-    length = _length(method, headers)
+    limit = LARGER_BODIES.get(target, MAX_BODY)
+    length = _length(method, headers, limit)
     tokens = {token.strip().lower() for token in headers.get('connection', '').split(',')}
     return Head(method, target, headers, length, minor != '0' and 'close' not in tokens)
 
@@ -103,7 +106,7 @@ def _headers(lines: list[bytes]) -> dict[str, str]:
     return headers
 
 
-def _length(method: str, headers: Mapping[str, str]) -> int:
+def _length(method: str, headers: Mapping[str, str], limit: int) -> int:
     length, coding = headers.get('content-length'), headers.get('transfer-encoding')
     if length is not None and coding is not None:
         raise RefusedError(400, 'a request has a length or an encoding, not both')
@@ -116,6 +119,6 @@ def _length(method: str, headers: Mapping[str, str]) -> int:
     if not (length.isascii() and length.isdigit()):
         raise RefusedError(400, 'the length of a request is a whole number')
     # Python refuses to read numbers of thousands of digits.
-    if len(length) > 9 or int(length) > MAX_BODY:
-        raise RefusedError(413, f'a request has at most {MAX_BODY} bytes')
+    if len(length) > 9 or int(length) > limit:
+        raise RefusedError(413, f'a request has at most {limit} bytes')
     return int(length)

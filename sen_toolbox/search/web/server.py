@@ -19,6 +19,7 @@ from time import monotonic
 from types import TracebackType
 
 from sen_toolbox.search.web.api import SearchApi
+from sen_toolbox.search.web.key import PageKey
 from sen_toolbox.search.web.request import Head, RefusedError, take_head
 from sen_toolbox.search.web.site import Answer, Site, failure
 
@@ -72,8 +73,10 @@ class PageServer:
         self._socket.setblocking(False)
         self.server_address = self._socket.getsockname()
         self.server_port: int = self.server_address[1]
-        self.is_local = ipaddress.ip_address(self.server_address[0]).is_loopback
-        self._site = Site(api, is_local=self.is_local)
+        is_local = ipaddress.ip_address(self.server_address[0]).is_loopback
+        # Needed as soon as other machines can reach the page.
+        self.key = None if is_local else PageKey(self.server_port)
+        self._site = Site(api, key=self.key)
         self._connections: set[_Connection] = set()
         self._limit = _connection_limit()
         self._stop = threading.Event()
@@ -251,7 +254,7 @@ def _encoded(answer: Answer, *, keeps_open: bool) -> bytes:
         f'Content-Type: {answer.kind}',
         f'Content-Length: {len(answer.content)}',
         'Cache-Control: ' + ('private, max-age=60' if answer.kind == 'image/jpeg' else 'no-store'),
-        *(f'{name}: {value}' for name, value in HEADERS.items()),
+        *(f'{name}: {value}' for name, value in {**HEADERS, **answer.headers}.items()),
     ]
     if not keeps_open:
         lines.append('Connection: close')

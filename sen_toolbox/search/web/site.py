@@ -3,13 +3,15 @@
 import json
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 from sen_toolbox.messages import shown
 from sen_toolbox.search.web.api import SearchApi
+from sen_toolbox.search.web.key import PageKey
 from sen_toolbox.search.web.request import Head
 
 STATIC = {
@@ -23,11 +25,12 @@ OUR_NAMES = re.compile(r'(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]*)?', re.IGN
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client gets: status, content and its MIME type."""
+    """What a client gets: status, content, its MIME type, and more headers."""
 
     code: int
     content: bytes
     kind: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def failure(code: int, message: str) -> Answer:
@@ -40,11 +43,12 @@ class Site:
 
     Args:
         api: What searches.
-        is_local: Whether only this machine is served, under its own names.
+        key: What a browser must have; None for a page that this machine alone reaches, and under
+            its own names.
     """
 
-    def __init__(self, api: SearchApi, *, is_local: bool) -> None:
-        self._api, self._is_local = api, is_local
+    def __init__(self, api: SearchApi, *, key: PageKey | None) -> None:
+        self._api, self._key = api, key
 
     def answer(self, head: Head, body: bytes) -> Answer:
         """The answer to a request; never raises."""
@@ -65,11 +69,24 @@ class Site:
             return failure(500, 'something went wrong; the terminal of sen-search says what')
 
     def _refusal(self, head: Head) -> Answer | None:
+        if self._key is not None:
+            return None if self._key.is_in_cookie(head) else self._entrance(head)
         # A page elsewhere could give its own name our address and read the gallery.
         host = head.headers.get('host', '')
-        if self._is_local and not OUR_NAMES.fullmatch(host):
+        if not OUR_NAMES.fullmatch(host):
             return failure(403, f'this page is served to this machine only, not as {shown(host)}')
         return None
+
+    def _entrance(self, head: Head) -> Answer:
+        path, _, query = head.target.partition('?')
+        if head.method == 'GET' and path == '/' and self._key.is_in_link(query):
+            # To an address without the key, so that a screenshot or a bookmark does not tell it.
+            headers = {'Location': '/', 'Set-Cookie': self._key.cookie}
+            return Answer(303, b'', 'text/plain', headers)
+        message = 'this page needs its key: open the whole link that sen-search serve has printed'
+        if path == '/':
+            return Answer(401, message.encode(), 'text/plain; charset=utf-8')
+        return failure(401, message)
 
     def _get(self, head: Head) -> Answer:
         path, _, query = head.target.partition('?')
@@ -78,10 +95,14 @@ class Site:
             return Answer(200, (Path(__file__).parent / 'static' / name).read_bytes(), kind)
         if path == '/api/gallery':
             return _success(self._api.gallery())
+        if path == '/api/count':
+            return _success(self._api.count())
         if path.startswith('/picture/'):
             size = parse_qs(query).get('size', ['small'])[0]
             token = path.removeprefix('/picture/')
             return Answer(200, self._api.picture(token, size), 'image/jpeg')
+        if path.startswith('/whole/'):
+            return Answer(200, self._api.whole(path.removeprefix('/whole/')), 'image/jpeg')
         raise KeyError('there is no such page')
 
     def _post(self, head: Head, body: bytes) -> Answer:

@@ -6,7 +6,16 @@ const make = (tag, attributes = {}, ...children) => {
   element.append(...children)
   return element
 }
-const state = { like: null, right: new Map(), root: '', words: false, asked: 0, shown: null, opened: 0 }
+const state = {
+  like: null, picture: null, right: new Map(), root: '', model: '', words: false,
+  asked: 0, results: [], k: 0, shown: 0, opened: 0,
+}
+// Results at first, and at most.
+const FIRST = 30
+const MOST = 10000
+// What the server takes of a picture in base64, and the size that a larger one is made to fit.
+const LIMIT = 1.8e6
+const LARGEST = 1600
 const picture = (id, size) => `picture/${id}?size=${size}`
 
 async function ask(address, body) {
@@ -44,23 +53,24 @@ const clock = (time) => {
 const short = (path) =>
   (path.startsWith(state.root + '/') ? path.slice(state.root.length + 1) : path).toWellFormed()
 
-async function search() {
+async function search(k = state.k || FIRST) {
   const number = ++state.asked
   const text = find('text').value.trim()
-  if (!text && !state.like) {
-    find('results').replaceChildren()
+  if (!text && !state.like && !state.picture) {
+    show([], k)
     say('')
     return
   }
   find('results').classList.add('busy')
   try {
     const answer = await ask('api/search', {
-      text, like: state.like, right: [...state.right.keys()], within: find('within').value,
+      text, like: state.like, picture: state.picture, right: [...state.right.keys()], k,
+      within: find('within').value,
       from: seconds(find('from').value), to: seconds(find('to').value),
     })
     // Answers may overtake one another.
     if (number !== state.asked) return
-    show(answer.results)
+    show(answer.results, k)
     const notes = []
     if (answer.unknown.length) notes.push(`This model does not know: ${answer.unknown.join(', ')}.`)
     if (!answer.results.length) notes.push('Nobody fits these filters.')
@@ -73,8 +83,10 @@ async function search() {
   }
 }
 
-function show(results) {
-  const best = Math.max(...results.map((result) => result.score), 1e-6)
+function show(results, k) {
+  Object.assign(state, { results, k })
+  find('more').hidden = results.length < k || k >= MOST
+  const best = Math.max(results.length ? results[0].score : 0, 1e-6)
   find('results').replaceChildren(...results.map((result, index) => card(result, index + 1, best)))
   find('forget').hidden = !state.right.size
   find('forget').textContent = `Forget ${state.right.size} marked`
@@ -99,7 +111,7 @@ function card(result, rank, best) {
   like.addEventListener('click', () => searchBy(result))
   const open = make('button', { className: 'picture', type: 'button' }, image)
   open.setAttribute('aria-label', `look at result ${rank}`)
-  open.addEventListener('click', () => look(result))
+  open.addEventListener('click', () => look(rank - 1))
   return make('li', { className: isRight ? 'right' : '' },
     open,
     make('span', { className: 'rank', textContent: rank }),
@@ -110,20 +122,55 @@ function card(result, rank, best) {
       make('div', { className: 'marks' }, mark, like)))
 }
 
+function setPicture(source, { like = null, picture = null } = {}) {
+  Object.assign(state, { like, picture })
+  find('like').hidden = !source
+  if (source) find('like').querySelector('img').src = source
+}
+
 function searchBy(result) {
-  state.like = result.id
+  setPicture(picture(result.id, 'small'), { like: result.id })
   state.right.clear()
   // The old words would still pull; new ones can be added.
   find('text').value = ''
-  find('like').hidden = false
-  find('like').querySelector('img').src = picture(result.id, 'small')
   find('closer').close()
   scrollTo({ top: 0, behavior: 'smooth' })
-  search()
+  search(FIRST)
 }
 
-function look(result) {
-  state.shown = result
+async function searchByFile(file) {
+  if (!file) return
+  try {
+    const address = await base64(file)
+    setPicture(address, { picture: address.slice(address.indexOf(',') + 1) })
+    state.right.clear()
+    search(FIRST)
+  } catch {
+    say(`"${file.name}" is not a picture that this browser can read.`, true)
+  }
+}
+
+async function base64(file) {
+  if (file.size * 4 / 3 > LIMIT) file = await smaller(file)
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader()
+    reader.addEventListener('load', () => resolve(reader.result))
+    reader.addEventListener('error', reject)
+    reader.readAsDataURL(file)
+  })
+}
+
+async function smaller(file) {
+  const bitmap = await createImageBitmap(file)
+  const factor = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height))
+  const canvas = make('canvas', { width: bitmap.width * factor, height: bitmap.height * factor })
+  canvas.getContext('2d').drawImage(bitmap, 0, 0, canvas.width, canvas.height)
+  return new Promise((resolve) => canvas.toBlob(resolve, 'image/jpeg', 0.92))
+}
+
+function look(index) {
+  const result = state.results[index]
+  state.shown = index
   const number = ++state.opened
   const facts = [['File', result.path.toWellFormed()], ['Score', result.score.toFixed(4)]]
   if (result.identity !== null) facts.push(['Identity', result.identity])
@@ -133,13 +180,25 @@ function look(result) {
   if (result.place.box) facts.push(['Box', result.place.box.join(', ')])
   find('facts').replaceChildren(...facts.flatMap(([name, value]) =>
     [make('dt', { textContent: name }), make('dd', { textContent: value })]))
-  find('large').src = picture(result.id, 'large')
-  drawMap(null)
+  find('whole').hidden = !result.place.box
+  showWhole(false)
   find('words').replaceChildren()
-  find('closer').showModal()
+  if (!find('closer').open) find('closer').showModal()
   const text = find('text').value.trim()
   find('regions').hidden = !(state.words && text)
   if (state.words && text) regions(result, text, number)
+}
+
+function showWhole(isWhole) {
+  const result = state.results[state.shown]
+  find('whole').setAttribute('aria-pressed', isWhole)
+  const what = result.place.frame === undefined ? 'photo' : 'frame'
+  find('whole').textContent = isWhole ? 'Show the person alone' : `Show the whole ${what}`
+  find('stage').classList.toggle('whole', isWhole)
+  find('large').src = isWhole ? `whole/${result.id}` : picture(result.id, 'large')
+  find('large').alt = isWhole ? `the ${what} that the person is in` : 'the person'
+  for (const chip of find('words').children) chip.setAttribute('aria-pressed', false)
+  drawMap(null)
 }
 
 async function regions(result, text, number) {
@@ -154,6 +213,7 @@ async function regions(result, text, number) {
       chip.setAttribute('aria-pressed', false)
       chip.addEventListener('click', () => {
         const chosen = chip.getAttribute('aria-pressed') === 'false'
+        if (find('stage').classList.contains('whole')) showWhole(false)
         for (const other of find('words').children) other.setAttribute('aria-pressed', other === chip && chosen)
         drawMap(chosen ? word.map : null)
       })
@@ -184,24 +244,55 @@ function drawMap(map) {
 find('form').addEventListener('submit', (event) => {
   event.preventDefault()
   state.right.clear()
-  search()
+  search(FIRST)
+  if (!find('text').value.trim() && !state.like && !state.picture) {
+    say('Describe a person, or add a picture of one.', true)
+    find('text').focus()
+  }
 })
-for (const id of ['within', 'from', 'to']) find(id).addEventListener('change', search)
+for (const id of ['within', 'from', 'to']) find(id).addEventListener('change', () => search())
 find('like').querySelector('button').addEventListener('click', () => {
-  state.like = null
-  find('like').hidden = true
+  setPicture(null)
   search()
 })
+find('file').addEventListener('change', () => {
+  searchByFile(find('file').files[0])
+  // The same file can be chosen again.
+  find('file').value = ''
+})
+addEventListener('dragover', (event) => event.preventDefault())
+addEventListener('drop', (event) => {
+  event.preventDefault()
+  searchByFile(event.dataTransfer.files[0])
+})
+addEventListener('paste', (event) => searchByFile(event.clipboardData.files[0]))
+addEventListener('keydown', (event) => {
+  const isOpen = find('closer').open
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
+  if (isOpen && step && state.results[state.shown + step]) look(state.shown + step)
+  // As on many pages with a search.
+  if (event.key === '/' && !isOpen && !/INPUT|SELECT/.test(document.activeElement.tagName)) {
+    event.preventDefault()
+    find('text').select()
+  }
+})
+find('more').addEventListener('click', () => search(Math.min(MOST, 4 * state.k)))
+find('whole').addEventListener('click', () => showWhole(!find('stage').classList.contains('whole')))
 find('forget').addEventListener('click', () => { state.right.clear(); search() })
-find('search-by').addEventListener('click', () => searchBy(state.shown))
+find('search-by').addEventListener('click', () => searchBy(state.results[state.shown]))
 find('close').addEventListener('click', () => find('closer').close())
+
+function tell({ persons }) {
+  find('gallery').textContent = `${persons.toLocaleString('en')} persons · model ${state.model}`
+}
 
 async function start() {
   try {
     const gallery = await ask('api/gallery')
     state.root = gallery.root
     state.words = gallery.words
-    find('gallery').textContent = `${gallery.persons.toLocaleString('en')} persons · model ${gallery.model}`
+    state.model = gallery.model
+    tell(gallery)
     find('within').append(...gallery.folders.map((folder) =>
       make('option', { value: folder, textContent: short(folder) })))
     find('times').hidden = !gallery.videos
@@ -211,5 +302,7 @@ async function start() {
   // A search can be kept as a link: ?q=a+man+in+a+black+jacket
   find('text').value = new URLSearchParams(location.search).get('q') ?? ''
   search()
+  // An index may be growing meanwhile.
+  setInterval(() => { if (!document.hidden) ask('api/count').then(tell, () => {}) }, 10000)
 }
 start()
