@@ -319,7 +319,8 @@ def check_persons(records: Sequence[Mapping], layout: Layout) -> list[Finding]:
                 for person_id, found in splits.items()
                 if len(found) > 1
             ],
-            'Who is trained on must not be searched for, unless the splits number persons anew.',
+            'A person of the training split must not be in another one; if each split numbers '
+            'persons anew, there is nothing to do.',
             False,
         ),
         (

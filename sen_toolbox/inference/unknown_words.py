@@ -27,7 +27,7 @@ def unknown_words(tokenizer: Tokenizer, known: np.ndarray, sentence: str) -> lis
         word = AROUND.sub('', word)
         words.setdefault(word.lower(), tokenizer.encode(word))
     words.pop('', None)
-    # A word without tokens is left out of the caption; a token that is no word stands for any.
+    # A word without tokens is left out of the caption; a token that is not a word may mean any.
     return [
         word
         for word, ids in words.items()
