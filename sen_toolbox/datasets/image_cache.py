@@ -60,7 +60,7 @@ class CachedImage(BaseTransform):
         return {key: value for key, value in vars(self).items() if key != '_images'}
 
     def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
+        self.__dict__.update(state)
         self._open()
 
 
