@@ -113,7 +113,8 @@ def notebook_text(path: Path) -> str:
     for cell in cells:
         text = ''.join(cell['source'])
         parts.append(f'```python\n{text}\n```' if cell['cell_type'] == 'code' else text)
-    link = f'[This page as a notebook]({path.name})'
+    # Not in Markdown, where it would become a link to this page.
+    link = f'<a href="{path.name}" download>This page as a notebook</a>'
     return '\n\n'.join([*parts, link])
 
 
