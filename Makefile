@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-portable lint bench leaderboard install
+.PHONY: demo test test-portable lint docs bench leaderboard install
 
 # Draws the data, trains SEN on it from the shipped tiny towers, evaluates and shows the result.
 demo: install
@@ -19,6 +19,12 @@ test-portable: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/mypy
+
+# The pages of docs/, with every warning an error and links checked; open site/index.html.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Times everything against a plain reference on the CPU and writes docs/benchmarks.md.
 bench: install
@@ -29,6 +35,10 @@ leaderboard: install
 	$(BIN)/python tools/leaderboard.py
 
 install: $(VENV)/.installed
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@
 
 $(VENV)/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)

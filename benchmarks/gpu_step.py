@@ -1,4 +1,4 @@
-"""Training steps of SEN and IRRA on a GPU: images a second, share of its peak, memory, time split.
+"""Training steps of SEN and IRRA on a GPU: images per second, share of its peak, memory, time.
 
 Every combination of method, tower, precision and eager or compiled blocks; a process each, so that
 memory and compiled code are its own. Without a GPU it says so and measures nothing.

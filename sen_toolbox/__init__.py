@@ -1,3 +1,19 @@
 """Text-to-image person retrieval: registered parts that configs assemble into methods."""
 
-__version__ = '0.1.0'
+from importlib import import_module
+from typing import Any
+
+__version__ = '0.2.0'
+
+# Where each public name is, imported at its first use: `import sen_toolbox` itself costs nothing.
+_HOMES = {'get_config': 'sen_toolbox.shipped_configs'}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -55,5 +55,5 @@ def checked_whole_number(name: str, value: Any) -> int:
 
 
 def is_whole_number(value: Any) -> bool:
-    """Whether a value is a whole number from 0 up; bool is none."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 0
+    """Whether a value is a whole number from 0 up; True and False are not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 0

@@ -115,7 +115,7 @@ class _ReadOptions(argparse.Action):
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: list[str],
+        values: Any,
         option_string: str | None = None,
     ) -> None:
         options = dict(getattr(namespace, self.dest))

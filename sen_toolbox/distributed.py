@@ -26,7 +26,7 @@ class RetrieverDataParallel(MMDistributedDataParallel):
 
 
 def prepare_launch(config: Config) -> None:
-    """Says how the processes work together; without a GPU, joins them by gloo.
+    """Says how the processes work together, and without a GPU lets gloo join them.
 
     Args:
         config: Changed in place; ``launcher`` says whether there are several processes.

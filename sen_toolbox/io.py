@@ -115,7 +115,10 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Or a power cut could undo the renaming after what the file replaces has been deleted."""
+    """Writes the names in a folder to disk.
+
+    Without that, a power cut could undo a renaming after what the file replaces has been deleted.
+    """
     # Not every file system can; the content is safe without.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

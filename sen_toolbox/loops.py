@@ -59,7 +59,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train')
         if self._iter > 0:
             self._resumed_batches = hub.get_info(BATCHES_DONE, 0)
-            # As after the last step; MMEngine's hook has set that of the next.
+            # The number of the last step that was done, as after any step; MMEngine's hook has
+            # set the number of the next one.
             hub.update_info('iter', self._iter - 1)
         if self._epoch > hub.get_info(VALIDATED_EPOCH, 0) and self._resumed_batches == 0:
             hub.update_info('epoch', self._epoch - 1)

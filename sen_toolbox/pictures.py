@@ -94,8 +94,8 @@ def _decodable() -> tuple[str, ...]:
 
 
 def _decoded(data: bytes, max_pixels: float) -> np.ndarray:
-    # simplejpeg runs the same libjpeg-turbo without Pillow's copies. It refuses whatever is odd
-    # about a file; then, and for other formats, Pillow has the last word.
+    # simplejpeg runs the same libjpeg-turbo without Pillow's copies. It refuses files with
+    # anything odd; those, and other formats, Pillow decodes.
     try:
         rows, columns, space, _ = simplejpeg.decode_jpeg_header(data)
         # Pillow converts CMYK by a formula of its own, and warns of huge images.

@@ -2,7 +2,7 @@
 
 What a computer adds in which order depends on them; a tolerance that fits one may not fit another.
 Arguments are handed on to pytest. With OLDEST, the path of a Python that has the oldest versions
-which setup.py allows, and pytest with pytest-xdist, its tests are run too.
+which pyproject.toml allows, and pytest with pytest-xdist, its tests are run too.
 
     python tests/portable.py
     OLDEST=~/torch26/bin/python python tests/portable.py -m numeric

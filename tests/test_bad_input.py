@@ -267,7 +267,7 @@ def test_a_test_leaves_the_config_of_the_training_and_names_forgotten_overrides(
 
 def test_a_checkpoint_that_is_none_is_refused_by_name(toy):
     (toy.parent / 'none.pth').write_text('<html>not found</html>')
-    with pytest.raises(ValueError, match='none.pth is no readable checkpoint'):
+    with pytest.raises(ValueError, match='none.pth is not a readable checkpoint'):
         run_tool('test', toy, toy.parent / 'none.pth', '--work-dir', toy.parent / 'tested')
     with pytest.raises(FileNotFoundError, match='there is no checkpoint absent.pth'):
         run_tool('test', toy, 'absent.pth', '--work-dir', toy.parent / 'tested')
@@ -307,6 +307,7 @@ def test_without_network_the_weights_to_download_are_named_with_their_place(
 def test_missing_data_of_nltk_are_named_with_the_command_that_gets_them(toy, monkeypatch):
     monkeypatch.setattr('nltk.data.path', [])
     with pytest.raises(
-        LookupError, match='python -m nltk.downloader punkt_tab averaged_perceptron_tagger_eng'
+        FileNotFoundError,
+        match='python -m nltk.downloader punkt_tab averaged_perceptron_tagger_eng',
     ):
         train(toy, 'train_dataloader.dataset.tagger.type=NLTKTagger')

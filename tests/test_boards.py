@@ -335,7 +335,7 @@ def test_logs_of_a_resumed_run_are_joined_and_the_later_one_counts(tmp_path):
 
 
 def test_a_folder_without_logs_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no work dir with a'):
+    with pytest.raises(FileNotFoundError, match='nor a work dir with a'):
         read_scalars(tmp_path)
 
 

@@ -33,7 +33,9 @@ class Harm:
 def test_code_in_a_checkpoint_is_never_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(dict(state_dict=dict(weight=Harm())), 'bad.pth')
-    with pytest.raises(ValueError, match=r'bad.pth is no readable checkpoint .*other Python types'):
+    with pytest.raises(
+        ValueError, match=r'bad.pth is not a readable checkpoint .*other Python types'
+    ):
         load_checkpoint_file('bad.pth')
     assert not Path('harmed').exists()
     # The file is harmful indeed.
@@ -44,7 +46,7 @@ def test_code_in_a_checkpoint_is_never_executed(tmp_path, monkeypatch):
 def test_mmengine_loads_local_files_by_the_safe_loader(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(Harm(), 'bad.pth')
-    with pytest.raises(ValueError, match='bad.pth is no readable checkpoint'):
+    with pytest.raises(ValueError, match='bad.pth is not a readable checkpoint'):
         CheckpointLoader.load_checkpoint('bad.pth')
     assert not Path('harmed').exists()
 
@@ -65,7 +67,7 @@ class ReadsAttribute:
 def test_a_checkpoint_reads_no_attribute_but_the_statistics_of_a_log(tmp_path, owner, name):
     file = tmp_path / 'x.pth'
     torch.save(dict(state_dict={}, value=ReadsAttribute(owner, name)), file)
-    with pytest.raises(ValueError, match=r'x.pth is no readable checkpoint'):
+    with pytest.raises(ValueError, match=r'x.pth is not a readable checkpoint'):
         load_checkpoint_file(str(file))
 
 
@@ -92,7 +94,7 @@ def test_a_truncated_checkpoint_is_refused_by_name(tmp_path, share):
     torch.save(dict(state_dict=dict(weight=torch.ones(1000))), file)
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r'cut.pth is no readable checkpoint \(truncated'):
+    with pytest.raises(ValueError, match=r'cut.pth is not a readable checkpoint \(truncated'):
         load_checkpoint_file(str(file))
 
 
@@ -112,7 +114,7 @@ def test_a_truncated_safetensors_file_is_refused_by_name(tmp_path):
     file = tmp_path / 'cut.safetensors'
     save_file(dict(weight=torch.arange(300.0)), file)
     file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(ValueError, match='cut.safetensors is no readable checkpoint'):
+    with pytest.raises(ValueError, match='cut.safetensors is not a readable checkpoint'):
         load_checkpoint_file(str(file))
 
 
@@ -249,7 +251,7 @@ def test_an_official_checkpoint_of_another_size_is_not_converted(tmp_path):
 def test_conversion_executes_no_code(tmp_path, monkeypatch, small_sen):
     monkeypatch.chdir(tmp_path)
     torch.save(dict(model=Harm()), 'bad.pth')
-    with pytest.raises(ValueError, match='bad.pth is no readable checkpoint'):
+    with pytest.raises(ValueError, match='bad.pth is not a readable checkpoint'):
         run_tool('convert_checkpoint', small_sen, 'bad.pth', 'ours.pth')
     assert not Path('harmed').exists()
 

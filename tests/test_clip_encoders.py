@@ -247,7 +247,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path):
     torch.save(square_clip().state_dict(), tmp_path / 'clip.pt')
     half = (tmp_path / 'clip.pt').read_bytes()[:5000]
     (tmp_path / 'clip.pt').write_bytes(half)
-    with pytest.raises(ValueError, match=r'clip.pt is no readable checkpoint'):
+    with pytest.raises(ValueError, match=r'clip.pt is not a readable checkpoint'):
         read_tower(tmp_path / 'clip.pt', 'image')
 
 
@@ -259,7 +259,7 @@ class _Harm:
 def test_code_in_a_file_is_never_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({'state_dict': _Harm()}, 'bad.pt')
-    with pytest.raises(ValueError, match='bad.pt is no readable checkpoint'):
+    with pytest.raises(ValueError, match='bad.pt is not a readable checkpoint'):
         read_tower('bad.pt', 'text')
     assert not (tmp_path / 'harmed').exists()
 

@@ -286,7 +286,7 @@ def test_a_pickle_that_calls_itself_safetensors_is_not_executed(tmp_path, monkey
     torch.save(dict(state_dict=Harm()), 'bad.safetensors')
     with pytest.raises(ValueError, match='bad.safetensors is not a readable model file'):
         load_encoder('bad.safetensors')
-    with pytest.raises(ValueError, match='bad.safetensors is no readable checkpoint'):
+    with pytest.raises(ValueError, match='bad.safetensors is not a readable checkpoint'):
         load_pretrained('bad.safetensors')
     assert not Path('harmed').exists()
 

@@ -1,12 +1,13 @@
-"""What the code imports and reads is what setup.py declares."""
+"""What the code imports and reads is what pyproject.toml declares."""
 
 import ast
 import re
-import runpy
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from unittest import mock
+
+import sen_toolbox
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ('sen_toolbox', 'tools', 'projects')
@@ -17,16 +18,14 @@ def normal(name):
     return re.sub('[-_.]+', '-', name).lower()
 
 
-def installation():
-    """What setup.py says, run in the root."""
-    with mock.patch('setuptools.setup') as setup:
-        runpy.run_path(str(ROOT / 'setup.py'))
-    return setup.call_args.kwargs
+def project():
+    """What pyproject.toml says."""
+    return tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 
 
 def declared():
-    options = installation()
-    lines = [*options['install_requires'], *sum(options['extras_require'].values(), [])]
+    options = project()['project']
+    lines = [*options['dependencies'], *sum(options['optional-dependencies'].values(), [])]
     return {normal(re.match('[A-Za-z0-9._-]+', line)[0]) for line in lines}
 
 
@@ -39,8 +38,7 @@ def imported(path):
             yield node.module.partition('.')[0]
 
 
-def test_every_imported_package_is_declared(monkeypatch):
-    monkeypatch.chdir(ROOT)  # setup.py reads files beside it
+def test_every_imported_package_is_declared():
     files = [path for folder in FOLDERS for path in (ROOT / folder).rglob('*.py')]
     files = [path for path in files if not path.name.startswith('test_')]
     # Tools import each other by their plain names.
@@ -62,12 +60,11 @@ def test_every_imported_package_is_declared(monkeypatch):
     assert undeclared == {}
 
 
-def test_every_file_that_is_not_code_is_installed(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    options = installation()
+def test_every_file_that_is_not_code_is_installed():
+    setuptools = project()['tool']['setuptools']
     packed = {
         path
-        for package, patterns in options['package_data'].items()
+        for package, patterns in setuptools['package-data'].items()
         for pattern in patterns
         for path in ROOT.joinpath(*package.split('.')).glob(pattern)
     }
@@ -75,4 +72,17 @@ def test_every_file_that_is_not_code_is_installed(monkeypatch):
     data = {p for p in files if p.suffix not in ('.py', '.pyc')}
     assert {path.name for path in data} >= {'tiny.safetensors', 'tiny.json', 'index.html'}
     assert packed == data
-    assert set(options['package_data']) <= set(options['packages'])
+
+
+def test_the_index_for_openmim_lists_the_metafiles_of_the_core():
+    text = (ROOT / 'model-index.yml').read_text(encoding='utf-8')
+    listed = [ROOT / path for path in re.findall(r'- (\S+)', text)]
+    assert listed == sorted(ROOT.glob('configs/*/metafile.yml'))
+
+
+def test_releases_are_told_alike_everywhere():
+    version = sen_toolbox.__version__
+    changes = (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
+    citation = (ROOT / 'CITATION.cff').read_text(encoding='utf-8')
+    assert re.search(r'^## (\S+)', changes, re.MULTILINE)[1] == version
+    assert re.search(r'^version: (\S+)', citation, re.MULTILINE)[1] == version

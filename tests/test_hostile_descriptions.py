@@ -297,7 +297,7 @@ def test_no_part_reads_a_file_that_its_class_does_not_name(drawn_people, opened,
             opened.clear()
             try:
                 homes[name].build(arguments)
-            except Exception as error:  # noqa: BLE001, a path is no value of most arguments
+            except Exception as error:  # noqa: BLE001, a path is not a value of most arguments
                 assert str(marker) not in opened, (name, key, error)
             tried += 1
             if str(marker) in opened:
@@ -396,7 +396,7 @@ def test_text_of_an_export_that_is_no_text_is_refused(exported, here):
     text = b'tokenizes_alone'
     content = Path('bad.onnx').read_bytes().replace(text, b'\xff' * len(text))
     Path('bad.onnx').write_bytes(content)
-    with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file') as caught:
+    with pytest.raises(ValueError, match='bad.onnx is not a readable ONNX file') as caught:
         OnnxEncoder('bad.onnx')
     assert str(caught.value).isprintable()
 
@@ -404,7 +404,7 @@ def test_text_of_an_export_that_is_no_text_is_refused(exported, here):
 def test_what_onnxruntime_prints_is_not_shown_beside_the_refusal(here, capfd):
     content = onnx_file(graph(), onnx_description())
     Path('bad.onnx').write_bytes(content.replace(b'pixels\n', b'pi\xffels\n', 1))
-    with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file'):
+    with pytest.raises(ValueError, match='bad.onnx is not a readable ONNX file'):
         OnnxEncoder('bad.onnx')
     assert capfd.readouterr() == ('', '')
 
@@ -441,7 +441,7 @@ def test_an_export_reads_no_other_file(exported, here):
         entry = largest.external_data.add()
         entry.key, entry.value = key, value
     Path('bad.onnx').write_bytes(content.SerializeToString())
-    with pytest.raises(ValueError, match='bad.onnx is no readable ONNX file') as caught:
+    with pytest.raises(ValueError, match='bad.onnx is not a readable ONNX file') as caught:
         OnnxEncoder('bad.onnx')
     assert str(caught.value).isprintable()
 

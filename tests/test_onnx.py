@@ -149,7 +149,7 @@ def test_files_that_are_no_exported_models_are_refused(exported, tmp_path):
     with pytest.raises(FileNotFoundError, match='there is no model file nowhere.onnx'):
         PersonSearch('nowhere.onnx')
     (tmp_path / 'cut.onnx').write_bytes(exported.read_bytes()[:20000])
-    with pytest.raises(ValueError, match='cut.onnx is no readable ONNX file'):
+    with pytest.raises(ValueError, match='cut.onnx is not a readable ONNX file'):
         PersonSearch(tmp_path / 'cut.onnx')
     with pytest.raises(ValueError, match='was not made by sen-search export'):
         PersonSearch(rewritten(exported, tmp_path, None))

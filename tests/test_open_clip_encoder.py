@@ -118,7 +118,7 @@ def test_towers_that_have_an_encoder_of_their_own_are_refused(name, reason):
 def test_names_and_sizes_that_do_not_fit_are_refused():
     with pytest.raises(KeyError, match="no model 'EVA03'"):
         OpenCLIPImageEncoder(arch='EVA03', image_size=(32, 32))
-    with pytest.raises(ValueError, match=r'\(150, 64\) is no multiple of 16'):
+    with pytest.raises(ValueError, match=r'\(150, 64\) is not a multiple of 16'):
         build('vit', (150, 64))
     elsewhere = dict(embed_dim=8, vision_cfg={**TOWERS['vit'], 'timm_model_name': 'hf-hub:a/b'})
     with pytest.raises(ValueError, match="names 'hf-hub:a/b', which timm reads from elsewhere"):

@@ -142,7 +142,7 @@ def test_other_files_of_word_vectors_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r'of shape \(30, 5\), expected \(30, 6\)'):
         load(path)
     np.save(tmp_path / 'words.npy', np.array([{}], dtype=object))
-    with pytest.raises(ValueError, match=r'no readable \.npy or \.npz file: Object arrays'):
+    with pytest.raises(ValueError, match=r'not a readable \.npy or \.npz file: Object arrays'):
         load(tmp_path / 'words.npy')
 
 

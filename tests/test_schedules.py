@@ -1,13 +1,16 @@
 """max_epochs alone is right for every length of a training, for the schedule of every config."""
 
+import logging
 import re
+from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
 from test_configs import CONFIGS, SEN
 from toy_data import ROOT
 
 from sen_toolbox.config import load_config
-from sen_toolbox.hooks.rate_check import rate_course, rate_faults
+from sen_toolbox.hooks.rate_check import RateCheckHook, rate_course, rate_faults
 
 # What a config counts in iterations fits an epoch of about this length: that of the drawn people.
 EPOCH = 188
@@ -82,3 +85,22 @@ def test_schedules_that_keep_a_rate_low_are_told():
     rates = list(rate_course(cosine, 1.0, epochs=4, epoch_length=200))
     [fault] = rate_faults(rates, 1.0)
     assert re.fullmatch(r'the learning rate stays at \S+e-05 from epoch 3 on', fault)
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'warnings'),
+    [
+        (dict(type='LinearLR', start_factor=0.1, end=100, by_epoch=False), 1),
+        ([dict(type='LinearLR', start_factor=0.1, end=10, by_epoch=False)], 0),
+        ([], 0),
+        (None, 0),
+    ],
+)
+def test_a_training_warns_of_its_schedule_before_it_starts(schedule, warnings, caplog):
+    config = Config(dict(param_scheduler=schedule, optim_wrapper=dict(optimizer=dict(lr=1e-3))))
+    runner = SimpleNamespace(
+        cfg=config, max_epochs=2, train_dataloader=range(10), logger=logging.getLogger('training')
+    )
+    RateCheckHook().before_train(runner)
+    assert len(caplog.records) == warnings
+    assert all('never reaches lr=0.001, at most 0.27 of it' in text for text in caplog.messages)

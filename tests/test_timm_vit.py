@@ -268,10 +268,10 @@ def test_a_file_of_google_is_read_strictly_and_without_running_code(tmp_path):
     with pytest.raises(ValueError, match=r'missing blocks\.0\.attn\.qkv\.bias'):
         google_vit(path).load_weights()
     google_file(path, cls=np.array([{'a': 1}], dtype=object))
-    with pytest.raises(ValueError, match=r'no readable \.npz file: Object arrays'):
+    with pytest.raises(ValueError, match=r'not a readable \.npz file: Object arrays'):
         google_vit(path).load_weights()
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(ValueError, match=r'no readable \.npz file'):
+    with pytest.raises(ValueError, match=r'not a readable \.npz file'):
         google_vit(path).load_weights()
 
 

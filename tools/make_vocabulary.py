@@ -27,7 +27,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         '--known',
         type=Path,
         metavar='FILE',
-        help='keep only the words of this file, one a line (Dual Path: those of word2vec)',
+        help='keep only the words of this file, one per line (Dual Path: those of word2vec)',
     )
     parser.add_argument(
         '--cfg-options',

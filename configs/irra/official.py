@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.renaming import BASE_MODEL, inverse, rename, used_tensors
 
-# Official prefix, our prefix. Every weight of the release that does anything is in this table.
+# Official prefix, our prefix. Every weight that the release uses is in this table.
 IDENTITY_AND_WORDS = (
     ('classifier.', 'heads.identity.classifier.'),
     ('ln_pre_t.', 'heads.mlm.neck.text_norm.'),

@@ -10,7 +10,7 @@ from sen_toolbox.checkpoint.layouts import load_layout
 from sen_toolbox.checkpoint.renaming import BASE_MODEL, inverse, rename, used_tensors
 
 IRRA = load_layout(Path(__file__).parents[1] / 'irra' / 'official.py')
-# Official prefix, our prefix. Every weight of the release that does anything is in this table.
+# Official prefix, our prefix. Every weight that the release uses is in this table.
 TABLE = (
     *BASE_MODEL,
     *IRRA.IDENTITY_AND_WORDS,

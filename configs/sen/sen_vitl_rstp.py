@@ -2,5 +2,5 @@ _base_ = './sen_vitb_cuhk.py'
 dataset_type = 'RSTPReid'
 data_root = 'data/RSTPReid'
 num_classes = 3701
-image_size = (378, 126)  # 27 x 9 patches; 384 is no multiple of 14
+image_size = (378, 126)  # 27 x 9 patches; 384 is not a multiple of 14
 clip_arch = 'ViT-L-14-quickgelu'

@@ -113,7 +113,7 @@ class TokenGroups(nn.Module):
 
 
 def most_attended(tokens: Tensor, weights: Tensor, count: int) -> Tensor:
-    """The ``count`` tokens (B, count, W) of largest weight, of equal ones the earlier.
+    """The ``count`` tokens (B, count, W) of largest weight; of equal weights the earlier token.
 
     Args:
         tokens: (B, L, W).

@@ -47,7 +47,7 @@ class DrawCaption(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ShiftWords(BaseTransform):
-    """Lets captions begin at a random place of their rows; places before them are no words."""
+    """Lets captions begin at a random place of their rows; places before them are not words."""
 
     changes = frozenset({'tokens'})
 

@@ -290,7 +290,7 @@ def test_missing_data_of_wordnet_are_an_error_that_says_how_to_get_them(monkeypa
     nltk = importlib.import_module('nltk')
     monkeypatch.setattr(nltk.data, 'path', [])
     step = corruption(CONFIG, synonyms=dict(type='WordNet'))
-    with pytest.raises(LookupError, match='python -m nltk.downloader wordnet'):
+    with pytest.raises(FileNotFoundError, match='python -m nltk.downloader wordnet'):
         step.see_pairs([])
 
 

@@ -68,7 +68,7 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
 def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Call):
         if getattr(node.func, 'id', None) != 'dict' or node.args:
-            raise ValueError(f'{ast.unparse(node)} is no value')
+            raise ValueError(f'{ast.unparse(node)} is not a value')
         return {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
     if isinstance(node, ast.List):
         return [_literal(item) for item in node.elts]

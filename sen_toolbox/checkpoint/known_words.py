@@ -21,7 +21,7 @@ def spread_words(
         source: The file, for messages.
 
     Raises:
-        ValueError: If the numbers are no rows of the embedding.
+        ValueError: If the numbers are not rows of the embedding.
     """
     state = dict(state)
     ids = state.pop(WORD_IDS, None)

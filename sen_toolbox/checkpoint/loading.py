@@ -84,7 +84,7 @@ def load_checkpoint_file(filename: str, map_location: Any = None) -> dict:
         raise
     except Exception as error:  # both libraries raise many types for a damaged or foreign file
         raise ValueError(
-            f'{path} is no readable checkpoint (truncated, damaged, or it holds other Python '
+            f'{path} is not a readable checkpoint (truncated, damaged, or it holds other Python '
             f'types): {_reason(error)}'
         ) from error
     check_names(content, path)
@@ -101,7 +101,7 @@ def _read(path: Path, map_location: Any) -> Any:
     if path.suffix == '.safetensors':
         state, meta = read_tensors(path)
         return dict(state_dict=state, **(dict(meta=meta) if meta else {}))
-    # What torch wrote before version 1.6 is no archive and has no sums.
+    # What torch wrote before version 1.6 is not an archive and has no sums.
     is_archive = zipfile.is_zipfile(path)
     if is_archive:
         _check_archive(path)

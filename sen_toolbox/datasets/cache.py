@@ -124,7 +124,7 @@ def token_ids(
         with np.load(BytesIO(content), allow_pickle=False) as arrays:
             ids, ends = arrays['ids'], arrays['ends']
         if (ids.dtype, ids.ndim, ends.dtype, ends.shape) != (dtype, 1, np.int64, (len(unique),)):
-            raise ValueError(f'{ids.dtype} {ids.shape} and {ends.dtype} {ends.shape} are no ids')
+            raise ValueError(f'{ids.dtype} {ids.shape} and {ends.dtype} {ends.shape} are not ids')
         borders = np.concatenate([[0], ends])
         if (borders[1:] < borders[:-1]).any() or borders[-1] != len(ids):
             raise ValueError('captions end before they begin, or beyond the ids')

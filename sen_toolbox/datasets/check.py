@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from prettytable import PrettyTable
 
@@ -140,7 +141,9 @@ def check_dataset(
         if not path.is_file():
             raise
         return Report(layout, str(path), {}, [_no_splits(path, dataset)])
-    records, damaged = [], []
+    records: list[dict] = []
+    damaged: list[str] = []
+    raw_records: Sequence[tuple[Any, str]]
     try:
         raw_records = reader.raw_records(path)
     except DamagedRecordsError as error:
@@ -316,7 +319,8 @@ def check_persons(records: Sequence[Mapping], layout: Layout) -> list[Finding]:
                 for person_id, found in splits.items()
                 if len(found) > 1
             ],
-            'Who is trained on must not be searched for, unless the splits number persons anew.',
+            'A person of the training split must not be in another one; if each split numbers '
+            'persons anew, there is nothing to do.',
             False,
         ),
         (

@@ -166,7 +166,11 @@ def _from_object(row: Any, where: str) -> dict:
 
 def _checked(row: Any, where: str) -> dict:
     """A row, of cells or from JSON, with stripped text, and its captions as a list."""
-    row = _from_cells(*row, where) if isinstance(row, tuple) else _from_object(row, where)
+    if isinstance(row, tuple):
+        header, cells = row
+        row = _from_cells(header, cells, where)
+    else:
+        row = _from_object(row, where)
     captions = [row['caption']] if 'caption' in row else row['captions']
     identity = row['identity']
     if isinstance(identity, int) and not isinstance(identity, bool):

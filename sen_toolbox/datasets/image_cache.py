@@ -60,7 +60,7 @@ class CachedImage(BaseTransform):
         return {key: value for key, value in vars(self).items() if key != '_images'}
 
     def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
+        self.__dict__.update(state)
         self._open()
 
 
@@ -87,10 +87,11 @@ def cache_images(
     """Returns a transform in the place of ``steps``, whose images lie in a file.
 
     The file is made if there is none for these images (by path, size and time of change), these
-    steps and this version of Pillow; it then replaces that of the same images before they changed.
-    Any number of processes may ask at once: one makes the file, the others wait. If that one is
-    interrupted, the next goes on where it was. A file that is there is read through, 5 GB a second
-    from memory, and compared with its checksums; one that is damaged is made again, with a warning.
+    steps and this version of Pillow; it then replaces the file that was made of the same images
+    before they changed. Any number of processes may ask at once: one makes the file, the others
+    wait. If that one is interrupted, the next goes on where it was. A file that is there is read
+    through, 5 GB per second from memory, and compared with its checksums; one that is damaged is
+    made again, with a warning.
 
     Args:
         paths: The images; repetitions count once.

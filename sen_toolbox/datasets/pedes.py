@@ -105,7 +105,7 @@ class PedesDataset(BaseDataset):
         self.noise_seed = noise_seed
         self.image_cache = image_cache
         self.split = split
-        # Shared, because workers that live on do not see what the main process changes otherwise.
+        # In shared memory: workers that stay alive would not see what the main process changes.
         self._seed_and_epoch = torch.full((2,), -1, dtype=torch.int64).share_memory_()
         self.tagger = None if tagger is None else TASK_UTILS.build(tagger)
         super().__init__(

@@ -17,7 +17,7 @@ _WORD = re.compile(r'[^\W_]+(?:-[^\W_]+)*')
 LENGTHS = (10, 15, 20, 25, 30, 40)
 
 # English words of descriptions of pedestrians, by what they tell.
-ATTRIBUTES = {
+_WORDS = {
     'colour': (
         'black white grey gray silver blue navy teal turquoise red maroon burgundy crimson pink '
         'green olive lime yellow gold golden orange purple violet lavender brown tan beige khaki '
@@ -57,7 +57,7 @@ ATTRIBUTES = {
     'build or age': 'slim thin skinny heavy heavyset stocky tall short young old older elderly',
     'sex': 'man woman male female guy lady gentleman girl boy he she his her',
 }
-ATTRIBUTES = {group: frozenset(words.split()) for group, words in ATTRIBUTES.items()}
+ATTRIBUTES = {group: frozenset(words.split()) for group, words in _WORDS.items()}
 
 
 def words_of_caption(caption: str) -> list[str]:
@@ -156,16 +156,16 @@ def failure_report(
     for (kind, name), hits in found.items():
         if kind == 'overall' or len(hits) >= min_count:
             entries[kind].append(_entry(name, hits))
-    words = sorted(entries['words'], key=lambda entry: (entry['high'], entry['name']))
+    by_word = sorted(entries['words'], key=lambda entry: (entry['high'], entry['name']))
     order = {_length_group(n): n for n in (*LENGTHS, LENGTHS[-1] + 1)}
     return dict(
         overall=entries['overall'][0],
         groups=sorted(entries['groups'], key=lambda entry: entry['R1']),
         attributes={
-            group: sorted((e for e in words if e['name'] in members), key=lambda e: e['R1'])
+            group: sorted((e for e in by_word if e['name'] in members), key=lambda e: e['R1'])
             for group, members in ATTRIBUTES.items()
         },
-        words=words,
+        words=by_word,
         lengths=sorted(entries['lengths'], key=lambda entry: order[entry['name']]),
         colours=sorted(entries['colours'], key=lambda entry: int(entry['name'])),
     )

@@ -202,7 +202,7 @@ def _ranks_of_positives(scores: Tensor, columns: Tensor, count: Tensor, toleranc
     positives = scores.gather(1, columns).masked_fill(order >= count[:, None], torch.inf)
     thresholds = positives.sort(dim=1).values - tolerance
 
-    # Most items lie below all positives and need no further look; a positive is no wrong item.
+    # Most items lie below all positives and need no further look; a positive is not a wrong item.
     reaching = scores >= thresholds[:, :1]
     reaching.scatter_(1, columns, False)
     found = reaching.flatten().nonzero().squeeze(1)

@@ -1,7 +1,7 @@
 """Re-ranking: what a gallery tells about itself corrects the order of a plain search.
 
 Both ways look at the test gallery, k-reciprocal also at all other queries. Their figures are
-therefore no plain retrieval figures and are reported apart from them.
+therefore not those of plain retrieval, and are reported apart from them.
 """
 
 import torch

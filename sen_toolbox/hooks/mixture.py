@@ -9,8 +9,8 @@ def lower_component(
     """Probability (n,) of each value to belong to the component with the lower mean.
 
     Starts from the split of least squares and stops as scikit-learn's ``GaussianMixture`` does,
-    which starts there, too, but for the luck of its k-means. That library with what it needs is
-    200 MB, and this its only use here.
+    which starts there, too, whenever its k-means finds that split. That library with what it
+    needs takes 200 MB, and nothing else here would use it.
 
     Args:
         values: Values (n,), n at least 2, not all equal.

@@ -15,8 +15,9 @@ class ProvenanceHook(Hook):
     @master_only
     def before_run(self, runner: Runner) -> None:
         """Logs them."""
-        self.found = dict(versions=versions(), git=git_commit())
-        words = ', '.join(f'{name} {number}' for name, number in self.found['versions'].items())
+        found = versions()
+        self.found = dict(versions=found, git=git_commit())
+        words = ', '.join(f'{name} {number}' for name, number in found.items())
         runner.logger.info(
             f'Provenance: seed {runner.seed}, {words}, git {self.found["git"] or "unknown"}'
         )

@@ -78,7 +78,7 @@ class OnnxEncoder:
         # The errors of onnxruntime share no class of their own, and names may be no text.
         except Exception as error:
             raise ValueError(
-                f'{path} is no readable ONNX file (truncated?): {one_line(error)}'
+                f'{path} is not a readable ONNX file (truncated?): {one_line(error)}'
             ) from error
         if text is None:
             raise ValueError(f'{path} was not made by sen-search export')

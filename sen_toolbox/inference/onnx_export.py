@@ -232,7 +232,7 @@ def _stable_sort(x, *, stable, dim, descending=False):
     return tuple(op.Slice(values, first, rows, first) for values in found)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """What came first, in one line; the exporter wraps it in advice to its developers."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -1,7 +1,7 @@
 """How a model prepares a picture and a sentence: the test pipeline of its config, split in two."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ class Processor:
         # Imported here because it loads torch, which a query of an exported model does without.
         from sen_toolbox.registry import TRANSFORMS
 
-        self._configs, self._picture, self._sentence = [], [], []
+        self._configs: list[dict] = []
+        self._picture: list[Callable] = []
+        self._sentence: list[Callable] = []
         for config in steps:
             step = TRANSFORMS.build(dict(config))
             changes = getattr(step, 'changes', None)
@@ -93,7 +95,7 @@ class Processor:
 
     def prepare_texts(self, sentences: Sequence[str]) -> Tokens:
         """Tokens of some sentences, in NumPy."""
-        results = dict(captions=list(sentences))
+        results: dict[str, Any] = dict(captions=list(sentences))
         for step in self._sentence:
             results = step(results)
         return results['tokens']

@@ -1,6 +1,7 @@
 """Words that mean nothing to a model."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,12 +22,12 @@ def unknown_words(tokenizer: Tokenizer, known: np.ndarray, sentence: str) -> lis
     Returns:
         The words in lower case, each once.
     """
-    words = {}
+    words: dict[str, Sequence[int]] = {}
     for word in sentence.split():
         word = AROUND.sub('', word)
         words.setdefault(word.lower(), tokenizer.encode(word))
     words.pop('', None)
-    # A word without tokens is left out of the caption; a token that is no word stands for any.
+    # A word without tokens is left out of the caption; a token that is not a word may mean any.
     return [
         word
         for word, ids in words.items()

@@ -1,4 +1,4 @@
-"""What pairs are compared with: the batch of all processes, also where it comes chunk by chunk.
+"""Gives each pair what it is compared with: the whole batch, of all processes and all chunks.
 
 Heads pass to :func:`gather` what their losses compare; losses know no rank, number of processes or
 chunk. A head that gathers nothing has a loss that is a mean over pairs. With as many pairs on every

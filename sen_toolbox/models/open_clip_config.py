@@ -4,7 +4,7 @@ import inspect
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from open_clip import add_model_config, get_model_config, list_models
 from open_clip.transformer import LayerNorm, QuickGELU
@@ -34,7 +34,7 @@ def open_clip_config(arch: str | dict) -> dict:
 
 
 def build_transformer(
-    kind: type[T], settings: object, *, embed_dim: int, quick_gelu: bool, **own: object
+    kind: type[T], settings: Any, *, embed_dim: int, quick_gelu: bool, **own: object
 ) -> T:
     """One of open_clip's transformers from its settings, as open_clip builds it.
 

@@ -55,7 +55,7 @@ class RuleOptimWrapperConstructor:
         # Unwrapped, or rules would see other names on several processes.
         model = unwrapped(model)
         self._refuse_unmatched([name for name, _ in model.named_parameters()])
-        groups = {}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 lr_mult, decay_mult = self.factors(name)

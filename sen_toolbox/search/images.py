@@ -55,8 +55,8 @@ def find_files(
 
     Args:
         source: A folder, or files and folders.
-        suffixes: Suffixes, in lower case, of the files to take from a folder. A file that is named
-            itself is taken whatever it is called.
+        suffixes: Suffixes, in lower case, of the files to take from a folder. A file that
+            ``source`` names itself is taken whatever its suffix.
         excluded: Folders to leave out.
 
     Raises:

@@ -99,9 +99,9 @@ def update_index(
 ) -> IndexReport:
     """Indexes new and changed files, forgets those gone, and leaves the rest.
 
-    A file is unchanged if its size and time are, or else its content. Each batch is committed
-    before the next begins, so an interrupted run continues where it stopped, with the same batches
-    and hence the same bits.
+    A file is unchanged if its size and time are the same, or else its content is. Each batch is
+    committed before the next begins, so an interrupted run continues where it stopped, with the
+    same batches and hence the same bits.
 
     Args:
         index: Where to write.

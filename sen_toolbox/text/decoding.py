@@ -32,11 +32,11 @@ def seen_pieces(
         ids: Token ids (L,).
         labels: Ids (L,) of the tokens that masking chose, 0 elsewhere; None if nothing did.
     """
-    ids = np.asarray(ids)
-    labels = np.zeros_like(ids) if labels is None else np.asarray(labels)
-    # Where words end is read from what stood there, since a mask does not tell.
-    before = tokenizer.decode(np.where(labels > 0, labels, ids))
+    shown = np.asarray(ids)
+    chosen = np.zeros_like(shown) if labels is None else np.asarray(labels)
+    # Where words end is read from what was there, since a mask does not tell.
+    before = tokenizer.decode(np.where(chosen > 0, chosen, shown))
     return [
-        SeenPiece(seen.text, was.text if labels[was.position] > 0 else '', was.ends_word)
-        for seen, was in zip(tokenizer.decode(ids), before, strict=True)
+        SeenPiece(seen.text, was.text if chosen[was.position] > 0 else '', was.ends_word)
+        for seen, was in zip(tokenizer.decode(shown), before, strict=True)
     ]

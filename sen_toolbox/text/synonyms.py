@@ -15,16 +15,16 @@ class WordNet:
             part: Its part of speech: 'n', 'a' or 'v'.
 
         Raises:
-            LookupError: If WordNet is not installed; says how to get it.
+            FileNotFoundError: If WordNet is not installed; says how to get it.
         """
         from nltk.corpus import wordnet  # only trainings with replacements need it
 
         try:
             synsets = wordnet.synsets(word, part)
         except LookupError as error:
-            raise LookupError(
-                'WordNet is not installed: run\n  python -m nltk.downloader wordnet\n'
-                'or, without network, copy it and set NLTK_DATA to its folder; or set '
-                'synonyms=None of the transform, so that words that would be replaced stay'
+            raise FileNotFoundError(
+                'WordNet is not installed: run "python -m nltk.downloader wordnet" or, without '
+                'network, copy it and set NLTK_DATA to its folder; or set synonyms=None of '
+                'the transform, so that words that would be replaced stay'
             ) from error
         return sorted({name for synset in synsets for name in synset.lemma_names()})

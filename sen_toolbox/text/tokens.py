@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     # At run time torch is not needed: an exported model searches without it.
     import torch
 
-    Array = np.ndarray | torch.Tensor
+    Array: TypeAlias = np.ndarray | torch.Tensor
 
 
 class SpecialTokens(NamedTuple):
@@ -113,7 +113,7 @@ class Tokenizer(Protocol):
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokens of some captions, in NumPy."""
 
-    def decode(self, ids: Sequence[int]) -> list[Piece]:
+    def decode(self, ids: Sequence[int] | np.ndarray) -> list[Piece]:
         """The tokens of a row as text, without start, end and padding."""
 
     def describe(self) -> dict:

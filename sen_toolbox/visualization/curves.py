@@ -28,7 +28,7 @@ def read_scalars(path: str | Path) -> list[dict]:
     files = [path] if path.is_file() else sorted(path.glob('*/vis_data/scalars.json'))
     if not files:
         raise FileNotFoundError(
-            f'{path} is no scalars.json and no work dir with a */vis_data/scalars.json'
+            f'{path} is neither a scalars.json nor a work dir with a */vis_data/scalars.json'
         )
     rows: dict[tuple[bool, int], dict] = {}
     for file in files:

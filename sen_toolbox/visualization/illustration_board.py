@@ -89,7 +89,7 @@ def draw_illustration_board(
             image = image.resize((widths[index], height), _filter(image.height, height))
             left = MARGIN + slot * (column + GAP) + (column - image.width) // 2
             board.paste(image, (left, top))
-        texts = [(row.get('caption', ''), INK)]
+        texts = [(str(row.get('caption', '')), INK)]
         texts += [(other['caption'], WRONG) for other in row.get('others', ()) if other['caption']]
         share = height // len(texts)
         for number, (text, fill) in enumerate(texts):

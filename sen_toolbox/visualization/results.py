@@ -27,7 +27,7 @@ def ranked_queries(
         person_ids: Identity of each query.
         scores: Similarity (queries, gallery).
         gallery: Records with ``img_path`` and ``person_id``.
-        topk: Number of images a row.
+        topk: Number of images per row.
         show_sought: Whether to add the best-ranked right image and its rank; an equal score of a
             wrong image counts against it.
     """

@@ -459,7 +459,7 @@ class _Caption:
 
     def _details(self, told: set[str]) -> list[str]:
         """The details not told yet, in random order."""
-        left = [
+        left: list[str] = [
             name
             for name in ('hair', 'shoes', 'hat', 'glasses', 'bag', 'carried')
             if name in self.facts and name not in told

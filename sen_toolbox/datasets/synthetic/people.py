@@ -1,5 +1,6 @@
 """Who the drawn pedestrians are: every attribute of an identity, and how often each occurs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -266,7 +267,9 @@ def sample_people(num_people: int, *, seed: int = 0, min_differences: int = 3) -
     return people
 
 
-def _pick(rng: np.random.Generator, shares: dict[str, float], avoid: tuple[str, ...] = ()) -> str:
+def _pick(
+    rng: np.random.Generator, shares: Mapping[str, float], avoid: tuple[str, ...] = ()
+) -> str:
     names = [name for name in shares if name not in avoid]
     weights = np.array([shares[name] for name in names], dtype=float)
     return names[int(np.searchsorted(np.cumsum(weights) / weights.sum(), rng.random()))]

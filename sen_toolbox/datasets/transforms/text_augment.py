@@ -105,12 +105,13 @@ class BackTranslate(BaseTransform):
 
     def _replace(self, caption: str) -> str:
         # Looked up in any case, so that a wrong file is noticed at once.
-        if caption not in self.table:
+        table = self.table or {}
+        if caption not in table:
             raise KeyError(
-                f'{self.file} has no back-translation of {caption!r} (it has {len(self.table)}): '
+                f'{self.file} has no back-translation of {caption!r} (it has {len(table)}): '
                 f'translate the captions of this data set, or set file=None'
             )
-        return random.choice(self.table[caption]) if random.random() < self.prob else caption
+        return random.choice(table[caption]) if random.random() < self.prob else caption
 
 
 def _read_table(path: Path) -> dict[str, list[str]]:

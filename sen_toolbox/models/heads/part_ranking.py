@@ -80,7 +80,8 @@ class PartRankingHead(nn.Module):
         text = self.neck.embed_words(pair.text)
         second_text = backbone.encode_text(second_tokens(batch), self.reads)
         second = self.neck.embed_words(second_text)
-        values, total = {}, 0.0
+        values: dict[str, Tensor] = {}
+        total: Tensor | float = 0.0
         for name, weight in self.level_weights.items():
             images = pair.of_texts(image[name])
             identity, ranking = self.level_terms(name, images, text[name], second[name], labels)

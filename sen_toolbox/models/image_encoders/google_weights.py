@@ -47,7 +47,7 @@ def read_google_weights(path: Path) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zipfile and NumPy raise many types for a damaged file
-        raise ValueError(f'{path} is no readable .npz file: {one_line(error)}') from error
+        raise ValueError(f'{path} is not a readable .npz file: {one_line(error)}') from error
     with named_faults(path):
         return _renamed({key: torch.from_numpy(array) for key, array in arrays.items()})
 

@@ -127,7 +127,7 @@ def _set_input_size(trunk: nn.Module, image_size: tuple[int, int]) -> tuple[int,
     # Towers without an embedding of patches are convolutional; 32 is the stride of most of them.
     cell = trunk.patch_embed.feat_ratio() if hasattr(trunk, 'patch_embed') else 32
     if rows % cell or columns % cell:
-        raise ValueError(f'image_size {image_size} is no multiple of {cell} pixels')
+        raise ValueError(f'image_size {image_size} is not a multiple of {cell} pixels')
     if hasattr(trunk, 'set_input_size'):
         trunk.set_input_size(image_size)
     return cell, (rows // cell, columns // cell)

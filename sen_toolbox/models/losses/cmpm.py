@@ -18,7 +18,7 @@ class CMPMLoss(nn.Module):
     :math:`n_i` samples of the same identity, 0 for others, the loss is
     :math:`\frac1B \sum_{ij} p_{ij} \log\frac{p_{ij}}{q_{ij} + \epsilon}`, summed over image-to-text
     and text-to-image. The paper has :math:`1 / n_i`; with the square root, which the releases take
-    for a norm, :math:`q` is no distribution and the loss may be negative.
+    for a norm, :math:`q` is not a distribution and the loss may be negative.
 
     Args:
         epsilon: Added to :math:`q`; it sets the scale of the loss. 1e-8 in the releases.

@@ -22,7 +22,7 @@ class InfoNCELoss(nn.Module):
     Args:
         temperature: Divides the cosines, above 0. CLIP's learnt value is 0.01, its initial 0.07.
         positives: 'identity' spreads the target over all samples of the same identity, since two
-            pictures of one person are no negatives of each other; 'pair' leaves it on the paired
+            pictures of one person are not negatives of each other; 'pair' leaves it on the paired
             sample. Where identities are distinct both are the same.
 
     Raises:

@@ -15,6 +15,9 @@ def same_identity(labels: Tensor) -> Tensor:
 
 
 def kl_divergence(logits: Tensor, log_true: Tensor) -> Tensor:
-    """Mean over rows of KL(softmax(logits) || true), a scalar; rows of ``true`` may sum to any."""
+    """Mean over rows of KL(softmax(logits) || true), a scalar.
+
+    Rows of ``true`` need not sum to 1.
+    """
     log_predicted = F.log_softmax(logits, dim=1)
     return (log_predicted.exp() * (log_predicted - log_true)).sum(dim=1).mean()

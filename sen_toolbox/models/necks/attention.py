@@ -34,7 +34,7 @@ def attention_layers(width: int, depth: int) -> tuple[nn.MultiheadAttention, Tra
         depth: Number of self-attention blocks.
 
     Raises:
-        ValueError: If the width is no such multiple.
+        ValueError: If the width is not such a multiple.
     """
     if width % HEAD_WIDTH:
         raise ValueError(f'embed_dim must be a multiple of {HEAD_WIDTH}, got {width}')

@@ -110,7 +110,7 @@ def sincos_position(width: int, grid_size: tuple[int, int]) -> Tensor:
     as sines followed by cosines of frequencies 10000 ** -(i / (width / 4)).
 
     Raises:
-        ValueError: If the width is no multiple of 4.
+        ValueError: If the width is not a multiple of 4.
     """
     if width % 4:
         raise ValueError(f'width must be a multiple of 4, got {width}')

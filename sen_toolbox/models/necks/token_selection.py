@@ -54,8 +54,8 @@ class TokenSelection(nn.Module):
 
         Args:
             tokens: Tokens (B, L, D) of a backbone.
-            score: Score (B, L); those to choose from come first in its order, of equal ones the
-                earlier token.
+            score: Score (B, L); those to choose from have the highest scores; of equal scores the
+                earlier token counts as the higher.
             count: How many (B,) of the tokens are to choose from; 0 is taken as 1.
         """
         # A stable order: topk breaks ties as the device likes.

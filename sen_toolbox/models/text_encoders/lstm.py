@@ -233,7 +233,9 @@ def read_word_vectors(file: str, shape: tuple[int, int]) -> Tensor:
         if len(names) == 1:
             content = content[names[0]]
     except Exception as error:  # zipfile and NumPy raise many types for a damaged file
-        raise ValueError(f'{path} is no readable .npy or .npz file: {one_line(error)}') from error
+        raise ValueError(
+            f'{path} is not a readable .npy or .npz file: {one_line(error)}'
+        ) from error
     if not isinstance(content, np.ndarray):
         raise ValueError(f'{path} is to hold one array, it holds {one_line(names)}')
     if content.shape != shape:

@@ -1,1 +1,1 @@
-"""Subcommands of ``sen-search``, one a module."""
+"""Subcommands of ``sen-search``, one per module."""

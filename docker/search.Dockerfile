@@ -1,0 +1,26 @@
+# Search in a folder of crops, on a CPU:
+#   docker build -f docker/search.Dockerfile -t sen-search .
+#   docker run -v $PWD/crops:/crops -v $PWD/index:/index sen-search index /crops --index /index
+#   docker run -v $PWD/crops:/crops -v $PWD/index:/index sen-search query "a red coat" --index /index
+#   docker run --network host -v $PWD/crops:/crops -v $PWD/index:/index sen-search serve --index /index
+# The page of `serve` answers the machine it runs on alone, hence the host's network.
+FROM python:3.12-slim AS build
+WORKDIR /sen
+COPY . .
+RUN pip wheel --no-cache-dir --no-deps -w /wheels .
+
+FROM python:3.12-slim
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgl1 libglib2.0-0 \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=build /wheels /wheels
+# torch for CPUs alone is a fifth as large: --build-arg PIP_EXTRA_INDEX_URL=ADDRESS with the address
+# that torch's own page gives for it.
+ARG PIP_EXTRA_INDEX_URL=
+RUN pip install --no-cache-dir "$(ls /wheels/*.whl)[onnx]" && rm -r /wheels
+# Nothing here needs to be root.
+RUN useradd --create-home searcher
+USER searcher
+WORKDIR /home/searcher
+ENTRYPOINT ["sen-search"]
+CMD ["--help"]
