@@ -59,7 +59,7 @@ def test_names_of_files_do_not_act_on_the_terminal(
         ' removed; ': ['remove', str(hostile_file), '--index', index],
         'there is no index': ['query', 'a man', '--index', f'no{HOSTILE}', *model],
         'there is no folder': ['index', f'no{HOSTILE}', *model],
-        'there is no image': ['query', '--image', f'no{HOSTILE}', *model],
+        'there is no image': ['query', '--image', f'no{HOSTILE}', '--index', index, *model],
         'unrecognized arguments': ['query', 'a man', 'again', HOSTILE],
         'not a JSON file': ['index', 'crops', '--ids', str(bad), *model],
     }
@@ -93,7 +93,7 @@ def test_a_key_that_is_missing_is_not_the_whole_message(monkeypatch, capsys):
         def fail(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr('sen_toolbox.search.commands.query.open_search', fail)
+        monkeypatch.setattr('sen_toolbox.search.commands.query.check_index', fail)
         assert main(['query', 'a man']) == 1
         assert capsys.readouterr().err == message
 

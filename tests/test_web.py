@@ -606,7 +606,7 @@ def test_the_command_serves_until_it_is_interrupted(search, monkeypatch, capsys,
 def test_the_command_says_what_stands_in_its_way(search, server, tmp_path, capsys, made):
     model = ['--model', str(made / 'm.safetensors')]
     assert main(['serve', '--index', str(tmp_path / 'none'), *model]) == 1
-    assert 'holds nobody: fill it with sen-search index' in capsys.readouterr().err
+    assert 'there is no index' in capsys.readouterr().err
     used = ['--index', str(search.gallery.folder), '--port', str(server.server_port)]
     assert main(['serve', *used, *model]) == 1
     assert 'cannot listen on 127.0.0.1' in capsys.readouterr().err

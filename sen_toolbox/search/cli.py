@@ -1,12 +1,14 @@
 """The command ``sen-search``. Each subcommand is a module with HELP, add_arguments and run."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from sen_toolbox import __version__
 from sen_toolbox.messages import error_line, printable
 from sen_toolbox.search.commands.common import note
 
@@ -48,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument('--version', action='version', version=f'sen-search {__version__}')
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for name in COMMANDS:
         module = import_module(f'sen_toolbox.search.commands.{name}')
@@ -73,7 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings('ignore', module=r'PIL\.')
     args = make_parser().parse_args(arguments)
     try:
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever reads has enough, as `head` has. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except (OSError, ValueError, KeyError, ModuleNotFoundError) as error:
         note(f'sen-search: {error_line(error)}')
         return FAULT

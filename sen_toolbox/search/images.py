@@ -8,8 +8,8 @@ import numpy as np
 
 from sen_toolbox import pictures
 from sen_toolbox.search.index_folder import is_index_folder
+from sen_toolbox.search.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.webp'})
 # Beyond a photo of any camera; the decoded image takes three bytes a pixel.
 MAX_PIXELS = 100_000_000
 
@@ -71,7 +71,13 @@ def find_files(
         if os.path.isdir(path):
             below = _files_below(path, suffixes, problems, excluded)
             if not below:
-                raise FileNotFoundError(f'{path} holds no images ({", ".join(sorted(suffixes))})')
+                hint = ''
+                if VIDEO_SUFFIXES.isdisjoint(suffixes):
+                    videos = _files_below(path, VIDEO_SUFFIXES, {}, excluded)
+                    hint = f', but {len(videos)} videos: add --detect' if videos else ''
+                raise FileNotFoundError(
+                    f'{path} holds no images ({", ".join(sorted(suffixes))}){hint}'
+                )
             folders.append(path)
             paths |= below
         elif single and not os.path.exists(path):

@@ -14,8 +14,9 @@ import numpy as np
 from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.io import check_regular, file_sha256
 from sen_toolbox.pictures import MAX_BYTES
-from sen_toolbox.search.images import IMAGE_SUFFIXES, Crop, Found, find_files, read_whole
+from sen_toolbox.search.images import Crop, Found, find_files, read_whole
 from sen_toolbox.search.index import Entry, FileState, GalleryIndex
+from sen_toolbox.search.suffixes import IMAGE_SUFFIXES
 
 # Each thread decodes one image at a time; more than a few only take memory.
 READERS = min(8, os.cpu_count() or 1)

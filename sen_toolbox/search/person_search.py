@@ -11,13 +11,14 @@ import numpy as np
 
 from sen_toolbox.checks import checked_at_least
 from sen_toolbox.inference.loading import load_encoder
-from sen_toolbox.search.detection import VIDEO_SUFFIXES, Detector, PersonCutter, open_detector
+from sen_toolbox.search.detection import Detector, PersonCutter, open_detector
 from sen_toolbox.search.detection.record import prune
-from sen_toolbox.search.images import IMAGE_SUFFIXES, read_image
+from sen_toolbox.search.images import read_image
 from sen_toolbox.search.index import Entry, open_index
 from sen_toolbox.search.index_folder import check_crops, crops_folder
 from sen_toolbox.search.indexing import WHOLE_IMAGES, Encoder, IndexReport, Reading, update_index
 from sen_toolbox.search.removal import Removal, remove_sources
+from sen_toolbox.search.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 DEFAULT_INDEX = 'sen_index'
 # How many of the best are put into a new order by re-ranking.

@@ -22,6 +22,7 @@ import warnings
 from pathlib import Path
 
 from sen_toolbox.messages import printable
+from sen_toolbox.search.commands.checks import check_model, check_sources
 from sen_toolbox.search.commands.common import (
     add_search_arguments,
     note,
@@ -36,7 +37,8 @@ HELP = 'put the images of a folder into the index, or bring it up to date'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument('sources', nargs='+', metavar='DIR', help='folder of images, or an image')
+    # Any number, so that a folder behind --detect is told and not the lack of others.
+    parser.add_argument('sources', nargs='*', metavar='DIR', help='folder of images, or an image')
     parser.add_argument(
         '--detect',
         nargs='?',
@@ -82,6 +84,11 @@ def run(args: argparse.Namespace) -> int:
     if args.every and not args.detect:
         note('sen-search index: --every takes --detect')
         return 2
+    check_sources(args.sources, args.detect)
+    if not args.sources:
+        note('sen-search index: give folders of images, or images')
+        return 2
+    check_model(args)
     ids = None if args.ids is None else read_ids(args.ids)
     search = open_search(args, half_index=args.half)
     sources = args.sources[0] if len(args.sources) == 1 else args.sources
@@ -120,6 +127,11 @@ def run(args: argparse.Namespace) -> int:
                 search.gallery.build_approximate()
     for remark in remarks:
         note(f'note: {remark.message}')
+    if unknown := sorted((ids or {}).keys() - search.gallery.files().keys()):
+        note(
+            f'note: {args.ids} names {len(unknown)} images that the index does not hold, e.g. '
+            f'{unknown[0]}: paths are relative to the JSON file'
+        )
     for path, problem in report.skipped.items():
         note(f'skipped: {path}: {problem}')
     say(

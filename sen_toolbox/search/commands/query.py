@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sen_toolbox.io import write_atomically
+from sen_toolbox.search.commands.checks import check_index, check_model
 from sen_toolbox.search.commands.common import (
     add_search_arguments,
     note,
@@ -37,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--image', metavar='FILE', help='picture of the person')
     parser.add_argument('--k', type=positive, default=10, help='how many (default: %(default)s)')
     parser.add_argument('--within', metavar='DIR', help='only images below this folder')
+    parser.add_argument(
+        '--min-score',
+        type=float,
+        metavar='S',
+        help='leave out results below this score; what is a good one depends on the model',
+    )
     parser.add_argument(
         '--approximate', action='store_true', help='faster; see sen-search index --approximate'
     )
@@ -62,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         from sen_toolbox.search.results_page import PAGE_MARK, results_page
 
         check_target(args.html, '.html', PAGE_MARK.encode())
+    check_index(args)
+    check_model(args)
     search = open_search(args)
     results = search.search(
         args.text,
@@ -71,6 +80,13 @@ def run(args: argparse.Namespace) -> int:
         approximate=args.approximate,
         rerank=args.rerank,
     )
+    if not results and args.within:
+        note(f'note: nothing is indexed below {args.within}: sen-search info lists the folders')
+    if args.min_score is not None:
+        best = results[0].score if results else 0
+        results = [result for result in results if result.score >= args.min_score]
+        if not results:
+            note(f'note: nobody scores {args.min_score:g} or more; the best score is {best:.4f}')
     if args.text and (unknown := search.encoder.unknown_words(args.text)):
         note(f'note: this model does not know: {", ".join(unknown)}')
     if args.json:

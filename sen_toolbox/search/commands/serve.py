@@ -12,6 +12,7 @@ import argparse
 import socket
 import sys
 
+from sen_toolbox.search.commands.checks import check_index, check_model
 from sen_toolbox.search.commands.common import add_search_arguments, note, open_search, say
 
 HELP = 'show a web page to search the index with'
@@ -30,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is interrupted; returns the exit code."""
+    check_index(args)
+    check_model(args)
     search = open_search(args)
     # Says at once if there is no index, or one of another model.
     if not len(search):

@@ -4,11 +4,10 @@ from pathlib import Path
 
 from sen_toolbox.search.detection.boxes import Detection, Detector
 from sen_toolbox.search.detection.cutter import PersonCutter
-from sen_toolbox.search.detection.video import VIDEO_SUFFIXES
 
 HOG = 'hog'
 
-__all__ = ['HOG', 'VIDEO_SUFFIXES', 'Detection', 'Detector', 'PersonCutter', 'open_detector']
+__all__ = ['HOG', 'Detection', 'Detector', 'PersonCutter', 'open_detector']
 
 
 def open_detector(which: str | Path, *, device: str = 'cpu') -> Detector:

@@ -10,8 +10,9 @@ from sen_toolbox.checks import checked_positive
 from sen_toolbox.search.detection.boxes import Detector
 from sen_toolbox.search.detection.record import Record
 from sen_toolbox.search.detection.repeats import Repeats
-from sen_toolbox.search.detection.video import VIDEO_SUFFIXES, read_frames
+from sen_toolbox.search.detection.video import read_frames
 from sen_toolbox.search.images import Crop, read_image
+from sen_toolbox.search.suffixes import VIDEO_SUFFIXES
 
 # Pixels; a smaller person shows hardly more than the colour of the clothes.
 MIN_HEIGHT = 40

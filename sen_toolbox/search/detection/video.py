@@ -11,9 +11,6 @@ import numpy as np
 
 from sen_toolbox.io import check_regular
 
-VIDEO_SUFFIXES = frozenset(
-    {'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv'}
-)
 # FFmpeg recognises a file by its content, and a list of other files by any name; these are the
 # demuxers that read what is in the file alone.
 CONTAINERS = 'asf,avi,matroska,webm,mov,mpeg,mpegts,mpegvideo'

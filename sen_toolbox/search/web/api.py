@@ -16,6 +16,7 @@ from sen_toolbox.pictures import decode_image
 from sen_toolbox.search.images import MAX_PIXELS, read_image
 from sen_toolbox.search.index import Entry
 from sen_toolbox.search.person_search import PersonSearch, Result
+from sen_toolbox.search.suffixes import VIDEO_SUFFIXES
 
 MAX_TEXT = 1000  # characters; the longest captions of the benchmarks have some 700
 MAX_RESULTS = 10_000
@@ -272,8 +273,6 @@ def _check_text(text: str) -> None:
 
 
 def _is_video(path: str) -> bool:
-    from sen_toolbox.search.detection import VIDEO_SUFFIXES
-
     return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
 
 

@@ -1,0 +1,63 @@
+"""What is wrong with a command line, told before a model is loaded, which takes seconds."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from sen_toolbox.search.index_folder import DATABASE
+from sen_toolbox.search.suffixes import VIDEO_SUFFIXES
+
+
+def check_model(args: argparse.Namespace) -> None:
+    """Refuses a model that is not there, and a checkpoint without its config.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If there is a checkpoint alone.
+    """
+    if args.checkpoint and not args.model:
+        raise ValueError(
+            f'--checkpoint {args.checkpoint} needs its config: --model CONFIG.py; a model file, '
+            'which tools/publish_model.py makes of both, is given by --model alone'
+        )
+    for path in (args.model, args.checkpoint):
+        if path is not None and not os.path.exists(path):
+            raise FileNotFoundError(f'there is no model file {path}')
+
+
+def check_index(args: argparse.Namespace) -> None:
+    """Refuses a folder without an index; one in a database is looked for by its client.
+
+    Raises:
+        FileNotFoundError: If there is no index.
+    """
+    if args.uri is None and not os.path.lexists(os.path.join(args.index, DATABASE)):
+        raise FileNotFoundError(
+            f'there is no index {args.index}: make it with sen-search index FOLDER'
+        )
+
+
+def check_sources(sources: Sequence[str], detect: str | None) -> None:
+    """Refuses what cannot be indexed whatever the model is.
+
+    Raises:
+        FileNotFoundError: If a source does not exist.
+        ValueError: If a folder is in the place of a detector, or a video is to be indexed as a
+            picture.
+    """
+    if detect is not None and os.path.isdir(detect):
+        raise ValueError(
+            f'--detect took the folder {detect} for a detector: write it last, as in '
+            f'sen-search index {detect} --detect'
+        )
+    for source in sources:
+        if not os.path.exists(source):
+            raise FileNotFoundError(f'there is no folder {os.path.abspath(source)}')
+        if detect is None and is_video(source):
+            raise ValueError(f'{source} is a video: add --detect to cut the people out of it')
+
+
+def is_video(path: str) -> bool:
+    """Whether a file is called like a video."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
