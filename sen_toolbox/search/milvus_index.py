@@ -8,6 +8,7 @@ Milvus's own script starts one server in a container, which listens on port 1953
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,10 +28,14 @@ from sen_toolbox.search.index import (
     wrong_model,
 )
 
+# The first with upsert; 2.3.5 tried.
+OLDEST = (2, 3)
 # Names or rows in one request; Milvus takes messages of 64 MB.
 CHUNK = 1000
 STATE_FIELDS = ['size', 'mtime_ns', 'digest']
 ENTRY_FIELDS = ['path', 'identity', 'place']
+# Fields without a value take a server from 2.5 on.
+UNKNOWN = ''
 FIELDS = {'key', 'model', 'vector', *ENTRY_FIELDS, *STATE_FIELDS}
 
 
@@ -38,7 +43,8 @@ class MilvusIndex:
     """A :class:`~sen_toolbox.search.index.GalleryIndex` in a Milvus collection.
 
     A server keeps no writer out: two that index the same files do the work twice, and leave what
-    one would. Files that could not be read are not remembered, so each indexing tries them again.
+    one would. An empty identity is an unknown one. Files that could not be read are not remembered,
+    so each indexing tries them again.
 
     Args:
         collection: Letters, digits and underscores.
@@ -48,7 +54,8 @@ class MilvusIndex:
     Raises:
         ModuleNotFoundError: If the client is not installed.
         ConnectionError: If nothing answers at ``uri``, or another process has the file open.
-        ValueError: If something else than Milvus Lite keeps its files at ``uri``.
+        ValueError: If something else than Milvus Lite keeps its files at ``uri``, or the server is
+            too old.
         FileNotFoundError: If no model is given and there is no collection.
     """
 
@@ -70,6 +77,7 @@ class MilvusIndex:
                 f'no Milvus at {uri} ({error.message}): start one, or wait for the process that '
                 'has the file open'
             ) from error
+        _check_version(self._client.get_server_version(), uri)
         self._types = pymilvus.DataType
         self.model = model or self._made_with()
 
@@ -112,7 +120,7 @@ class MilvusIndex:
             dict(
                 key=_key(entry),
                 path=_quoted(entry.path),
-                identity=entry.identity,
+                identity=entry.identity or UNKNOWN,
                 place=dict(entry.place),
                 model=f'{self.model.fingerprint} {self.model.name}',
                 vector=vector,
@@ -133,7 +141,7 @@ class MilvusIndex:
 
     def identify(self, identities: Mapping[str, str]) -> None:
         """Writes who is in some files, by path."""
-        self._change(identities, lambda path: dict(identity=identities[path]))
+        self._change(identities, lambda path: dict(identity=identities[path] or UNKNOWN))
 
     def search(
         self,
@@ -227,7 +235,7 @@ class MilvusIndex:
         schema.add_field('size', self._types.INT64)
         schema.add_field('mtime_ns', self._types.INT64)
         schema.add_field('digest', text, max_length=64)
-        schema.add_field('identity', text, max_length=1024, nullable=True)
+        schema.add_field('identity', text, max_length=1024)
         schema.add_field('place', self._types.JSON)
         # Milvus Lite keeps no description of a collection, so each entry names its model.
         schema.add_field('model', text, max_length=1024)
@@ -311,6 +319,13 @@ def _check_place(uri: str) -> None:
         raise ValueError(f'{uri} exists and is not of Milvus Lite: give another name')
 
 
+def _check_version(version: str, uri: str) -> None:
+    """Refuses a server that lacks what is asked of it; Milvus Lite comes with the client."""
+    found = re.match(r'v?(\d+)\.(\d+)', version)
+    if '://' in uri and found and tuple(map(int, found.groups())) < OLDEST:
+        raise ValueError(f'the Milvus at {uri} is {version}, too old: start 2.3 or newer')
+
+
 def _chunks(items: Collection) -> Iterator[list]:
     iterator = iter(items)
     while part := list(islice(iterator, CHUNK)):
@@ -327,7 +342,7 @@ def _path_of(row: Mapping[str, Any]) -> str:
 
 
 def _entry_of(row: Mapping[str, Any]) -> Entry:
-    return checked_entry(_path_of(row), row['identity'], row['place'])
+    return checked_entry(_path_of(row), row['identity'] or None, row['place'])
 
 
 def _key(entry: Entry) -> str:
