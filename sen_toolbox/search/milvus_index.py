@@ -79,6 +79,9 @@ class MilvusIndex:
             ) from error
         _check_version(self._client.get_server_version(), uri)
         self._types = pymilvus.DataType
+        if self._client.has_collection(collection):
+            # Waits for a server that has just started.
+            self._client.load_collection(collection)
         self.model = model or self._made_with()
 
     @contextmanager
@@ -268,6 +271,7 @@ class MilvusIndex:
                 f'collection {self.collection} at {self.uri} is not an index of this toolbox: '
                 'give the name of another'
             )
+        # Another client may have made it since.
         self._client.load_collection(self.collection)
         found = self._client.query(self.collection, filter='', output_fields=['model'], limit=1)
         for row in found:
