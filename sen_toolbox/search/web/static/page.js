@@ -260,8 +260,11 @@ find('file').addEventListener('change', () => {
   // The same file can be chosen again.
   find('file').value = ''
 })
-addEventListener('dragover', (event) => event.preventDefault())
+// Text that is dropped is left to the browser.
+const holdsFile = (event) => event.dataTransfer.types.includes('Files')
+addEventListener('dragover', (event) => { if (holdsFile(event)) event.preventDefault() })
 addEventListener('drop', (event) => {
+  if (!holdsFile(event)) return
   event.preventDefault()
   searchByFile(event.dataTransfer.files[0])
 })
