@@ -183,6 +183,7 @@ def test_a_flipped_bit_of_a_model_file_is_refused(made, here):
             load_encoder(here / 'bad.safetensors')
 
 
+@pytest.mark.slow
 def test_the_name_of_a_digest_cannot_be_damaged_away(made, exported, here):
     for file in (made / 'm.safetensors', exported):
         content = bytearray(file.read_bytes().replace(b'sha256', b'Sha256', 1))

@@ -64,6 +64,7 @@ def test_every_tiny_config_of_a_method_takes_part(board, models):
     assert tiny - found.keys() == {'template_tiny_synthetic', 'example_loss_tiny_synthetic'}
 
 
+@pytest.mark.slow
 def test_a_rate_is_chosen_on_validation_and_every_seed_is_tested_with_it(
     board, models, begun, tmp_path
 ):
@@ -79,6 +80,7 @@ def test_a_rate_is_chosen_on_validation_and_every_seed_is_tested_with_it(
     assert written.train_cfg.val_interval == written.train_cfg.max_epochs
 
 
+@pytest.mark.slow
 def test_what_has_run_does_not_run_again_unless_the_config_changes(
     board, models, begun, tmp_path, monkeypatch
 ):
@@ -93,6 +95,7 @@ def test_what_has_run_does_not_run_again_unless_the_config_changes(
     assert len(begun) == 5
 
 
+@pytest.mark.slow
 def test_a_method_pretrains_its_own_encoders_first_and_once(board, models, begun, tmp_path):
     record = {}
     assert run(board, models, record, tmp_path, 'cmpm_tiny_synthetic')
@@ -145,6 +148,7 @@ def test_equal_values_share_their_rank(board):
     assert board.rank_correlation([1, 1, 2], [1, 2, 3]) == pytest.approx(3**0.5 / 2)
 
 
+@pytest.mark.slow
 def test_an_interrupted_board_keeps_what_has_run(board, begun, tmp_path, monkeypatch):
     monkeypatch.setattr(board, 'read_records', dict)
     kept = []

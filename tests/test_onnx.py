@@ -109,6 +109,7 @@ def test_a_query_by_words_loads_neither_torch_nor_mmengine(made, exported, tmp_p
     assert len(done.stdout.splitlines()) == 5
 
 
+@pytest.mark.slow
 def test_unknown_words_are_the_same(exported, tmp_path):
     shipped = load_encoder()
     exported = described_as(shipped, exported, tmp_path)

@@ -209,6 +209,7 @@ def check_compiled_blocks(rank):
             assert_same(found, expected)
 
 
+@pytest.mark.slow
 def test_compiled_blocks_give_the_same_and_once_for_all_lengths(monkeypatch, tmp_path):
     # In a process of its own, whose hash seed is that of the README: torch.compile of 2.14.1 fails
     # in itself ("sources must not be empty for symbol") under 2, not under 0 or 1.

@@ -633,6 +633,7 @@ def browser():
     browser.quit()
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(search, server, browser, tmp_path):
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
