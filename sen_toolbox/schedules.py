@@ -1,6 +1,5 @@
 """Fits the warm-up of a learning rate to a training that is shorter than the published one."""
 
-import math
 from collections.abc import MutableMapping, Sequence
 
 
@@ -9,8 +8,8 @@ def fit_warm_up(schedulers: Sequence[MutableMapping], max_epochs: int) -> str:
 
     Schedules are written for the published number of epochs. With fewer, a warm-up would end
     after the training and the rate never be the one that the config names. What begins within the
-    warm-up (a cosine that follows it) begins with its new end. A training of one epoch has half an
-    epoch of warm-up if that is counted in iterations, else none.
+    warm-up (a cosine that follows it) begins with its new end. A training of one epoch has no
+    warm-up; half an epoch may be less than an iteration.
 
     Args:
         schedulers: Configs of MMEngine's schedulers. Warm-ups are those of type ``LinearLR`` that
@@ -33,18 +32,18 @@ def fit_warm_up(schedulers: Sequence[MutableMapping], max_epochs: int) -> str:
         begin, end = warm_up.get('begin', 0), warm_up['end']
         # Counted in epochs from 0, the last epoch of the warm-up has the full rate already.
         full = end if by_iteration else end - 1
-        most = max_epochs / 2 if by_iteration else max_epochs // 2
+        most = max_epochs // 2
         if full <= most:
             continue
         for other in schedulers:
             starts = other.get('begin', 0)
             if other is not warm_up and other.get('by_epoch', True) and most < starts <= end:
-                other['begin'] = most if other.get('convert_to_iter_based') else math.floor(most)
+                other['begin'] = most
         if most > begin:
             warm_up['end'] = most if by_iteration else most + 1
         else:
             warm_up.update(start_factor=warm_up.get('end_factor', 1.0), end=begin + 1)
-        said = f'the warm-up takes {most:g} of the {max_epochs} epochs, not {full:g}'
+        said = f'the warm-up takes {most} of the {max_epochs} epochs, not {full:g}'
     return said
 
 

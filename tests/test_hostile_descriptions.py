@@ -153,6 +153,7 @@ HOSTILE = {
 
 def refused(path, capsys, *arguments):
     """The line with which a search refuses a model file, having done nothing else."""
+    Path('crops').mkdir(exist_ok=True)
     code = main(['index', 'crops', '--model', str(path), *arguments])
     out, err = capsys.readouterr()
     assert (code, out) == (1, '')
