@@ -42,7 +42,11 @@ def gallery(tmp_path):
     return folder
 
 
-@pytest.fixture(params=['folder', 'folder, float16', 'milvus'])
+# The client and the server inside the process take seconds to start.
+WAYS = ['folder', 'folder, float16', pytest.param('milvus', marks=pytest.mark.slow)]
+
+
+@pytest.fixture(params=WAYS)
 def index(request, tmp_path):
     if request.param == 'milvus':
         pytest.importorskip('pymilvus')
