@@ -117,6 +117,16 @@ def summary(search):
     ]
 
 
+def test_a_list_of_queries_is_chosen_by_name(tool):
+    content = json.loads(Path(tool.__file__).with_suffix('.json').read_text())
+    for name in ('queries', 'new_queries'):
+        found = tool.list_of_queries(content, name)
+        assert len(found) == 16
+        assert {who for query in found for who in query['right']} <= set(content['people'])
+    with pytest.raises(ValueError, match="no list 'frames'; the file has queries, new_queries"):
+        tool.list_of_queries(content, 'frames')
+
+
 def test_a_hit_in_a_video_leads_back_to_its_place(folder, tmp_path):
     search = open_search(tmp_path)
     report = search.index(folder, detect=ColourDetector())
@@ -254,9 +264,9 @@ def test_damaged_videos_are_named_and_skipped(folder, tmp_path):
     (folder / os.fsdecode(b'\xff.avi')).write_bytes((folder / 'walk.avi').read_bytes())
     report = open_search(tmp_path).index(folder, detect=ColourDetector())
     names = {Path(path).name: reason for path, reason in report.skipped.items()}
-    unreadable = 'is no video, or holds no frame that can be decoded'
+    unreadable = 'is not a video, or holds no frame that can be decoded'
     assert names.pop('empty.avi') == 'is empty'
-    assert names.pop(os.fsdecode(b'\xff.avi')) == 'has a name that is no text: rename it'
+    assert names.pop(os.fsdecode(b'\xff.avi')) == 'has a name that is not text: rename it'
     assert names == dict.fromkeys(('noise.mp4', 'header.avi', 'photo.avi'), unreadable)
     assert report.added == 1
 
@@ -430,8 +440,8 @@ def test_the_command_passes_detector_and_time(folder, tmp_path, monkeypatch, cap
     ('arguments', 'message'),
     [
         (['--every', '1'], '--every takes --detect'),
-        (['--detect', '--every', '0'], "'0' is no number of seconds above 0"),
-        (['--detect', '--every', 'nan'], "'nan' is no number of seconds above 0"),
+        (['--detect', '--every', '0'], "'0' is not a number of seconds above 0"),
+        (['--detect', '--every', 'nan'], "'nan' is not a number of seconds above 0"),
     ],
 )
 def test_senseless_command_lines_are_refused(arguments, message, tmp_path, capsys):

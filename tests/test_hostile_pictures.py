@@ -258,7 +258,7 @@ def test_what_is_not_a_regular_file_is_refused_before_it_is_opened(not_a_file, m
     for look in (read_image, lambda path: LoadImage()({'img_path': str(path)})):
         with pytest.raises(ValueError, match=message):
             look(not_a_file)
-    with pytest.raises(ValueError, match='not a regular file|is no video'):
+    with pytest.raises(ValueError, match='not a regular file|is not a video'):
         next(read_frames(str(not_a_file), 1.0))
 
 
@@ -293,7 +293,7 @@ def test_a_list_of_files_with_the_name_of_a_video_leads_to_none_of_them(tmp_path
     film(tmp_path / 'private.avi')
     assert len(list(read_frames(str(tmp_path / 'private.avi'), 0.1))) == 4
     (tmp_path / 'list.mp4').write_text(content)
-    with pytest.raises(ValueError, match='is no video'):
+    with pytest.raises(ValueError, match='is not a video'):
         list(read_frames(str(tmp_path / 'list.mp4'), 0.1))
 
 

@@ -607,6 +607,11 @@ def test_the_command_says_what_stands_in_its_way(search, server, tmp_path, capsy
     model = ['--model', str(made / 'm.safetensors')]
     assert main(['serve', '--index', str(tmp_path / 'none'), *model]) == 1
     assert 'there is no index' in capsys.readouterr().err
+    emptied = PersonSearch(made / 'm.safetensors', index=tmp_path / 'emptied')
+    emptied.index(search.root / 'b')
+    emptied.remove(search.root / 'b')
+    assert main(['serve', '--index', str(tmp_path / 'emptied'), *model]) == 1
+    assert 'holds nobody: fill it with sen-search index' in capsys.readouterr().err
     used = ['--index', str(search.gallery.folder), '--port', str(server.server_port)]
     assert main(['serve', *used, *model]) == 1
     assert 'cannot listen on 127.0.0.1' in capsys.readouterr().err
@@ -727,7 +732,7 @@ def test_the_page_in_a_browser(search, server, browser, tmp_path):
     browser.find_element('id', 'from').send_keys('0:30\t')
     wait.until(lambda _: len(shown()) == 2)
     browser.find_element('id', 'to').send_keys('soon\t')
-    wait.until(lambda _: '"soon" is no time' in browser.find_element('id', 'status').text)
+    wait.until(lambda _: '"soon" is not a time' in browser.find_element('id', 'status').text)
 
     # A link with HTML in it, and a description that is too long.
     browser.get(f'http://127.0.0.1:{server.server_port}/?q=<script>document.title=1</script>')

@@ -3,8 +3,8 @@
 Queries and the people that are right are in a JSON file; the one beside this tool belongs to
 OpenCV's sample video vtest.avi. For another video it needs only "queries", each with a "text"; how
 many queries find a right person first is told where the people in "frames" are labelled. A file may
-have further lists of queries: "new_queries" of vtest.avi were written before the shipped model was
-trained and were used for no choice.
+have further lists of queries: "new_queries" of vtest.avi are younger than the shipped model, so
+nothing of it was chosen by them.
 """
 
 import argparse
@@ -47,11 +47,23 @@ def person_in(place: Mapping, frames: Mapping[str, list]) -> str | None:
     return best if best is not None and boxes[best] >= SAME else None
 
 
+def list_of_queries(content: Mapping, name: str) -> list[dict]:
+    """A list of queries of the file; what else the file holds is not one.
+
+    Raises:
+        ValueError: If there is no such list; tells the choices.
+    """
+    names = [key for key in content if key.endswith('queries')]
+    if name not in names:
+        raise ValueError(f'there is no list {name!r}; the file has {", ".join(names)}')
+    return content[name]
+
+
 def main() -> None:
     args = parse_args()
     content = json.loads(args.queries.read_text(encoding='utf-8'))
     frames = content.get('frames')
-    queries = content[args.list]
+    queries = list_of_queries(content, args.list)
     digest = file_sha256(args.video)
     if frames and content['sha256'] != digest:
         raise ValueError(f'the labels in {args.queries} are of another video than {args.video}')

@@ -79,7 +79,7 @@ class MilvusIndex:
             ) from error
         _check_version(self._client.get_server_version(), uri)
         self._types = pymilvus.DataType
-        if self._client.has_collection(collection):
+        if self._client.has_collection(collection) and self._has_index():
             # Waits for a server that has just started.
             self._client.load_collection(collection)
         self.model = model or self._made_with()
@@ -243,9 +243,12 @@ class MilvusIndex:
         # Milvus Lite keeps no description of a collection, so each entry names its model.
         schema.add_field('model', text, max_length=1024)
         schema.add_field('vector', self._types.FLOAT_VECTOR, dim=self.model.dim)
-        # What a client wrote, it reads.
+        # A client then reads what it has written.
         self._client.create_collection(self.collection, schema=schema, consistency_level='Strong')
         self._index_vectors('FLAT')
+
+    def _has_index(self) -> bool:
+        return bool(self._client.list_indexes(self.collection, field_name='vector'))
 
     def _index_vectors(self, kind: str) -> None:
         params = self._client.prepare_index_params()
@@ -271,8 +274,12 @@ class MilvusIndex:
                 f'collection {self.collection} at {self.uri} is not an index of this toolbox: '
                 'give the name of another'
             )
-        # Another client may have made it since.
-        self._client.load_collection(self.collection)
+        if self._has_index():
+            # Another client may have made it since.
+            self._client.load_collection(self.collection)
+        else:
+            # Another client is about to, or ended before it did; twice does no harm.
+            self._index_vectors('FLAT')
         found = self._client.query(self.collection, filter='', output_fields=['model'], limit=1)
         for row in found:
             fingerprint, _, name = row['model'].partition(' ')

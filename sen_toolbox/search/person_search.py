@@ -290,7 +290,7 @@ class PersonSearch:
             for sentence in texts:
                 if not sentence.strip():
                     raise ValueError('the description is empty: write what the person looks like')
-            # A command line hands over bytes that are no text as lone surrogates.
+            # A command line hands over bytes that are not text as lone surrogates.
             clean = [sentence.encode('utf-8', 'replace').decode() for sentence in texts]
             parts.append(self.encoder.embed_text(clean))
         if images is not None:

@@ -3,10 +3,9 @@
 import argparse
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from sen_toolbox.search.index_folder import DATABASE
-from sen_toolbox.search.suffixes import VIDEO_SUFFIXES
+from sen_toolbox.search.suffixes import is_video
 
 
 def check_model(args: argparse.Namespace) -> None:
@@ -54,10 +53,5 @@ def check_sources(sources: Sequence[str], detect: str | None) -> None:
     for source in sources:
         if not os.path.exists(source):
             raise FileNotFoundError(f'there is no folder {os.path.abspath(source)}')
-        if detect is None and is_video(source):
+        if detect is None and is_video(source) and os.path.isfile(source):
             raise ValueError(f'{source} is a video: add --detect to cut the people out of it')
-
-
-def is_video(path: str) -> bool:
-    """Whether a file is called like a video."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)

@@ -70,7 +70,7 @@ def open_search(args: argparse.Namespace, **options: object) -> 'PersonSearch':
 def positive(text: str) -> int:
     """A whole number from 1, for argparse."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from 1')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1')
     return int(text)
 
 

@@ -165,5 +165,5 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text!r} is no number of seconds above 0')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of seconds above 0')
     return value

@@ -65,5 +65,5 @@ def run(args: argparse.Namespace) -> int:
 
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f'{text!r} is no port, 0 to 65535')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a port, 0 to 65535')
     return int(text)

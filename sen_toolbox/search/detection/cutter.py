@@ -12,7 +12,7 @@ from sen_toolbox.search.detection.record import Record
 from sen_toolbox.search.detection.repeats import Repeats
 from sen_toolbox.search.detection.video import read_frames
 from sen_toolbox.search.images import Crop, read_image
-from sen_toolbox.search.suffixes import VIDEO_SUFFIXES
+from sen_toolbox.search.suffixes import is_video
 
 # Pixels; a smaller person shows hardly more than the colour of the clothes.
 MIN_HEIGHT = 40
@@ -64,7 +64,7 @@ class PersonCutter:
 
     def _images(self, path: str, known: list[dict]) -> Iterator[tuple[dict, np.ndarray]]:
         """What has not been looked at: number and time of each frame, and the frame."""
-        if os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES:
+        if is_video(path):
             after = known[-1].get('frame', -1) if known else -1
             for frame in read_frames(path, self._every, after=after):
                 yield dict(frame=frame.number, time=round(frame.time, 3)), frame.image

@@ -75,7 +75,7 @@ def read_frames(path: str, every: float, *, after: int = -1) -> Iterator[Frame]:
     finally:
         video.release()
     if number < 0:
-        raise ValueError('is no video, or holds no frame that can be decoded')
+        raise ValueError('is not a video, or holds no frame that can be decoded')
     if number + 1 < WHOLE * total:
         warnings.warn(f'{path} breaks off after {number + 1} of {total:.0f} frames', stacklevel=2)
 
@@ -127,7 +127,7 @@ def _open(path: str) -> cv2.VideoCapture:
         path.encode()
     except UnicodeEncodeError as error:
         # OpenCV crashes on it.
-        raise ValueError('has a name that is no text: rename it') from error
+        raise ValueError('has a name that is not text: rename it') from error
     # What is wrong with a file is told by whoever reads it, in one line.
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
     os.environ['OPENCV_FFMPEG_CAPTURE_OPTIONS'] = f'format_whitelist;{CONTAINERS}'

@@ -16,7 +16,7 @@ from sen_toolbox.pictures import decode_image
 from sen_toolbox.search.images import MAX_PIXELS, read_image
 from sen_toolbox.search.index import Entry
 from sen_toolbox.search.person_search import PersonSearch, Result
-from sen_toolbox.search.suffixes import VIDEO_SUFFIXES
+from sen_toolbox.search.suffixes import is_video
 
 MAX_TEXT = 1000  # characters; the longest captions of the benchmarks have some 700
 MAX_RESULTS = 10_000
@@ -55,7 +55,7 @@ class SearchApi:
             model=self._search.encoder.model_id.name,
             root=os.path.commonpath(folders) if folders else '',
             folders=folders[:MAX_FOLDERS],
-            videos=any(_is_video(path) for path in files),
+            videos=any(map(is_video, files)),
             words=self._towers is not None,
         )
 
@@ -270,10 +270,6 @@ def _check_text(text: str) -> None:
             f'the description has {len(text)} characters; write at most {MAX_TEXT}, the model '
             'reads the first few dozen words'
         )
-
-
-def _is_video(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
 
 
 def _is_between(place: Mapping, first: float | None, last: float | None) -> bool:

@@ -116,14 +116,14 @@ class Site:
         try:
             asked = json.loads(body, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
-            raise ValueError('the request is no JSON') from error
+            raise ValueError('the request is not JSON') from error
         if not isinstance(asked, dict):
             raise ValueError('a request is a JSON object')
         return _success(actions[head.target](asked))
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f'{constant} is no JSON')
+    raise ValueError(f'{constant} is not JSON')
 
 
 def _success(content: dict) -> Answer:

@@ -40,7 +40,7 @@ function say(text, wrong = false) {
 
 function seconds(text) {
   if (!text.trim()) return null
-  if (!/^(\d+:){0,2}\d+(\.\d+)?$/.test(text.trim())) throw new Error(`"${text}" is no time like 1:30`)
+  if (!/^(\d+:){0,2}\d+(\.\d+)?$/.test(text.trim())) throw new Error(`"${text}" is not a time like 1:30`)
   return text.trim().split(':').reduce((total, part) => 60 * total + Number(part), 0)
 }
 
@@ -49,7 +49,7 @@ const clock = (time) => {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, '0')}`
 }
 
-// Bytes of a name that are no text come as lone surrogates.
+// Bytes of a name that are not text come as lone surrogates.
 const short = (path) =>
   (path.startsWith(state.root + '/') ? path.slice(state.root.length + 1) : path).toWellFormed()
 
