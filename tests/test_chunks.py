@@ -8,6 +8,7 @@ from tiny_methods import (
     build_optim_wrapper,
     fix_noise,
     has_batch_norm,
+    has_part_of_kind,
     pair_batch,
     parts_of_kind,
     step_and_gradients,
@@ -22,9 +23,7 @@ from sen_toolbox.models.gather import GatheredChunks, gather, gather_wide
 pytestmark = pytest.mark.numeric
 
 WITH_BATCH_NORM = [method for method in CONFIGS if has_batch_norm(method)]
-WITH_BLOCKS = [
-    method for method in CONFIGS if parts_of_kind(build_model(tiny_config(method)), Block)
-]
+WITH_BLOCKS = [method for method in CONFIGS if has_part_of_kind(method, Block)]
 CHUNKABLE = [method for method in CONFIGS if method not in WITH_BATCH_NORM]
 SIZE = 10
 # Captions of each image, so that no two chunks have the same share of images and of captions.

@@ -1,5 +1,6 @@
 """Every method as its tiny config describes it, with still smaller towers, in double precision."""
 
+import functools
 import inspect
 import random
 from collections.abc import Callable, Iterator
@@ -92,7 +93,8 @@ def shrink_encoders(backbone: dict, small_arch: Callable[[str | dict], dict]) ->
         elif name in ('pretrained', 'word_vectors'):
             part[name] = None
         elif name == 'units':
-            part[name] = [(min(inner, 8), min(outer, 16), step) for inner, outer, step in value]
+            few = value[:: max(1, len(value) // 4)]
+            part[name] = [(min(inner, 8), min(outer, 16), step) for inner, outer, step in few]
         elif name in LIMITS:
             part[name] = min(value, LIMITS[name])
 
@@ -145,7 +147,18 @@ def build_model(config: Config, **kwargs) -> nn.Module:
 
 def has_batch_norm(method: str) -> bool:
     """Whether the method's images and captions depend on each other before they are compared."""
-    return bool(parts_of_kind(build_model(tiny_config(method)), nn.modules.batchnorm._BatchNorm))
+    return has_part_of_kind(method, nn.modules.batchnorm._BatchNorm)
+
+
+def has_part_of_kind(method: str, kind: type[nn.Module]) -> bool:
+    """Whether one of the method's modules is of this class."""
+    return any(issubclass(found, kind) for found in _kinds_of_parts(method))
+
+
+@functools.cache
+def _kinds_of_parts(method: str) -> frozenset[type[nn.Module]]:
+    with torch.device('meta'):  # no weights are drawn
+        return frozenset(map(type, MODELS.build(tiny_config(method).model).modules()))
 
 
 def parts_of_kind(model: nn.Module, kind: type[nn.Module]) -> dict[str, nn.Module]:

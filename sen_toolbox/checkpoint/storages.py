@@ -1,5 +1,6 @@
 """Whether the records of a torch archive are as long as its tensors say."""
 
+import io
 import pickle
 import zipfile
 from typing import Any
@@ -27,9 +28,9 @@ def check_storages(archive: zipfile.ZipFile) -> None:
     """
     sizes = {record.filename: record.file_size for record in archive.infolist()}
     [name] = [name for name in sizes if name.rpartition('/')[2] == 'data.pkl']
-    with archive.open(name) as file:
-        reader = _Sizes(file)
-        reader.load()
+    # It is read a byte at a time, of which an archive makes long work.
+    reader = _Sizes(io.BytesIO(archive.read(name)))
+    reader.load()
     for key, needed in reader.needed.items():
         record = f'{name.removesuffix("data.pkl")}data/{key}'
         if sizes.get(record, 0) < needed:
