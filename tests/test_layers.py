@@ -23,6 +23,8 @@ RULES = {
     '__main__': ('search',),
     'registry': (),
     'pictures': (),
+    # Whoever lets a user name a model asks here.
+    'hub': (),
     'text.tokens': (),
     'text.tokenizers': ('text.tokens',),
     'text': ('registry',),
@@ -49,7 +51,8 @@ RULES = {
     'models.open_clip_config': (),
     'models.requests': ('text.tokens',),
     'models.pretrained': ('checkpoint',),
-    'models.weights': ('checkpoint',),
+    'models.pretrained_file': ('hub', 'models.open_clip_config'),
+    'models.weights': ('checkpoint', 'models.pretrained_file'),
     'models.losses': ('registry',),
     'models.necks': (
         'registry',
@@ -78,10 +81,14 @@ RULES = {
     ),
     'models.backbones': (
         'registry',
+        'checkpoint',
         'text.tokens',
         'models.batch_norm',
         'models.features',
+        'models.open_clip_config',
         'models.pretrained',
+        'models.pretrained_file',
+        'models.weights',
     ),
     'models.heads': (
         'registry',
@@ -119,8 +126,9 @@ RULES = {
     # Of these two a query of an exported model imports no more than it needs.
     'inference.identity': (),
     'inference.unknown_words': ('text.tokens',),
-    'inference': ('registry', 'checkpoint', 'config', 'text'),
-    'search': ('checkpoint', 'evaluation', 'inference', 'pictures', 'text', 'visualization'),
+    'inference.used_models': (),
+    'inference': ('registry', 'checkpoint', 'config', 'hub', 'text'),
+    'search': ('checkpoint', 'evaluation', 'hub', 'inference', 'pictures', 'text', 'visualization'),
 }
 
 

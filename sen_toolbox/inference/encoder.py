@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.checkpoint.values import weights_in
+from sen_toolbox.hub import is_hub_name
+from sen_toolbox.inference.hub_model import build_from_name
 from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.inference.processor import Processor
 from sen_toolbox.inference.unknown_words import unknown_words
@@ -64,16 +66,26 @@ class Encoder:
     ) -> 'Encoder':
         """The whole model of a config, heads included, in float32.
 
+        Args:
+            config: A loaded config.
+            checkpoint: Its checkpoint, or a model of open_clip by name, which its towers start
+                from.
+            device: As for the class.
+
         Raises:
             FileNotFoundError: If there is no such checkpoint.
             ValueError: If the checkpoint is not of this config.
         """
-        model = MODELS.build(config.model)
-        state = weights_in(load_checkpoint_file(str(checkpoint), map_location='cpu'), checkpoint)
-        check_keys(model, state, checkpoint)
-        model.load_state_dict(state)
+        if is_hub_name(checkpoint):
+            model = build_from_name(config.model, str(checkpoint))
+        else:
+            model = MODELS.build(config.model)
+            content = load_checkpoint_file(str(checkpoint), map_location='cpu')
+            state = weights_in(content, checkpoint)
+            check_keys(model, state, checkpoint)
+            model.load_state_dict(state)
         processor = Processor.from_config(config)
-        return cls(model, processor, name=Path(checkpoint).stem, device=device, half=False)
+        return cls(model, processor, name=_name_of(checkpoint), device=device, half=False)
 
     @cached_property
     def model_id(self) -> ModelId:
@@ -133,6 +145,10 @@ class Encoder:
     def unknown_words(self, sentence: str) -> list[str]:
         """Words of a sentence that a model file has dropped: they change nothing in a query."""
         return unknown_words(self.processor.tokenizer, self.known_tokens, sentence)
+
+
+def _name_of(checkpoint: str | Path) -> str:
+    return str(checkpoint) if is_hub_name(checkpoint) else Path(checkpoint).stem
 
 
 def _parts(items: Sequence, size: int) -> list[Sequence]:

@@ -16,6 +16,7 @@ from sen_toolbox.search.detection.record import prune
 from sen_toolbox.search.images import read_image
 from sen_toolbox.search.index import Entry, open_index
 from sen_toolbox.search.index_folder import check_crops, crops_folder
+from sen_toolbox.search.index_model import model_of_index
 from sen_toolbox.search.indexing import WHOLE_IMAGES, Encoder, IndexReport, Reading, update_index
 from sen_toolbox.search.removal import Removal, remove_sources
 from sen_toolbox.search.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -79,8 +80,10 @@ class PersonSearch:
     '/home/me/crops/0042.jpg'
 
     Args:
-        model: A model file (``.safetensors``), an exported one (``.onnx``), or a config together
-            with ``checkpoint``, or a built encoder. None for the small model that is shipped.
+        model: A model file (``.safetensors``), an exported one (``.onnx``), a model of open_clip by
+            name (``open_clip:ViT-B-16/openai``, ``hf-hub:ORG/NAME``), or a config together with
+            ``checkpoint``, or a built encoder. None for the model by name that made the index, if
+            it was used on this machine before, or else for the small one that is shipped.
         checkpoint: Checkpoint of the config.
         index: Folder of the index; with ``uri`` the name of a collection, and of the folder for
             crops.
@@ -105,7 +108,13 @@ class PersonSearch:
         half_index: bool = False,
     ) -> None:
         is_built = not isinstance(model, str | os.PathLike | None)
-        self.encoder = model if is_built else load_encoder(model, checkpoint, device=device)
+        named = model_of_index(index, uri) if model is None and checkpoint is None else None
+        self.encoder = (
+            model
+            if is_built
+            # An index chooses among models that are here and downloads none.
+            else load_encoder(model or named, checkpoint, device=device, download=named is None)
+        )
         self._device = device
         self._crops = crops_folder(index)
         self.gallery = open_index(index, self.encoder.model_id, uri=uri, half=half_index)

@@ -1,0 +1,221 @@
+"""Models of open_clip by name: read as open_clip reads them, and only where a user names them."""
+
+import json
+import shutil
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from hub_cache import ARCHITECTURES, pickled, repo_files, write_repo
+from PIL import Image
+
+from sen_toolbox.hub import find_model
+from sen_toolbox.inference.loading import load_encoder
+
+SENTENCES = [
+    'a man',
+    'A woman, in a RED coat and blue jeans!',
+    'a man in a red coat and a woman in blue jeans and a red coat and a man',
+    'red_coats &amp; blue    jeans </s> [SEP]',
+]
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """Wide, tall, square and small pictures."""
+    root, rng = tmp_path_factory.mktemp('pictures'), np.random.default_rng(0)
+    for number, size in enumerate([(90, 40), (41, 120), (32, 32), (7, 9)]):
+        pixels = rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f'{number}.png')
+    return sorted(root.iterdir())
+
+
+def of_open_clip(name, tag=None, **options):
+    """Embeddings of the same pictures and sentences by open_clip's own functions."""
+
+    def embed(pictures, sentences):
+        model, _, prepare = open_clip.create_model_and_transforms(name, tag, **options)
+        pixels = torch.stack([prepare(Image.open(path)) for path in pictures])
+        tokens = open_clip.get_tokenizer(name)(sentences)
+        with torch.inference_mode():
+            found = model.eval().encode_image(pixels), model.encode_text(tokens)
+        return [torch.nn.functional.normalize(rows, dim=1).numpy() for rows in found]
+
+    return embed
+
+
+THEIRS = {
+    'open_clip:small-clip/quick': of_open_clip('small-clip', 'quick', force_quick_gelu=True),
+    'open_clip:small-clip/plain': of_open_clip('small-clip', 'plain'),
+    'open_clip:small-siglip/webli': of_open_clip('small-siglip', 'webli'),
+    'open_clip:small-clipa/datacomp1b': of_open_clip('small-clipa', 'datacomp1b'),
+    'open_clip:small-coca/laion': of_open_clip('small-coca', 'laion'),
+    'hf-hub:small/repo': of_open_clip('hf-hub:small/repo'),
+}
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize('name', THEIRS)
+def test_a_model_by_name_embeds_as_open_clip_does(name, hub, pictures):
+    encoder = load_encoder(name)
+    images, texts = THEIRS[name](pictures, SENTENCES)
+    assert encoder.embed_files(pictures) == pytest.approx(images, abs=2e-6)
+    assert encoder.embed_text(SENTENCES) == pytest.approx(texts, abs=2e-6)
+    # Neither is the same whatever goes in.
+    assert np.ptp(images, axis=0).max() > 0.01
+    assert np.ptp(texts, axis=0).max() > 0.01
+    assert encoder.model_id.name == name
+
+
+def refused(name, **options):
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        load_encoder(name, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('name', 'said'),
+    [
+        ('open_clip:ViT-B16/openai', r'no model .ViT-B16. .* did you mean .*ViT-B-16'),
+        ('open_clip:vit-b-16/openai', r'did you mean ViT-B-16,'),
+        (
+            'open_clip:EVA02-B-16/openai',
+            r'no weights .openai. of EVA02-B-16; there are merged2b_s8b',
+        ),
+        ('open_clip:ViT-B-16/laion2b_s34b', r'did you mean laion2b_s34b_b88k'),
+    ],
+)
+def test_an_unknown_name_tells_what_is_alike(name, said, asked):
+    with pytest.raises(ValueError, match=said):
+        load_encoder(name)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    'name', ['open_clip:ViT-B-16', 'hf-hub:model', 'hf-hub:../../etc/passwd', 'open_clip:a/b/c']
+)
+def test_what_is_no_name_is_told_with_the_form_of_one(name, asked):
+    assert 'write open_clip:NAME/TAG' in refused(name)
+    assert asked == []
+
+
+def test_a_model_in_the_cache_does_not_ask_the_network(hub, asked):
+    for name in THEIRS:
+        load_encoder(name)
+    assert asked == []
+
+
+def test_a_tag_is_written_as_open_clip_lets_it(hub):
+    assert find_model('open_clip:small-clipa/DATACOMP1B').name == 'open_clip:small-clipa/datacomp1b'
+
+
+def test_a_missing_file_is_downloaded_once(hub, monkeypatch):
+    repo, file = 'small/clip', 'open_clip_model.safetensors'
+    folder = hub / 'models--small--clip'
+    content = next(folder.glob('snapshots/*/*')).read_bytes()
+    shutil.rmtree(folder)
+    calls = []
+
+    def download(repo, file, **_):
+        calls.append((repo, file))
+        return str(write_repo(hub, repo, {file: content}) / file)
+
+    monkeypatch.setattr('huggingface_hub.hf_hub_download', download)
+    load_encoder('open_clip:small-clip/quick')
+    load_encoder('open_clip:small-clip/quick')
+    assert calls == [(repo, file)]
+
+
+def test_without_network_the_missing_file_is_told_and_how_to_get_it(hub, asked):
+    shutil.rmtree(hub / 'models--small--clip')
+    said = refused('open_clip:small-clip/quick')
+    assert 'open_clip_model.safetensors' in said
+    assert str(hub) in said
+    assert 'no network' in said
+    assert '"hf download small/clip open_clip_model.safetensors"' in said
+    assert 'models--small--clip' in said
+    assert [file for _, file in asked] == [
+        'open_clip_model.safetensors',
+        'open_clip_pytorch_model.bin',
+    ]
+
+
+def test_a_missing_tokenizer_is_told_and_how_to_get_it(hub):
+    shutil.rmtree(hub / 'models--small--words')
+    said = refused('open_clip:small-siglip/webli')
+    assert "AutoTokenizer.from_pretrained('small/words')" in said
+
+
+def test_what_may_not_download_says_so(hub, asked):
+    shutil.rmtree(hub / 'models--small--clip')
+    said = refused('open_clip:small-clip/quick', download=False)
+    assert '--model open_clip:small-clip/quick' in said
+    assert asked == []
+
+
+def changed_text(**changes):
+    return {
+        **ARCHITECTURES['small-clip'],
+        'text_cfg': {**ARCHITECTURES['small-clip']['text_cfg'], **changes},
+    }
+
+
+def changed_vision(**changes):
+    return {
+        **ARCHITECTURES['small-clip'],
+        'vision_cfg': {**ARCHITECTURES['small-clip']['vision_cfg'], **changes},
+    }
+
+
+@pytest.mark.parametrize(
+    ('config', 'said'),
+    [
+        (changed_text(hf_tokenizer_name='evil/words'), "tokenizer from elsewhere, 'evil/words'"),
+        (changed_text(hf_tokenizer_name='/etc'), "tokenizer from elsewhere, '/etc'"),
+        (changed_text(tokenizer_kwargs=dict(trust_remote_code=True)), 'not known here'),
+        (changed_text(tokenizer_mode='clips'), 'not known here'),
+        (changed_text(hf_model_name='evil/text'), 'a download of its own'),
+        (changed_vision(timm_model_name='hf-hub:evil/model'), 'timm reads from elsewhere'),
+        (changed_vision(timm_model_name='local-dir:evil'), 'timm reads from elsewhere'),
+        (changed_vision(width='evil'), 'cannot be built'),
+        (dict(embed_dim=16), 'describes no model of open_clip'),
+        ('evil', 'describes no model of open_clip'),
+    ],
+)
+def test_a_repository_reaches_nothing_but_itself(config, said, hub, asked):
+    write_repo(hub, 'evil/model', repo_files(config))
+    assert said in refused('hf-hub:evil/model')
+    assert asked == []
+
+
+def test_code_in_a_repository_does_not_run(hub, tmp_path):
+    files = repo_files(changed_text(hf_tokenizer_name='evil/model', vocab_size=14))
+    files['tokenizer_config.json'] = json.dumps(
+        dict(auto_map=dict(AutoTokenizer=['evil.Evil', None]))
+    ).encode()
+    files['config.json'] = b'{}'
+    files['evil.py'] = f'open({str(tmp_path / "harmed")!r}, "w")\nclass Evil: pass\n'.encode()
+    del files['open_clip_pytorch_model.bin']
+    state = open_clip.model.CLIP(**changed_text(vocab_size=14)).state_dict()
+    write_repo(hub, 'evil/model', {**files, 'open_clip_pytorch_model.bin': pickled(state)})
+    assert 'evil/model' in refused('hf-hub:evil/model')
+    assert not (tmp_path / 'harmed').exists()
+
+
+class Harm:
+    def __reduce__(self):
+        return open, ('harmed', 'w')
+
+
+def test_a_pickle_in_a_repository_does_not_run(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = write_repo(hub, 'evil/model', repo_files(ARCHITECTURES['small-clip']))
+    torch.save(dict(state_dict=Harm()), folder / 'open_clip_pytorch_model.bin')
+    assert 'not a readable checkpoint' in refused('hf-hub:evil/model')
+    assert not (tmp_path / 'harmed').exists()
+
+
+def test_weights_of_another_model_are_told_by_their_names(hub):
+    write_repo(hub, 'evil/model', repo_files(ARCHITECTURES['small-siglip']))
+    assert 'does not fit the model: missing text.' in refused('hf-hub:evil/model')
