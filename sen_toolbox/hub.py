@@ -7,6 +7,7 @@ config of his own. What a file from elsewhere names never gets here (docs/design
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +21,9 @@ HUB_NAME = re.compile(rf'({OPEN_CLIP}|{HUB})([\w.-]+)/([\w.-]+)')
 # What open_clip calls a file that its table does not name, the safe form first.
 WEIGHTS = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
 CONFIG = 'open_clip_config.json'
+# A tokenizer, and what may be missing of it.
+TOKENIZER = ('tokenizer.json', 'tokenizer_config.json')
+BESIDE_TOKENIZER = ('config.json', 'special_tokens_map.json')
 MODEL_KEYS = {'embed_dim', 'vision_cfg', 'text_cfg'}
 
 
@@ -138,21 +142,13 @@ def find_tokenizer(found: HubModel, repo: str, *, download: bool) -> tuple[str, 
         }
         if repo not in known | {found.name.removeprefix(HUB)}:
             raise ValueError(f'{found.name} has its tokenizer from elsewhere, {repo!r}: not read')
-    error: Exception | None = None
-    for is_local in (True, False) if download else (True,):
-        try:
-            loaded = AutoTokenizer.from_pretrained(
-                repo, local_files_only=is_local, trust_remote_code=False
-            )
-            break
-        except Exception as raised:  # as above
-            error = raised
-    else:
-        raise FileNotFoundError(
-            f'{found.name}: the tokenizer of {repo} is not in the cache and was not downloaded '
-            f'({one_line(error)[:200]}). Where there is a network, AutoTokenizer.from_pretrained('
-            f'{repo!r}) of transformers fetches it; copy the folder of it in the cache'
-        ) from error
+    folder = _tokenizer_folder(found.name, repo, download)
+    try:
+        loaded = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # whatever transformers raises for what is damaged or foreign
+        raise ValueError(f'{found.name}: the tokenizer in {folder}: {one_line(error)}') from error
     backend = getattr(loaded, 'backend_tokenizer', None)
     sides = getattr(loaded, 'padding_side', None), getattr(loaded, 'truncation_side', None)
     if backend is None or sides != ('right', 'right') or loaded.pad_token_id is None:
@@ -160,6 +156,23 @@ def find_tokenizer(found: HubModel, repo: str, *, download: bool) -> tuple[str, 
             f'{found.name}: {type(loaded).__name__} of {repo} is not one to be read here'
         )
     return backend.to_str(), loaded.pad_token_id
+
+
+def _tokenizer_folder(name: str, repo: str, download: bool) -> Path:
+    """Where the files of a tokenizer are in the cache.
+
+    Not left to transformers, which asks the network for ``config.json`` every time, and fails
+    without one; many repositories of open_clip have none.
+    """
+    try:
+        return [find_file(name, repo, (file,), download=False) for file in TOKENIZER][0].parent
+    except FileNotFoundError:
+        if not download:
+            raise
+    for file in BESIDE_TOKENIZER:
+        with suppress(FileNotFoundError):
+            find_file(name, repo, (file,), download=True)
+    return [find_file(name, repo, (file,), download=True) for file in TOKENIZER][0].parent
 
 
 def _of_table(name: str, download: bool) -> HubModel:

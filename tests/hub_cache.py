@@ -175,3 +175,19 @@ def piece_tokenizer() -> Tokenizer:
         single='[CLS] $A [SEP]', special_tokens=[('[CLS]', 2), ('[SEP]', 3)]
     )
     return tokenizer
+
+
+def changed_text(**changes):
+    """The small CLIP with other settings of its text tower."""
+    return {
+        **ARCHITECTURES['small-clip'],
+        'text_cfg': {**ARCHITECTURES['small-clip']['text_cfg'], **changes},
+    }
+
+
+def changed_vision(**changes):
+    """The same of its image tower."""
+    return {
+        **ARCHITECTURES['small-clip'],
+        'vision_cfg': {**ARCHITECTURES['small-clip']['vision_cfg'], **changes},
+    }

@@ -7,7 +7,14 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hub_cache import ARCHITECTURES, pickled, repo_files, write_repo
+from hub_cache import (
+    ARCHITECTURES,
+    changed_text,
+    changed_vision,
+    pickled,
+    repo_files,
+    write_repo,
+)
 from PIL import Image
 
 from sen_toolbox.hub import find_model
@@ -141,10 +148,40 @@ def test_without_network_the_missing_file_is_told_and_how_to_get_it(hub, asked):
     ]
 
 
-def test_a_missing_tokenizer_is_told_and_how_to_get_it(hub):
-    shutil.rmtree(hub / 'models--small--words')
+def test_a_tokenizer_is_downloaded_once_and_read_without_what_its_repository_lacks(
+    hub, monkeypatch
+):
+    expected = load_encoder('open_clip:small-siglip/webli').embed_text(SENTENCES)
+    folder = hub / 'models--small--words'
+    content = {path.name: path.read_bytes() for path in folder.glob('snapshots/*/*')}
+    # As those of SigLIP, which transformers asks for all the same.
+    del content['config.json']
+    shutil.rmtree(folder)
+    calls = []
+
+    def download(repo, file, **_):
+        calls.append(file)
+        if file not in content:
+            raise OSError('404')
+        return str(write_repo(hub, repo, {file: content[file]}) / file)
+
+    monkeypatch.setattr('huggingface_hub.hf_hub_download', download)
+    for _ in range(2):
+        found = load_encoder('open_clip:small-siglip/webli').embed_text(SENTENCES)
+        np.testing.assert_array_equal(found, expected)
+    lacks = ['config.json', 'special_tokens_map.json']
+    assert calls == [*lacks, 'tokenizer.json', 'tokenizer_config.json']
+
+
+def test_a_missing_tokenizer_is_told_and_how_to_get_it(hub, asked):
+    (tokenizer,) = hub.glob('models--small--words/snapshots/*/tokenizer.json')
+    tokenizer.unlink()
     said = refused('open_clip:small-siglip/webli')
-    assert "AutoTokenizer.from_pretrained('small/words')" in said
+    assert 'open_clip:small-siglip/webli: tokenizer.json of small/words is not in the cache' in said
+    assert '"hf download small/words tokenizer.json"' in said
+    asked.clear()
+    assert 'starts a download' in refused('open_clip:small-siglip/webli', download=False)
+    assert asked == []
 
 
 def test_what_may_not_download_says_so(hub, asked):
@@ -152,20 +189,6 @@ def test_what_may_not_download_says_so(hub, asked):
     said = refused('open_clip:small-clip/quick', download=False)
     assert '--model open_clip:small-clip/quick' in said
     assert asked == []
-
-
-def changed_text(**changes):
-    return {
-        **ARCHITECTURES['small-clip'],
-        'text_cfg': {**ARCHITECTURES['small-clip']['text_cfg'], **changes},
-    }
-
-
-def changed_vision(**changes):
-    return {
-        **ARCHITECTURES['small-clip'],
-        'vision_cfg': {**ARCHITECTURES['small-clip']['vision_cfg'], **changes},
-    }
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ RULES = {
     'pictures': (),
     # Whoever lets a user name a model asks here.
     'hub': (),
+    'known_models': ('hub',),
     'text.tokens': (),
     'text.tokenizers': ('text.tokens',),
     'text': ('registry',),
@@ -128,7 +129,16 @@ RULES = {
     'inference.unknown_words': ('text.tokens',),
     'inference.used_models': (),
     'inference': ('registry', 'checkpoint', 'config', 'hub', 'text'),
-    'search': ('checkpoint', 'evaluation', 'hub', 'inference', 'pictures', 'text', 'visualization'),
+    'search': (
+        'checkpoint',
+        'evaluation',
+        'hub',
+        'inference',
+        'known_models',
+        'pictures',
+        'text',
+        'visualization',
+    ),
 }
 
 
