@@ -93,7 +93,8 @@ def cached_models() -> dict[str, int]:
     """Bytes of the weights of each model of open_clip in the cache, by its name."""
     from huggingface_hub import try_to_load_from_cache
 
-    found, nameless = {}, {}
+    found: dict[str, int] = {}
+    nameless: dict[str, int] = {}
     for folder in sorted(cache_folder().glob('models--*--*')):
         repo = folder.name.removeprefix('models--').replace('--', '/')
         cached = [try_to_load_from_cache(repo, file) for file in (*WEIGHTS, CONFIG)]

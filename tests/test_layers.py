@@ -35,6 +35,7 @@ RULES = {
     'schedules': (),
     'config': ('overrides', 'schedules'),
     'shipped_configs': ('config',),
+    'shipped_models': ('inference', 'registry', 'shipped_configs'),
     'distributed': ('registry', 'models.chunking'),
     'seeding': (),
     'allocator': (),

@@ -13,15 +13,11 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import Tensor, nn
 
-from sen_toolbox.checkpoint import check_keys
-from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.values import weights_in
 from sen_toolbox.hub import is_hub_name
-from sen_toolbox.inference.hub_model import build_from_name
 from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.inference.processor import Processor
+from sen_toolbox.inference.trained import build_trained
 from sen_toolbox.inference.unknown_words import unknown_words
-from sen_toolbox.registry import MODELS
 from sen_toolbox.text.tokens import Tokens, check_fit
 
 
@@ -76,14 +72,7 @@ class Encoder:
             FileNotFoundError: If there is no such checkpoint.
             ValueError: If the checkpoint is not of this config.
         """
-        if is_hub_name(checkpoint):
-            model = build_from_name(config.model, str(checkpoint))
-        else:
-            model = MODELS.build(config.model)
-            content = load_checkpoint_file(str(checkpoint), map_location='cpu')
-            state = weights_in(content, checkpoint)
-            check_keys(model, state, checkpoint)
-            model.load_state_dict(state)
+        model = build_trained(config, checkpoint)
         processor = Processor.from_config(config)
         return cls(model, processor, name=_name_of(checkpoint), device=device, half=False)
 

@@ -31,6 +31,8 @@ def load_hub_model(name: str, *, download: bool = True) -> tuple[str, nn.Module,
         FileNotFoundError: If a file is neither in the cache nor to be had.
         ValueError: If there is no such model, or it is one that cannot be used.
     """
+    # The parts import open_clip without what it takes long to import and nobody needs.
+    MODELS.import_from_location()
     found = find_model(name, download=download)
     try:
         model = MODELS.build(_retriever(found))
