@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from hub_cache import ARCHITECTURES
+from mmengine.logging import MMLogger
 from test_person_search import CONFIG
 from tiny import NORMALISE
 from toy_data import ROOT, run_tool, write_toy_data
@@ -36,6 +37,8 @@ def cli(hub, made, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
+        # A log of its own, as a process has it, that writes to the output.
+        MMLogger._instance_dict.clear()
         code = main([*map(str, arguments)])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
@@ -122,6 +125,12 @@ def test_a_name_of_another_form_in_an_index_is_put_into_no_command(cli, made, tm
     assert code == 1
     assert '--model' not in err
     assert 'was made with the model' in err
+
+
+def test_nothing_but_results_is_in_the_output_of_a_config_with_weights_by_name(cli, towers, made):
+    model = ('--model', towers, '--checkpoint', NAME)
+    assert cli('index', made / 'crops', *model)[1].startswith('5 added')
+    assert len(paths(cli('query', TEXT, '--json', *model)[1])) == 5
 
 
 def test_an_index_of_a_file_or_none_is_searched_with_the_shipped_model(cli, made):

@@ -1,8 +1,10 @@
 """A model of open_clip by name, as a retriever and its processor."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from mmengine.logging import MMLogger
 from torch import nn
 
 from sen_toolbox.config import start_from
@@ -40,7 +42,8 @@ def load_hub_model(name: str, *, download: bool = True) -> tuple[str, nn.Module,
         raise ValueError(f'{found.name} cannot be built: {one_line(error)}') from error
     # What has been found is not looked for again.
     model.backbone.pretrained = str(found.weights)
-    model.load_weights()
+    with _nothing_logged():
+        model.load_weights()
     steps = [
         dict(type='LoadImage'),
         _resize(found, model.backbone.spec.image.image_size),
@@ -69,8 +72,21 @@ def build_from_name(config: Mapping, name: str) -> nn.Module:
         head for head, part in ranking.items() if next(part.parameters(), None) is not None
     ]:
         raise ValueError(f'{name} has no weights for the heads {random}, by which the config ranks')
-    model.load_weights()
+    with _nothing_logged():
+        model.load_weights()
     return model
+
+
+@contextmanager
+def _nothing_logged() -> Iterator[None]:
+    """MMEngine's log goes where results go, and a search may write JSON there."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _retriever(found: HubModel) -> dict[str, Any]:
