@@ -19,6 +19,7 @@ from sen_toolbox.search.index_folder import check_crops, crops_folder
 from sen_toolbox.search.index_model import model_of_index
 from sen_toolbox.search.indexing import WHOLE_IMAGES, Encoder, IndexReport, Reading, update_index
 from sen_toolbox.search.removal import Removal, remove_sources
+from sen_toolbox.search.shard import Shard
 from sen_toolbox.search.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 DEFAULT_INDEX = 'sen_index'
@@ -128,6 +129,7 @@ class PersonSearch:
         detect: PathLike | Detector | None = None,
         every: float = 1.0,
         reindex: bool = False,
+        shard: str | None = None,
         progress: Callable[[int, int], None] | None = None,
         video_progress: Callable[[str, float], None] | None = None,
     ) -> IndexReport:
@@ -147,6 +149,8 @@ class PersonSearch:
             every: Seconds from one frame of a video to the next that is looked at.
             reindex: Whether files that were indexed in another way, with or without ``detect``, by
                 another detector or ``every``, lose their entries for new ones.
+            shard: Which part of the files to index, '1/4' to '4/4' for four machines that share a
+                collection. Files of other parts are left as they are.
             progress: Called with the files done and to do.
             video_progress: Called with a video's path and the share of it that was looked at.
 
@@ -156,10 +160,10 @@ class PersonSearch:
             BlockingIOError: If another process is writing the index.
             ValueError: If another model made the index; names both. If ``every`` is not above 0.
                 If a source lies in the folder of the index, or, without ``reindex``, files were
-                indexed in another way.
+                indexed in another way. If there is no such shard.
         """
         identities = {os.path.abspath(os.fspath(p)): str(who) for p, who in (ids or {}).items()}
-        reading = WHOLE_IMAGES
+        reading, part = WHOLE_IMAGES, None if shard is None else Shard.parse(shard)
         check_crops(self._crops)
         if detect is not None:
             cut = PersonCutter(
@@ -179,6 +183,7 @@ class PersonSearch:
             reading=reading,
             reindex=reindex,
             excluded=[self._crops],
+            shard=part,
             progress=progress,
         )
         if self._crops.is_dir():
