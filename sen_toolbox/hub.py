@@ -140,7 +140,7 @@ def find_tokenizer(found: HubModel, repo: str, *, download: bool) -> tuple[str, 
         known = {
             get_model_config(model)['text_cfg'].get('hf_tokenizer_name') for model in list_models()
         }
-        if repo not in known | {found.name.removeprefix(HUB)}:
+        if not isinstance(repo, str) or repo not in known | {found.name.removeprefix(HUB)}:
             raise ValueError(f'{found.name} has its tokenizer from elsewhere, {repo!r}: not read')
     folder = _tokenizer_folder(found.name, repo, download)
     try:

@@ -196,6 +196,8 @@ def test_what_may_not_download_says_so(hub, asked):
     [
         (changed_text(hf_tokenizer_name='evil/words'), "tokenizer from elsewhere, 'evil/words'"),
         (changed_text(hf_tokenizer_name='/etc'), "tokenizer from elsewhere, '/etc'"),
+        (changed_text(hf_tokenizer_name=dict(a=1)), "tokenizer from elsewhere, {'a': 1}"),
+        (changed_text(tokenizer_kwargs=['evil']), 'prepares its input by'),
         (changed_text(tokenizer_kwargs=dict(trust_remote_code=True)), 'not known here'),
         (changed_text(tokenizer_mode='clips'), 'not known here'),
         (changed_text(hf_model_name='evil/text'), 'a download of its own'),

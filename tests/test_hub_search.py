@@ -74,6 +74,16 @@ def test_an_index_is_searched_with_the_model_that_made_it_without_its_name(cli, 
     )
 
 
+@pytest.mark.slow
+def test_a_collection_is_searched_with_the_model_that_made_it_without_its_name(cli, made):
+    pytest.importorskip('pymilvus')
+    place = ('--uri', 'people.db', '--index', 'people')
+    assert cli('index', made / 'crops', '--model', NAME, *place)[0] == 0
+    named = cli('query', TEXT, '--json', '--model', NAME, *place)
+    assert cli('query', TEXT, '--json', *place) == named
+    assert len(paths(named[1])) == 5
+
+
 def test_two_models_of_one_architecture_are_told_apart(cli, made):
     assert cli('index', made / 'crops', '--model', NAME)[0] == 0
     code, _, err = cli('query', TEXT, '--model', OTHER)

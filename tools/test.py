@@ -30,7 +30,7 @@ from sen_toolbox.evaluation.results import (
     results_table,
     write_results,
 )
-from sen_toolbox.hub import is_hub_name
+from sen_toolbox.hub import find_model, is_hub_name
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import DATASETS
 
@@ -78,8 +78,6 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def named_checkpoint(text: str) -> tuple[str, str]:
     """Name and path of NAME=PATH; a path alone, which may hold '=' below a folder, is its name."""
     name, equals, path = text.partition('=')
-    if is_hub_name(text):
-        return text, text
     return (name, path) if equals and '/' not in name else (text, text)
 
 
@@ -94,6 +92,9 @@ def prepare(args: argparse.Namespace) -> Config:
         test_set(text)
     if args.rerank:
         config.test_evaluator.rerank = args.rerank
+    for _, path in args.checkpoints:
+        if is_hub_name(path) and start_from(config.model.backbone, path) == 0:
+            raise ValueError(f'{path} is a model of open_clip, and the config has no tower of it')
     if not args.checkpoints and not pretrained_weights(config.model.backbone):
         raise ValueError(
             'there is neither a checkpoint nor a pretrained encoder: nothing to evaluate; give a '
@@ -196,7 +197,8 @@ def describe(path: str | None, config: Config) -> dict:
     if path is None:
         return describe_pretrained(', '.join(pretrained_weights(config.model.backbone)))
     if is_hub_name(path):
-        return describe_pretrained(path)
+        # Downloads what is missing.
+        return describe_pretrained(find_model(path).name)
     return describe_checkpoint(path, load_checkpoint_file(path).get('meta', {}))
 
 
@@ -213,8 +215,8 @@ def main() -> None:
     results = {}
     for (checkpoint, path), description in zip(checkpoints, described, strict=True):
         config.load_from = None if is_hub_name(path) else path
-        if is_hub_name(path) and start_from(config.model.backbone, path) == 0:
-            raise ValueError(f'{path} is a model of open_clip, and the config has no tower of it')
+        if is_hub_name(path):
+            start_from(config.model.backbone, path)
         evaluations = []
         for text in args.datasets:
             kind, root = test_set(text)

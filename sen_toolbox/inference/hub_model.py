@@ -44,12 +44,13 @@ def load_hub_model(name: str, *, download: bool = True) -> tuple[str, nn.Module,
     model.backbone.pretrained = str(found.weights)
     with _nothing_logged():
         model.load_weights()
-    steps = [
-        dict(type='LoadImage'),
-        _resize(found, model.backbone.spec.image.image_size),
-        dict(type='Tokenize', tokenizer=_tokenizer(found, download)),
-    ]
-    return found.name, model.eval(), Processor(steps)
+    size = model.backbone.spec.image.image_size
+    try:
+        steps = [dict(type='LoadImage'), _resize(found, size), _tokenize(found, download)]
+        processor = Processor(steps)
+    except (TypeError, AttributeError, LookupError) as error:  # likewise
+        raise ValueError(f'{found.name} prepares its input by {one_line(error)}') from error
+    return found.name, model.eval(), processor
 
 
 def build_from_name(config: Mapping, name: str) -> nn.Module:
@@ -119,6 +120,11 @@ def _resize(found: HubModel, size: tuple[int, int]) -> dict[str, Any]:
         f'{found.name} prepares pictures in a way that is not known here: resize_mode {mode!r} to '
         f'{size[0]} x {size[1]} pixels'
     )
+
+
+def _tokenize(found: HubModel, download: bool) -> dict[str, Any]:
+    """The transform that gives open_clip's tokens."""
+    return dict(type='Tokenize', tokenizer=_tokenizer(found, download))
 
 
 def _tokenizer(found: HubModel, download: bool) -> dict[str, Any]:
