@@ -102,6 +102,7 @@ def find_file(name: str, repo: str, files: Sequence[str], *, download: bool) -> 
     # Imported here because a model that is a file does without.
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for file in files:
         if isinstance(found := try_to_load_from_cache(repo, file), str):
@@ -112,6 +113,10 @@ def find_file(name: str, repo: str, files: Sequence[str], *, download: bool) -> 
             return Path(hf_hub_download(repo, file))
         except Exception as error:  # whatever the client raises without network, file or right
             reason = f'{type(error).__name__}: {one_line(error)[:200]}'
+            is_lacking = isinstance(error, EntryNotFoundError)
+            # Without network each file takes half a minute of attempts.
+            if not is_lacking or isinstance(error, LocalEntryNotFoundError):
+                break
     folder = f'models--{repo.replace("/", "--")}'
     raise FileNotFoundError(
         f'{name}: {" or ".join(files)} of {repo} is not in the cache {HF_HUB_CACHE} and was not '
@@ -169,10 +174,14 @@ def _tokenizer_folder(name: str, repo: str, download: bool) -> Path:
     except FileNotFoundError:
         if not download:
             raise
+    first, last = TOKENIZER
+    path = find_file(name, repo, (first,), download=True)
     for file in BESIDE_TOKENIZER:
         with suppress(FileNotFoundError):
             find_file(name, repo, (file,), download=True)
-    return [find_file(name, repo, (file,), download=True) for file in TOKENIZER][0].parent
+    # Last, so that the others are looked for again if this is interrupted.
+    find_file(name, repo, (last,), download=True)
+    return path.parent
 
 
 def _of_table(name: str, download: bool) -> HubModel:
