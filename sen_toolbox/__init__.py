@@ -6,7 +6,11 @@ from typing import Any
 __version__ = '0.2.0'
 
 # Where each public name is, imported at its first use: `import sen_toolbox` itself costs nothing.
-_HOMES = {'get_config': 'sen_toolbox.shipped_configs'}
+_HOMES = {
+    'get_config': 'sen_toolbox.shipped_configs',
+    'get_model': 'sen_toolbox.shipped_models',
+    'list_models': 'sen_toolbox.shipped_configs',
+}
 
 
 def __getattr__(name: str) -> Any:

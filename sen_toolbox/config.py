@@ -138,6 +138,22 @@ def pretrained_weights(part: Any) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def start_from(part: Any, name: str) -> int:
+    """Sets what the towers of open_clip in a backbone's config start from; returns their number.
+
+    Args:
+        part: Config of the backbone, or of a part of it; changed.
+        name: A model by name, see :mod:`sen_toolbox.hub`.
+    """
+    if not isinstance(part, dict):
+        return 0
+    count = sum(start_from(value, name) for value in part.values())
+    if 'arch' in part:
+        part['pretrained'] = name
+        count += 1
+    return count
+
+
 def _resolve(value: Any, values: dict[str, Any], where: str, within: tuple[str, ...]) -> Any:
     """A copy of ``value`` without references; ``within`` are those that it is resolved for."""
     if isinstance(value, dict):

@@ -1,12 +1,12 @@
 """The configs that come with the toolbox, by name, from a wheel or from the repository."""
 
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
-
-from sen_toolbox.config import load_config
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 PACKAGE = Path(__file__).parent
 
@@ -36,7 +36,21 @@ def config_names() -> list[str]:
     )
 
 
-def get_config(name: str, overrides: dict[str, Any] | None = None) -> Config:
+def list_models(pattern: str = '*') -> list[str]:
+    """Names that :func:`get_config` and ``get_model`` take, such as ``sen_vitb_cuhk``, in order.
+
+    Args:
+        pattern: With wildcards as file names have, of the name (``sen*``) or with its folder
+            (``clip/*``).
+    """
+    return [
+        name.rpartition('/')[2]
+        for name in config_names()
+        if fnmatchcase(name, pattern) or fnmatchcase(name.rpartition('/')[2], pattern)
+    ]
+
+
+def get_config(name: str, overrides: dict[str, Any] | None = None) -> 'Config':
     """The config of a name, with its values filled in.
 
     Args:
@@ -49,6 +63,9 @@ def get_config(name: str, overrides: dict[str, Any] | None = None) -> Config:
         ValueError: If there is no config of this name; tells which are alike.
         KeyError: If nothing reads an override.
     """
+    # Imported here because it loads torch, which a list of names does without.
+    from sen_toolbox.config import load_config
+
     wanted = name.removesuffix('.py')
     names = config_names()
     found = [known for known in names if wanted in (known, known.rpartition('/')[2])]

@@ -70,3 +70,39 @@ def drawn_people(tmp_path_factory):
     from small_configs import write_drawn_people
 
     return write_drawn_people(tmp_path_factory.mktemp('drawn'))
+
+
+@pytest.fixture(scope='session')
+def written_hub(tmp_path_factory):
+    """A cache of huggingface_hub with small models of open_clip in it."""
+    from hub_cache import use_cache, write_cache
+
+    cache = tmp_path_factory.mktemp('hub')
+    with pytest.MonkeyPatch.context() as patch:
+        use_cache(patch, cache)
+        write_cache(cache)
+    return cache
+
+
+@pytest.fixture
+def hub(written_hub, tmp_path, monkeypatch):
+    """A copy of it that a test may change, in the place of the user's; there is no network."""
+    from hub_cache import use_cache
+
+    copy = tmp_path / 'hub'
+    shutil.copytree(written_hub, copy)
+    use_cache(monkeypatch, copy)
+    return copy
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What was asked of the network, which has nothing."""
+    calls = []
+
+    def download(repo, file, **_):
+        calls.append((repo, file))
+        raise OSError('no network')
+
+    monkeypatch.setattr('huggingface_hub.hf_hub_download', download)
+    return calls

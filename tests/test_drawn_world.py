@@ -22,8 +22,9 @@ from sen_toolbox.datasets.synthetic.world import (
     sample_scene,
 )
 from sen_toolbox.models.image_encoders.clip_vit import CLIPVisionTransformer
+from sen_toolbox.models.pretrained_file import SHIPPED, find_pretrained
 from sen_toolbox.models.text_encoders.clip_text import CLIPTextTransformer
-from sen_toolbox.models.weights import SHIPPED, find_pretrained, read_tower
+from sen_toolbox.models.weights import read_tower
 from sen_toolbox.registry import TOKENIZERS
 
 SMALL = dict(num_pictures=dict(train=6, val=2, test=2), image_size=(32, 16), workers=1)

@@ -111,7 +111,34 @@ HOSTILE = {
         2, tokenizer=dict(type='WordPieceTokenizer', context_length=9, vocab_file='evil')
     ),
     'translations': lambda d: d['steps'].insert(0, dict(type='BackTranslate', file='evil')),
+    'a pair from a hub': lambda d: d['model'].update(
+        backbone=dict(type='OpenCLIPPair', arch='hf-hub:evil/model')
+    ),
+    'a pair with a text tower from a hub': lambda d: d['model'].update(
+        backbone=dict(
+            type='OpenCLIPPair',
+            arch=dict(
+                embed_dim=8, custom_text=True, vision_cfg={}, text_cfg=dict(hf_model_name='evil/m')
+            ),
+        )
+    ),
+    'a pair with a tower from a hub': lambda d: d['model'].update(
+        backbone=dict(
+            type='OpenCLIPPair',
+            arch=dict(
+                embed_dim=8, vision_cfg=dict(timm_model_name='hf-hub:evil/model'), text_cfg={}
+            ),
+        )
+    ),
+    'a tokenizer that is none': step(
+        2, tokenizer=dict(type='LibraryTokenizer', context_length=9, pad=0, content='evil')
+    ),
+    'a tokenizer that is a file': step(
+        2, tokenizer=dict(type='LibraryTokenizer', context_length=9, pad=0, content='/etc/passwd')
+    ),
     'weights': image(pretrained='evil'),
+    'weights by name': image(pretrained='open_clip:ViT-B-16/openai'),
+    'weights of a hub': text(pretrained='hf-hub:evil/model'),
     'weights of a backbone': lambda d: d['model']['backbone'].update(pretrained='evil'),
     'weights in a list': image(pretrained=['evil']),
     'negative sizes': image(image_size=[-64, -48]),

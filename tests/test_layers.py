@@ -23,6 +23,9 @@ RULES = {
     '__main__': ('search',),
     'registry': (),
     'pictures': (),
+    # Whoever lets a user name a model asks here.
+    'hub': (),
+    'known_models': ('hub',),
     'text.tokens': (),
     'text.tokenizers': ('text.tokens',),
     'text': ('registry',),
@@ -32,6 +35,7 @@ RULES = {
     'schedules': (),
     'config': ('overrides', 'schedules'),
     'shipped_configs': ('config',),
+    'shipped_models': ('inference', 'registry', 'shipped_configs'),
     'distributed': ('registry', 'models.chunking'),
     'seeding': (),
     'allocator': (),
@@ -49,7 +53,8 @@ RULES = {
     'models.open_clip_config': (),
     'models.requests': ('text.tokens',),
     'models.pretrained': ('checkpoint',),
-    'models.weights': ('checkpoint',),
+    'models.pretrained_file': ('hub', 'models.open_clip_config'),
+    'models.weights': ('checkpoint', 'models.pretrained_file'),
     'models.losses': ('registry',),
     'models.necks': (
         'registry',
@@ -78,10 +83,14 @@ RULES = {
     ),
     'models.backbones': (
         'registry',
+        'checkpoint',
         'text.tokens',
         'models.batch_norm',
         'models.features',
+        'models.open_clip_config',
         'models.pretrained',
+        'models.pretrained_file',
+        'models.weights',
     ),
     'models.heads': (
         'registry',
@@ -119,8 +128,18 @@ RULES = {
     # Of these two a query of an exported model imports no more than it needs.
     'inference.identity': (),
     'inference.unknown_words': ('text.tokens',),
-    'inference': ('registry', 'checkpoint', 'config', 'text'),
-    'search': ('checkpoint', 'evaluation', 'inference', 'pictures', 'text', 'visualization'),
+    'inference.used_models': (),
+    'inference': ('registry', 'checkpoint', 'config', 'hub', 'text'),
+    'search': (
+        'checkpoint',
+        'evaluation',
+        'hub',
+        'inference',
+        'known_models',
+        'pictures',
+        'text',
+        'visualization',
+    ),
 }
 
 

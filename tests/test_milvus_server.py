@@ -14,6 +14,7 @@ from test_search_index import ROOT, ColourEncoder, draw, expected
 from sen_toolbox.search.index import Entry, FileState, open_index
 from sen_toolbox.search.indexing import update_index
 from sen_toolbox.search.milvus_index import _check_version
+from sen_toolbox.search.shard import Shard
 
 MODEL = ColourEncoder.model_id
 CHILD = """
@@ -143,6 +144,21 @@ def test_two_writers_leave_what_one_would(server, gallery):
     index = open_index('two', MODEL, uri=server.uri)
     paths = list(map(str, gallery.glob('*/*.png')))
     assert len(index) == len(paths)
+    assert contents(index) == {(path, None): expected(path).tobytes() for path in paths}
+
+
+@pytest.mark.slow
+def test_writers_of_parts_at_once_leave_what_one_would(server, gallery):
+    def write(number):
+        index = open_index('parts', MODEL, uri=server.uri)
+        return update_index(index, ColourEncoder(), gallery, batch_size=4, shard=Shard(number, 3))
+
+    with ThreadPoolExecutor(3) as pool:
+        reports = list(pool.map(write, (1, 2, 3)))
+    paths = list(map(str, gallery.glob('*/*.png')))
+    # Each does its own work and no more.
+    assert sum(report.added for report in reports) == len(paths)
+    index = open_index('parts', MODEL, uri=server.uri)
     assert contents(index) == {(path, None): expected(path).tobytes() for path in paths}
 
 

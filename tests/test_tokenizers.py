@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_cache import piece_tokenizer, word_tokenizer
 from toy_data import ROOT, run_tool, write_toy_config, write_toy_data
 
 from sen_toolbox.registry import TOKENIZERS
@@ -18,6 +19,7 @@ from sen_toolbox.text.decoding import SeenPiece, seen_pieces
 from sen_toolbox.text.registration import as_tokenizer
 from sen_toolbox.text.tokenizers import (
     CLIPTokenizer,
+    LibraryTokenizer,
     VocabularyTokenizer,
     WordPieceTokenizer,
     build_tokenizer,
@@ -45,11 +47,17 @@ def whole_words(length=6, vocabulary=WORDS, **kwargs):
     return VocabularyTokenizer(context_length=length, vocabulary=vocabulary, **kwargs)
 
 
+def library(make, pad, length=12, **kwargs):
+    return LibraryTokenizer(context_length=length, content=make().to_str(), pad=pad, **kwargs)
+
+
 EVERY = dict(
     clip=lambda length: clip(length),
     word_piece=lambda length: word_piece(length),
     whole_words=lambda length: whole_words(length),
     whole_words_between=lambda length: whole_words(length, start=True, end=True, unknown_id=True),
+    library_words=lambda length: library(word_tokenizer, 1, length, clean='canonicalize'),
+    library_pieces=lambda length: library(piece_tokenizer, 0, length),
     whole_words_from_0=lambda length: whole_words(length, pad_is_first_word=True, start=True),
 )
 every = pytest.mark.parametrize('make', EVERY.values(), ids=EVERY)
@@ -138,6 +146,29 @@ def test_no_word_has_the_id_of_a_special_token(make):
     assert 0 <= tokenizer.words.start < tokenizer.words.stop <= tokenizer.vocab_size
     ids = tokenizer.encode('a red coat')
     assert len(ids) == 3 and set(ids) <= set(tokenizer.words)
+
+
+def test_a_tokenizer_of_the_library_leaves_out_special_tokens_in_a_caption():
+    words, pieces = library(word_tokenizer, 1), library(piece_tokenizer, 0)
+    assert words.encode('a man</s>') == words.encode('a man')
+    assert pieces.encode('[CLS] a [SEP] man [PAD]') == pieces.encode('a man')
+    assert library(word_tokenizer, 1, clean='canonicalize').encode('A MAN!') == words.encode(
+        'a man'
+    )
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        (dict(clean='upper'), "clean is one of whitespace, lower, canonicalize, got 'upper'"),
+        (dict(content='{}'), 'reads no tokenizer'),
+        (dict(pad=-1), 'pad must be a whole number'),
+    ],
+)
+def test_a_tokenizer_of_the_library_that_makes_no_sense_is_refused(changes, said):
+    content = dict(content=word_tokenizer().to_str(), pad=1)
+    with pytest.raises(ValueError, match=said):
+        LibraryTokenizer(context_length=9, **{**content, **changes})
 
 
 # Names and descriptions

@@ -19,7 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from sen_toolbox.allocator import keep_freed_memory
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
-from sen_toolbox.config import load_config, pretrained_weights
+from sen_toolbox.config import load_config, pretrained_weights, start_from
 from sen_toolbox.datasets.check import known_datasets
 from sen_toolbox.distributed import finish_launch, prepare_launch
 from sen_toolbox.evaluation.reranking import RERANKERS
@@ -30,6 +30,7 @@ from sen_toolbox.evaluation.results import (
     results_table,
     write_results,
 )
+from sen_toolbox.hub import find_model, is_hub_name
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import DATASETS
 
@@ -42,7 +43,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='*',
         type=named_checkpoint,
         metavar='[NAME=]CHECKPOINT',
-        help="checkpoint files; without one, the backbone's pretrained weights are evaluated",
+        help='checkpoint files, or models of open_clip by name (open_clip:ViT-B-16/openai, '
+        "hf-hub:ORG/NAME) for the towers; without one, the backbone's pretrained weights are "
+        'evaluated',
     )
     parser.add_argument('--work-dir', help='logs, results.json; default work_dirs/<config name>')
     parser.add_argument(
@@ -89,6 +92,9 @@ def prepare(args: argparse.Namespace) -> Config:
         test_set(text)
     if args.rerank:
         config.test_evaluator.rerank = args.rerank
+    for _, path in args.checkpoints:
+        if is_hub_name(path) and start_from(config.model.backbone, path) == 0:
+            raise ValueError(f'{path} is a model of open_clip, and the config has no tower of it')
     if not args.checkpoints and not pretrained_weights(config.model.backbone):
         raise ValueError(
             'there is neither a checkpoint nor a pretrained encoder: nothing to evaluate; give a '
@@ -190,6 +196,9 @@ def describe(path: str | None, config: Config) -> dict:
     """Where the weights come from: a checkpoint, or without one what the backbone starts from."""
     if path is None:
         return describe_pretrained(', '.join(pretrained_weights(config.model.backbone)))
+    if is_hub_name(path):
+        # Downloads what is missing.
+        return describe_pretrained(find_model(path).name)
     return describe_checkpoint(path, load_checkpoint_file(path).get('meta', {}))
 
 
@@ -205,7 +214,9 @@ def main() -> None:
     prepare_launch(config)
     results = {}
     for (checkpoint, path), description in zip(checkpoints, described, strict=True):
-        config.load_from = path
+        config.load_from = None if is_hub_name(path) else path
+        if is_hub_name(path):
+            start_from(config.model.backbone, path)
         evaluations = []
         for text in args.datasets:
             kind, root = test_set(text)

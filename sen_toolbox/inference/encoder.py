@@ -13,13 +13,11 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import Tensor, nn
 
-from sen_toolbox.checkpoint import check_keys
-from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.values import weights_in
+from sen_toolbox.hub import is_hub_name
 from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.inference.processor import Processor
+from sen_toolbox.inference.trained import build_trained
 from sen_toolbox.inference.unknown_words import unknown_words
-from sen_toolbox.registry import MODELS
 from sen_toolbox.text.tokens import Tokens, check_fit
 
 
@@ -64,16 +62,19 @@ class Encoder:
     ) -> 'Encoder':
         """The whole model of a config, heads included, in float32.
 
+        Args:
+            config: A loaded config.
+            checkpoint: Its checkpoint, or a model of open_clip by name, which its towers start
+                from.
+            device: As for the class.
+
         Raises:
             FileNotFoundError: If there is no such checkpoint.
             ValueError: If the checkpoint is not of this config.
         """
-        model = MODELS.build(config.model)
-        state = weights_in(load_checkpoint_file(str(checkpoint), map_location='cpu'), checkpoint)
-        check_keys(model, state, checkpoint)
-        model.load_state_dict(state)
+        model = build_trained(config, checkpoint)
         processor = Processor.from_config(config)
-        return cls(model, processor, name=Path(checkpoint).stem, device=device, half=False)
+        return cls(model, processor, name=_name_of(checkpoint), device=device, half=False)
 
     @cached_property
     def model_id(self) -> ModelId:
@@ -133,6 +134,10 @@ class Encoder:
     def unknown_words(self, sentence: str) -> list[str]:
         """Words of a sentence that a model file has dropped: they change nothing in a query."""
         return unknown_words(self.processor.tokenizer, self.known_tokens, sentence)
+
+
+def _name_of(checkpoint: str | Path) -> str:
+    return str(checkpoint) if is_hub_name(checkpoint) else Path(checkpoint).stem
 
 
 def _parts(items: Sequence, size: int) -> list[Sequence]:

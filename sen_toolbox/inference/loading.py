@@ -7,6 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sen_toolbox.hub import is_hub_name
+from sen_toolbox.inference.used_models import remember
+
 if TYPE_CHECKING:
     from sen_toolbox.inference.encoder import Encoder
     from sen_toolbox.inference.onnx_encoder import OnnxEncoder
@@ -34,13 +37,30 @@ def load_encoder(
     checkpoint: str | os.PathLike | None = None,
     *,
     device: str = 'cpu',
+    download: bool = True,
 ) -> 'Encoder | OnnxEncoder':
     """The encoder of a model file, or of a config and its checkpoint; None for the shipped model.
 
+    Args:
+        model: A model file, an exported one (``.onnx``), a config, or a model of open_clip by name
+            (``open_clip:NAME/TAG``, ``hf-hub:ORG/NAME``), which is remembered as used.
+        checkpoint: Checkpoint of the config, or such a name.
+        device: Where to compute.
+        download: Whether what the cache lacks of a model by name may be downloaded.
+
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a file is damaged or does not fit.
+        ValueError: If a file is damaged or does not fit, or there is no model of this name.
     """
+    if is_hub_name(model):
+        if checkpoint is not None:
+            raise ValueError(f'{model} has weights already; leave out the checkpoint')
+        from sen_toolbox.inference.encoder import Encoder
+        from sen_toolbox.inference.hub_model import load_hub_model
+
+        name, retriever, processor = load_hub_model(str(model), download=download)
+        remember(name)
+        return Encoder(retriever, processor, name=name, device=device)
     if model is not None and Path(model).suffix == '.onnx':
         if checkpoint is not None:
             raise ValueError(f'{model} holds weights already; leave out the checkpoint')

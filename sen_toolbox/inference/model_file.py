@@ -24,6 +24,8 @@ from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.checkpoint.tensor_file import pack_tensors
 from sen_toolbox.checkpoint.values import weights_in
 from sen_toolbox.config import load_config
+from sen_toolbox.hub import is_hub_name
+from sen_toolbox.inference.hub_model import build_from_name
 from sen_toolbox.inference.processor import Processor, plain
 from sen_toolbox.inference.registered import require_registered, without_weight_files
 from sen_toolbox.inference.size_limit import TooManyError, at_most
@@ -117,7 +119,8 @@ def load_model(
 
     Args:
         model: A model file (``.safetensors``) or a config.
-        checkpoint: Checkpoint of the config. Heads that embed nothing are not looked at.
+        checkpoint: Checkpoint of the config, or a model of open_clip by name, which its towers
+            start from. Heads that embed nothing are not looked at.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -133,7 +136,8 @@ def load_model(
             raise ValueError(
                 f'{model} is not a model file (.safetensors); a config needs a checkpoint'
             )
-        description = describe_model(load_config(model), Path(checkpoint).stem)
+        name = str(checkpoint) if is_hub_name(checkpoint) else Path(checkpoint).stem
+        description = describe_model(load_config(model), name)
         state, source = _read_checkpoint(checkpoint, description), checkpoint
     with _sensible(model):
         require_description(description)
@@ -166,7 +170,7 @@ def save_model(
 
     Args:
         config: The config.
-        checkpoint: Its checkpoint.
+        checkpoint: Its checkpoint, or a model of open_clip by name, which its towers start from.
         out: The file to write, ``.safetensors``.
         name: What the model is called in messages; None for the stem of ``out``.
         half: Whether to store float16.
@@ -196,6 +200,8 @@ def save_model(
 
 def _read_checkpoint(checkpoint: str | Path, description: Mapping) -> dict[str, Tensor]:
     """The tensors of the backbone and of the described heads."""
+    if is_hub_name(checkpoint):
+        return build_from_name(description['model'], str(checkpoint)).state_dict()
     state = weights_in(load_checkpoint_file(str(checkpoint), map_location='cpu'), checkpoint)
     wanted = ('backbone.', *(f'heads.{name}.' for name in description['model']['heads']))
     kept = {key: value for key, value in state.items() if key.startswith(wanted)}

@@ -1,6 +1,7 @@
 """Descriptions of models by open_clip's names, and open_clip's modules from them."""
 
 import inspect
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,26 @@ def open_clip_config(arch: str | dict) -> dict:
     if arch not in list_models():
         raise KeyError(f'open_clip has no model {arch!r}; it has {list_models()}')
     return get_model_config(arch)
+
+
+def refuse_downloads(arch: str | dict, config: Mapping) -> None:
+    """Refuses a description whose building would read a model from elsewhere.
+
+    Args:
+        arch: What the user or a file calls it, for the error.
+        config: The description.
+
+    Raises:
+        ValueError: If it names a tower of a hub or folder, or one that is a download of its own.
+    """
+    tower = config['vision_cfg'].get('timm_model_name') or ''
+    if ':' in tower:
+        raise ValueError(
+            f'{arch!r} names {tower!r}, which timm reads from elsewhere: name an architecture and '
+            'set pretrained to a local file'
+        )
+    if text := config.get('text_cfg', {}).get('hf_model_name'):
+        raise ValueError(f'the text tower of {arch!r} is {text!r}, a download of its own')
 
 
 def build_transformer(

@@ -9,18 +9,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
-from open_clip.pretrained import (
-    download_pretrained,
-    get_pretrained_cfg,
-    get_pretrained_url,
-    list_pretrained_models_by_tag,
-)
+from open_clip.pretrained import get_pretrained_url, list_pretrained_models_by_tag
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.known_words import WORD_IDS, spread_words
 from sen_toolbox.checkpoint.loading import TorchScriptError, load_checkpoint_file
 from sen_toolbox.checkpoint.values import check_dense, kind_of, named_faults, weights_in
+from sen_toolbox.models.pretrained_file import find_pretrained
 
 # What OpenAI's and open_clip's files hold beside the towers.
 EXPECTED_UNUSED = {
@@ -31,8 +27,6 @@ EXPECTED_UNUSED = {
     'context_length',
     'vocab_size',
 }
-# What ``pretrained='shipped'`` reads: ``<architecture>.safetensors``.
-SHIPPED = Path(__file__).with_name('towers')
 WORD_KEY = 'token_embedding.weight'
 # Before the names of the towers in the checkpoints of IRRA and its relatives.
 IRRA_PREFIX = 'base_model.'
@@ -76,53 +70,6 @@ def load_tower(
     print_log(f'{part} weights from {path}: {len(state)} tensors, {phrase}', logger='current')
 
 
-def find_pretrained(pretrained: str, arch: str | dict) -> Path:
-    """The file of ``pretrained``.
-
-    Args:
-        pretrained: 'openai' (found locally or downloaded), 'shipped' (with this package) or a path.
-        arch: open_clip's name of the model; no dict for the first two.
-
-    Raises:
-        FileNotFoundError: If there is no such file; says which file to put where.
-    """
-    if pretrained == 'shipped':
-        return _shipped(arch)
-    if pretrained != 'openai':
-        path = Path(pretrained).expanduser()
-        if path.is_file():
-            return path
-        raise FileNotFoundError(
-            f'there are no CLIP weights at {path}; put the file there, or set pretrained to '
-            f'another file, to "openai", or to None for random weights'
-        )
-    config = get_pretrained_cfg(arch, 'openai') if isinstance(arch, str) else None
-    if not config:
-        raise FileNotFoundError(f'OpenAI published no weights for {arch!r}; give a file instead')
-    # OpenAI's own package keeps its downloads under this name in this folder.
-    local = Path('~/.cache/clip').expanduser() / Path(config['url']).name
-    if local.is_file():
-        return local
-    try:
-        return Path(download_pretrained(config))
-    except Exception as error:  # whatever the downloader raises without a network
-        raise FileNotFoundError(
-            f'the OpenAI weights of {arch} are not on this machine and could not be downloaded '
-            f'({type(error).__name__}). Put {local.name} (from {config["url"]}) at {local}, or set '
-            f'pretrained to its path'
-        ) from error
-
-
-def _shipped(arch: str | dict) -> Path:
-    names = sorted(path.stem for path in SHIPPED.glob('*.safetensors'))
-    if arch not in names:
-        raise FileNotFoundError(
-            f'no towers of {arch!r} are shipped, those of {", ".join(names)} are; set pretrained '
-            'to a file, or to None for random weights'
-        )
-    return SHIPPED / f'{arch}.safetensors'
-
-
 def read_tower(path: str | Path, part: str) -> tuple[dict[str, Tensor], bool]:
     """Reads the tensors of one tower in float32, under open_clip's names without its prefix.
 
@@ -144,8 +91,7 @@ def read_tower(path: str | Path, part: str) -> tuple[dict[str, Tensor], bool]:
     Raises:
         ValueError: If the file is none of these, holds no such tower, or is truncated.
     """
-    state, meta = _read_file(Path(path))
-    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    state, meta = read_state(path)
     prefix = next((p for p in (BACKBONE, IRRA_PREFIX) if any(k.startswith(p) for k in state)), '')
     word_ids = state.pop(WORD_IDS, None)
     if unused := sorted({key.split('.')[0] for key in state if not key.startswith(prefix)}):
@@ -173,14 +119,19 @@ def read_tower(path: str | Path, part: str) -> tuple[dict[str, Tensor], bool]:
     return state, bool(prefix) or 'grid_size' in meta
 
 
-def _read_file(path: Path) -> tuple[dict[str, Tensor], Mapping]:
-    """The tensors of a file, and its ``meta``."""
+def read_state(path: str | Path) -> tuple[dict[str, Tensor], Mapping]:
+    """The tensors of a file without a ``module.`` prefix, and its ``meta``.
+
+    Raises:
+        ValueError: As :func:`read_tower` does.
+    """
+    path = Path(path)
     try:
         content = load_checkpoint_file(str(path), map_location='cpu')
     except TorchScriptError:
         return _read_openai_archive(path), {}
     state = weights_in(content, path, ('state_dict', 'model'))
-    state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    state = {k.removeprefix('module.'): v for k, v in state.items() if isinstance(v, Tensor)}
     check_dense(state, path)
     return state, content.get('meta') or {}
 

@@ -13,7 +13,7 @@ from sen_toolbox.messages import error_line, printable
 from sen_toolbox.search.commands.common import note
 
 # In the order of the help. The modules import what is heavy when they run.
-COMMANDS = ('index', 'query', 'serve', 'info', 'remove', 'export')
+COMMANDS = ('index', 'query', 'serve', 'info', 'remove', 'models', 'export')
 OK, FAULT, USAGE = 0, 1, 2
 DESCRIPTION = """\
 Find people in a folder of images by describing them.
@@ -25,8 +25,9 @@ Find people in a folder of images by describing them.
   sen-search info                                          what the index holds
 
 Without --detect the images are crops of one person each. Everything stays on this machine. The
-model that comes with the package has seen drawn people only; real use brings its own:
---model FILE.safetensors, or --model CONFIG.py --checkpoint FILE.pth.
+model that comes with the package has seen drawn people only; real use takes another:
+--model open_clip:ViT-B-16/openai (sen-search models lists more), --model FILE.safetensors, or
+--model CONFIG.py --checkpoint FILE.pth.
 """
 EPILOG = """\
 exit codes:

@@ -16,6 +16,7 @@ from sen_toolbox.io import check_regular, file_sha256
 from sen_toolbox.pictures import MAX_BYTES
 from sen_toolbox.search.images import Crop, Found, find_files, read_whole
 from sen_toolbox.search.index import Entry, FileState, GalleryIndex
+from sen_toolbox.search.shard import Shard
 from sen_toolbox.search.suffixes import IMAGE_SUFFIXES
 
 # Each thread decodes one image at a time; more than a few only take memory.
@@ -96,6 +97,7 @@ def update_index(
     reading: Reading = WHOLE_IMAGES,
     reindex: bool = False,
     excluded: Collection[str | os.PathLike] = (),
+    shard: Shard | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> IndexReport:
     """Indexes new and changed files, forgets those gone, and leaves the rest.
@@ -114,6 +116,8 @@ def update_index(
         reading: How the persons come out of the files.
         reindex: Whether files that are in the index by another recipe lose those entries for new.
         excluded: Folders that are not part of any gallery, besides that of the index.
+        shard: Which part of the files to look at: others are neither indexed nor removed. All
+            parts together leave what one call without it would.
         progress: Called with the files done and to do.
 
     Raises:
@@ -127,8 +131,14 @@ def update_index(
     _check_sources(source, excluded)
     found = find_files(source, reading.suffixes, excluded=excluded)
     identities = identities or {}
+    if shard is not None:
+        # Another machine writes the others, perhaps at this moment.
+        found = replace(found, paths=[p for p in found.paths if shard.holds(p, found.folders)])
+        identities = {p: who for p, who in identities.items() if shard.holds(p, found.folders)}
     with index.writing():
         known = index.files()
+        if shard is not None:
+            known = {p: state for p, state in known.items() if shard.holds(p, found.folders)}
         mark = _mark(reading.recipe)
         if not reindex:
             _check_recipe(index, known, found, mark)

@@ -16,8 +16,10 @@ from sen_toolbox.search.detection.record import prune
 from sen_toolbox.search.images import read_image
 from sen_toolbox.search.index import Entry, open_index
 from sen_toolbox.search.index_folder import check_crops, crops_folder
+from sen_toolbox.search.index_model import model_of_index
 from sen_toolbox.search.indexing import WHOLE_IMAGES, Encoder, IndexReport, Reading, update_index
 from sen_toolbox.search.removal import Removal, remove_sources
+from sen_toolbox.search.shard import Shard
 from sen_toolbox.search.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 DEFAULT_INDEX = 'sen_index'
@@ -79,8 +81,10 @@ class PersonSearch:
     '/home/me/crops/0042.jpg'
 
     Args:
-        model: A model file (``.safetensors``), an exported one (``.onnx``), or a config together
-            with ``checkpoint``, or a built encoder. None for the small model that is shipped.
+        model: A model file (``.safetensors``), an exported one (``.onnx``), a model of open_clip by
+            name (``open_clip:ViT-B-16/openai``, ``hf-hub:ORG/NAME``), or a config together with
+            ``checkpoint``, or a built encoder. None for the model by name that made the index, if
+            it was used on this machine before, or else for the small one that is shipped.
         checkpoint: Checkpoint of the config.
         index: Folder of the index; with ``uri`` the name of a collection, and of the folder for
             crops.
@@ -105,7 +109,13 @@ class PersonSearch:
         half_index: bool = False,
     ) -> None:
         is_built = not isinstance(model, str | os.PathLike | None)
-        self.encoder = model if is_built else load_encoder(model, checkpoint, device=device)
+        named = model_of_index(index, uri) if model is None and checkpoint is None else None
+        self.encoder = (
+            model
+            if is_built
+            # An index chooses among models that are here and downloads none.
+            else load_encoder(model or named, checkpoint, device=device, download=named is None)
+        )
         self._device = device
         self._crops = crops_folder(index)
         self.gallery = open_index(index, self.encoder.model_id, uri=uri, half=half_index)
@@ -119,6 +129,7 @@ class PersonSearch:
         detect: PathLike | Detector | None = None,
         every: float = 1.0,
         reindex: bool = False,
+        shard: str | None = None,
         progress: Callable[[int, int], None] | None = None,
         video_progress: Callable[[str, float], None] | None = None,
     ) -> IndexReport:
@@ -138,6 +149,8 @@ class PersonSearch:
             every: Seconds from one frame of a video to the next that is looked at.
             reindex: Whether files that were indexed in another way, with or without ``detect``, by
                 another detector or ``every``, lose their entries for new ones.
+            shard: Which part of the files to index, '1/4' to '4/4' for four machines that share a
+                collection. Files of other parts are left as they are.
             progress: Called with the files done and to do.
             video_progress: Called with a video's path and the share of it that was looked at.
 
@@ -147,10 +160,10 @@ class PersonSearch:
             BlockingIOError: If another process is writing the index.
             ValueError: If another model made the index; names both. If ``every`` is not above 0.
                 If a source lies in the folder of the index, or, without ``reindex``, files were
-                indexed in another way.
+                indexed in another way. If there is no such shard.
         """
         identities = {os.path.abspath(os.fspath(p)): str(who) for p, who in (ids or {}).items()}
-        reading = WHOLE_IMAGES
+        reading, part = WHOLE_IMAGES, None if shard is None else Shard.parse(shard)
         check_crops(self._crops)
         if detect is not None:
             cut = PersonCutter(
@@ -170,6 +183,7 @@ class PersonSearch:
             reading=reading,
             reindex=reindex,
             excluded=[self._crops],
+            shard=part,
             progress=progress,
         )
         if self._crops.is_dir():

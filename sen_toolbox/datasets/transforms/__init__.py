@@ -13,7 +13,7 @@ A method ``see_pairs(pairs)`` is called once with all records of a training spli
 
 from .augment import MakeViews, TorchvisionOps
 from .corrupt import CorruptWords
-from .image import LoadImage, PadCrop, RandomFlip, ResizeImage
+from .image import CropMiddle, LoadImage, PadCrop, RandomFlip, ResizeImage
 from .pack import PackPair
 from .rewritten_caption import RewrittenCaption
 from .second_caption import SecondCaption
@@ -24,6 +24,7 @@ __all__ = [
     'BackTranslate',
     'CleanCaption',
     'CorruptWords',
+    'CropMiddle',
     'DeleteWords',
     'LoadImage',
     'MakeViews',

@@ -8,7 +8,7 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
-from sen_toolbox.models.open_clip_config import open_clip_config
+from sen_toolbox.models.open_clip_config import open_clip_config, refuse_downloads
 from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.models.weights import fit_grid, load_tower
 from sen_toolbox.registry import IMAGE_ENCODERS
@@ -46,11 +46,7 @@ class OpenCLIPImageEncoder(nn.Module):
                 f'OpenCLIPImageEncoder takes a tower of timm; {arch!r} has none: use '
                 'CLIPVisionTransformer for a plain ViT, CLIPResNet for a ResNet of CLIP'
             )
-        if ':' in settings.timm_model_name:
-            raise ValueError(
-                f'{arch!r} names {settings.timm_model_name!r}, which timm reads from elsewhere: '
-                'name an architecture and set pretrained to a local file'
-            )
+        refuse_downloads(arch, config)
         self.arch, self.pretrained = arch, pretrained
         tower = TimmModel(
             settings.timm_model_name,

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from sen_toolbox.hub import check_hub_name, is_hub_name
 from sen_toolbox.search.index_folder import DATABASE
 from sen_toolbox.search.suffixes import is_video
 
@@ -13,7 +14,7 @@ def check_model(args: argparse.Namespace) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If there is a checkpoint alone.
+        ValueError: If there is a checkpoint alone, or a name of a model has another form.
     """
     if args.checkpoint and not args.model:
         raise ValueError(
@@ -21,7 +22,9 @@ def check_model(args: argparse.Namespace) -> None:
             'which tools/publish_model.py makes of both, is given by --model alone'
         )
     for path in (args.model, args.checkpoint):
-        if path is not None and not os.path.exists(path):
+        if is_hub_name(path):
+            check_hub_name(path)
+        elif path is not None and not os.path.exists(path):
             raise FileNotFoundError(f'there is no model file {path}')
 
 

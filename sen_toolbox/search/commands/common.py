@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 def add_model_arguments(group: argparse._ArgumentGroup) -> None:
     """Adds model, checkpoint, and modules for :func:`import_parts`."""
     group.add_argument(
-        '--model', metavar='FILE', help='model file or config (default: the shipped small model)'
+        '--model',
+        metavar='FILE|NAME',
+        help='model file, config, or a model of open_clip: open_clip:NAME/TAG, hf-hub:ORG/NAME; '
+        'sen-search models lists some (default: the named one that made the index, or the shipped '
+        'small one)',
     )
     group.add_argument('--checkpoint', metavar='FILE', help='checkpoint, if --model is a config')
     group.add_argument(

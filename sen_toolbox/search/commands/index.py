@@ -6,6 +6,7 @@ and skipped. An interrupted run continues where it stopped. Several folders can 
   sen-search index crops/                              each image shows one person
   sen-search index photos/ videos/ --detect            cut the people out of photos and videos
   sen-search index camera.mp4 --detect ssdlite.pth --every 0.5
+  sen-search index crops/ --uri http://host:19530 --shard 1/4      and 2/4 to 4/4 on other machines
 
 A file stays indexed in the way it was, as a whole or by --detect; another way is refused, unless
 --reindex asks for it. The folder of the index is never indexed.
@@ -67,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='JSON object: who is in an image, by its path (relative to the JSON file)',
     )
     parser.add_argument(
+        '--shard',
+        type=shard,
+        metavar='I/N',
+        help='index part I of N alone; N machines with 1/N to N/N fill one collection (--uri)',
+    )
+    parser.add_argument(
         '--half', action='store_true', help='let a new index store float16: half the disk and time'
     )
     parser.add_argument(
@@ -118,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
                 detect=args.detect,
                 every=args.every or 1.0,
                 reindex=args.reindex,
+                shard=args.shard,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
                 video_progress=on_video,
             )
@@ -127,7 +135,9 @@ def run(args: argparse.Namespace) -> int:
                 search.gallery.build_approximate()
     for remark in remarks:
         note(f'note: {remark.message}')
-    if unknown := sorted((ids or {}).keys() - search.gallery.files().keys()):
+    # Of a part nobody knows which images the others will have.
+    unknown = [] if args.shard else sorted((ids or {}).keys() - search.gallery.files().keys())
+    if unknown:
         note(
             f'note: {args.ids} names {len(unknown)} images that the index does not hold, e.g. '
             f'{unknown[0]}: paths are relative to the JSON file'
@@ -156,6 +166,18 @@ def read_ids(path: Path) -> dict[str, str]:
     if not isinstance(content, dict):
         raise ValueError(f'{path} must hold an object of paths and identities')
     return {os.path.abspath(path.parent / name): str(who) for name, who in content.items()}
+
+
+def shard(text: str) -> str:
+    """A part of a gallery, for argparse."""
+    # Imported here because help needs none of it.
+    from sen_toolbox.search.shard import Shard
+
+    try:
+        Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def seconds(text: str) -> float:

@@ -5,12 +5,19 @@ from collections.abc import Mapping
 from sen_toolbox.text.tokens import Tokenizer
 
 from .clip import CLIPTokenizer
+from .library import LibraryTokenizer
 from .vocabulary import VocabularyTokenizer
 from .wordpiece import WordPieceTokenizer
 
-__all__ = ['CLIPTokenizer', 'VocabularyTokenizer', 'WordPieceTokenizer', 'build_tokenizer']
+__all__ = [
+    'CLIPTokenizer',
+    'LibraryTokenizer',
+    'VocabularyTokenizer',
+    'WordPieceTokenizer',
+    'build_tokenizer',
+]
 
-CLASSES = (CLIPTokenizer, VocabularyTokenizer, WordPieceTokenizer)
+CLASSES = (CLIPTokenizer, LibraryTokenizer, VocabularyTokenizer, WordPieceTokenizer)
 
 
 def build_tokenizer(config: Mapping) -> Tokenizer:

@@ -79,3 +79,10 @@ def fingerprint_of(description: Mapping, *packages: str) -> str:
     versions = [f'{name} {version(name)}' for name in packages]
     content = json.dumps([dict(description), versions], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def longest_run(flags: Sequence[bool]) -> range:
+    """Where most flags in a row are true."""
+    edges = [-1, *(number for number, flag in enumerate(flags) if not flag), len(flags)]
+    runs = [range(left + 1, right) for left, right in zip(edges, edges[1:], strict=False)]
+    return max(runs, key=len)

@@ -9,7 +9,14 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from sen_toolbox.text.tokens import Piece, SpecialTokens, Tokens
 
-from .rows import MASK_TEXT, check_context_length, fingerprint_of, pack_rows, without_padding
+from .rows import (
+    MASK_TEXT,
+    check_context_length,
+    fingerprint_of,
+    longest_run,
+    pack_rows,
+    without_padding,
+)
 
 CONTINUES = '##'
 START, END, MASK, PAD, UNKNOWN = NEEDED = ('[CLS]', '[SEP]', '[MASK]', '[PAD]', '[UNK]')
@@ -61,7 +68,7 @@ class WordPieceTokenizer:
         self.context_length = context_length
         self.vocab_size = len(ids)
         self.special = SpecialTokens(ids[START], ids[END], ids[MASK], ids[PAD])
-        self.words = _longest_run([NO_WORD.fullmatch(piece) is None for piece in self._pieces])
+        self.words = longest_run([NO_WORD.fullmatch(piece) is None for piece in self._pieces])
         check_context_length(context_length, self.special)
         self._model = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN))
         self._model.normalizer = normalizers.BertNormalizer(lowercase=lower_case)
@@ -114,10 +121,3 @@ def _read(path: Path) -> list[str]:
             'bert-base-uncased'
         )
     return path.read_text(encoding='utf-8').removesuffix('\n').split('\n')
-
-
-def _longest_run(flags: Sequence[bool]) -> range:
-    """Where most flags in a row are true."""
-    edges = [-1, *(number for number, flag in enumerate(flags) if not flag), len(flags)]
-    runs = [range(left + 1, right) for left, right in zip(edges, edges[1:], strict=False)]
-    return max(runs, key=len)
