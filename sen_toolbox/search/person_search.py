@@ -6,19 +6,21 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sen_toolbox.checks import checked_at_least
 from sen_toolbox.inference.loading import load_encoder
-from sen_toolbox.search.detection import Detector, PersonCutter, open_detector
-from sen_toolbox.search.detection.record import prune
 from sen_toolbox.search.images import read_image
 from sen_toolbox.search.index import Entry, open_index
 from sen_toolbox.search.index_folder import check_crops, crops_folder
 from sen_toolbox.search.indexing import WHOLE_IMAGES, Encoder, IndexReport, Reading, update_index
 from sen_toolbox.search.removal import Removal, remove_sources
 from sen_toolbox.search.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from sen_toolbox.search.detection import Detector
 
 DEFAULT_INDEX = 'sen_index'
 # How many of the best are put into a new order by re-ranking.
@@ -116,7 +118,7 @@ class PersonSearch:
         *,
         ids: Mapping[PathLike, object] | None = None,
         batch_size: int = 64,
-        detect: PathLike | Detector | None = None,
+        detect: 'PathLike | Detector | None' = None,
         every: float = 1.0,
         reindex: bool = False,
         progress: Callable[[int, int], None] | None = None,
@@ -153,6 +155,9 @@ class PersonSearch:
         reading = WHOLE_IMAGES
         check_crops(self._crops)
         if detect is not None:
+            # Imported here because it loads OpenCV, which a query does without.
+            from sen_toolbox.search.detection import PersonCutter, open_detector
+
             cut = PersonCutter(
                 detect if callable(detect) else open_detector(detect, device=self._device),
                 self._crops,
@@ -173,6 +178,8 @@ class PersonSearch:
             progress=progress,
         )
         if self._crops.is_dir():
+            from sen_toolbox.search.detection.record import prune
+
             # Whoever writes now will do it.
             with suppress(BlockingIOError), self.gallery.writing():
                 prune(self._crops, self.gallery.files())
