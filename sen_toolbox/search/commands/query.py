@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sen_toolbox.io import write_atomically
-from sen_toolbox.search.commands.asking import ask_server
 from sen_toolbox.search.commands.checks import check_index, check_model
 from sen_toolbox.search.commands.common import (
     add_search_arguments,
@@ -73,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
         check_target(args.html, '.html', PAGE_MARK.encode())
     check_index(args)
     check_model(args)
+    # Imported here because it loads what makes keys, which a wrong command line does without.
+    from sen_toolbox.search.commands.asking import ask_server
+
     results, unknown = ask_server(args) or _search(args)
     if not results and args.within:
         note(f'note: nothing is indexed below {args.within}: sen-search info lists the folders')

@@ -10,7 +10,6 @@ sen-search query on the same index asks it, too, while it runs.
 """
 
 import argparse
-import secrets
 import signal
 import socket
 import sys
@@ -21,8 +20,6 @@ from typing import TYPE_CHECKING, Any
 from sen_toolbox.messages import error_line
 from sen_toolbox.search.commands.checks import check_index, check_model
 from sen_toolbox.search.commands.common import add_search_arguments, note, open_search, say
-from sen_toolbox.search.running.notice import Notice, announced
-from sen_toolbox.search.running.served import served_by
 
 if TYPE_CHECKING:
     from sen_toolbox.search.web.server import PageServer
@@ -47,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
     """Serves until it is interrupted; returns the exit code."""
     check_index(args)
     check_model(args)
+    # Imported here because it loads what makes keys, which a wrong command line does without.
+    from sen_toolbox.search.running.served import served_by
+
     # Before the model is read: one that is replaced meanwhile is not what it is taken for.
     served = served_by(args)
     search = open_search(args)
@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         raise FileNotFoundError(
             f'index {args.index} holds nobody: fill it with sen-search index FOLDER'
         )
+
+    import secrets
 
     from sen_toolbox.search.web.api import SearchApi
     from sen_toolbox.search.web.own_queries import OwnQueries
@@ -92,6 +94,8 @@ def _announce(
     index: str, server: 'PageServer', secret: str, served: dict[str, Any], at_end: ExitStack
 ) -> None:
     """Tells the queries of this user where the server is, until the end."""
+    from sen_toolbox.search.running.notice import Notice, announced
+
     ipv6 = LOOPBACK.get(server.server_address[0])
     if ipv6 is None:
         return
