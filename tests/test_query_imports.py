@@ -1,4 +1,7 @@
-"""A query imports what it needs: every other library takes as long as a search."""
+"""A query imports what it needs: every other library takes as long as a search.
+
+That of an exported model is in test_onnx.py.
+"""
 
 import subprocess
 import sys
@@ -6,8 +9,6 @@ import sys
 import pytest
 from toy_data import ROOT
 
-from sen_toolbox.inference.loading import load_encoder
-from sen_toolbox.inference.onnx_export import export_onnx
 from sen_toolbox.search import PersonSearch
 
 # What only training, other encoders, other galleries or pictures need.
@@ -18,8 +19,6 @@ ANY_MODEL = (
     'onnx onnxscript sen_toolbox.config sen_toolbox.search.web sen_toolbox.search.detection '
     'sen_toolbox.datasets.pedes sen_toolbox.visualization'
 ).split()
-# What an exported model does without, too.
-EXPORTED = ['torch', 'mmengine', 'mmcv', 'cv2', 'rich', 'safetensors']
 # Prints what a query has imported, among its results.
 CODE = """
 import sys
@@ -31,6 +30,7 @@ print('imported', *(name for name in unwanted if name in sys.modules))
 
 
 def imported_by_a_query(unwanted, *arguments):
+    """Which of these modules a query with five results imports."""
     command = [sys.executable, '-c', CODE, ' '.join(unwanted), *map(str, arguments)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert run.returncode == 0, run.stderr
@@ -50,13 +50,4 @@ def test_a_query_with_the_shipped_model_imports_torch_and_little_else(index):
     assert imported_by_a_query([*ANY_MODEL, 'torch', 'faiss'], '--index', index) == [
         'torch',
         'faiss',
-    ]
-
-
-@pytest.mark.slow
-def test_a_query_with_an_exported_model_imports_no_torch(made, index):
-    export_onnx(load_encoder(), made / 'shipped.onnx')
-    arguments = ('--index', index, '--model', made / 'shipped.onnx')
-    assert imported_by_a_query([*ANY_MODEL, *EXPORTED, 'onnxruntime'], *arguments) == [
-        'onnxruntime'
     ]
