@@ -28,6 +28,7 @@ BENCHMARKS = (
     'image_features',
     'precision',
     'startup',
+    'cli',
     'memory_growth',
 )
 PAGE = HERE.parent / 'docs' / 'benchmarks.md'

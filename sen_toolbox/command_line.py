@@ -26,6 +26,19 @@ def tool_parser(description: str, **options: Any) -> argparse.ArgumentParser:
     return parser
 
 
+def read_first(name: str, parse_args: Callable[[], object]) -> None:
+    """Reads the command line of a tool before the heavy imports that follow in its file.
+
+    So help and a wrong option need no torch and no MMEngine, which take seconds.
+
+    Args:
+        name: ``__name__`` of the file; nothing is read where another imports it.
+        parse_args: Reads the command line; the tool does so again when it runs.
+    """
+    if name == '__main__':
+        parse_args()
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--cfg-options``, a dict of values by dotted key."""
     parser.add_argument(

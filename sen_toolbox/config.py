@@ -13,6 +13,8 @@ from mmengine.fileio import YamlHandler, register_handler
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+# For configs that do not name it: MMEngine alone would run what a checkpoint says.
+from sen_toolbox.checkpoint import registration  # noqa: F401
 from sen_toolbox.messages import one_line
 from sen_toolbox.overrides import apply_overrides, check_types, describe_unknown
 from sen_toolbox.schedules import fit_warm_up

@@ -2,21 +2,59 @@
 
 Those of this toolbox's own kinds of parts stand alone, so that a loss in a head's place is an
 error. The others are children of MMEngine's registries in the scope ``sen_toolbox``. A registry
-imports the packages in ``locations`` at its first look-up; nothing has to be imported by hand.
+imports what is in ``locations`` at its first look-up; nothing has to be imported by hand. Of a
+package with a table ``HOMES`` (see ``lazy_names.py``) it imports the module of the part alone.
 """
 
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
 from mmengine import registry as mmengine_registry
-from mmengine.registry import Registry
+from mmengine.registry import Registry, build_from_cfg
 
 SCOPE = 'sen_toolbox'
 
 
-def _root(name: str, location: str) -> Registry:
-    return Registry(name, scope=SCOPE, locations=[location])
+class PartRegistry(Registry):
+    """One that imports all its parts only where all are asked for.
+
+    A model needs a few of them, and others import libraries that take longer than torch.
+    """
+
+    def find(self, name: str) -> Any:
+        """The part that has this name here, None if there is none; no other registry is asked."""
+        if name not in self.module_dict:
+            for location, homes in self._tables():
+                # Of a package without a table the import has registered all.
+                if name in homes:
+                    import_module(f'{location}.{homes[name]}')
+        return self.module_dict.get(name)
+
+    def get(self, key: str) -> Any:
+        """What MMEngine finds under a name, with or without a scope."""
+        scope, name = self.split_scope_key(key)
+        found = self.find(name) if scope in (None, self.scope) else None
+        return super().get(key) if found is None else found
+
+    def import_from_location(self) -> None:
+        """Imports every part, as for a list of all."""
+        for location, homes in self._tables():
+            for home in dict.fromkeys(homes.values()):
+                import_module(f'{location}.{home}')
+        super().import_from_location()
+
+    def _tables(self) -> Iterator[tuple[str, dict[str, str]]]:
+        for location in self._locations:
+            yield location, getattr(import_module(location), 'HOMES', {})
 
 
-def _child(name: str, parent: Registry, *locations: str) -> Registry:
-    return Registry(name, parent=parent, scope=SCOPE, locations=list(locations))
+def _root(name: str, location: str) -> PartRegistry:
+    return PartRegistry(name, scope=SCOPE, locations=[location])
+
+
+def _child(name: str, parent: Registry, *locations: str, **options: Any) -> PartRegistry:
+    return PartRegistry(name, parent=parent, scope=SCOPE, locations=list(locations), **options)
 
 
 # tokenizer(texts) -> Tokens; see the protocol in text/tokens.py.
@@ -65,7 +103,8 @@ RESTORATION_TARGETS = _root('restoration target', 'sen_toolbox.models.heads')
 # loss(tensors...) -> scalar; knows no config, batch dict or weight.
 LOSSES = _root('loss', 'sen_toolbox.models.losses')
 
-MODELS = _child('model', mmengine_registry.MODELS, 'sen_toolbox.models')
+# MMEngine's function, which takes lists too, imports all that it trains with.
+MODELS = _child('model', mmengine_registry.MODELS, 'sen_toolbox.models', build_func=build_from_cfg)
 DATASETS = _child('dataset', mmengine_registry.DATASETS, 'sen_toolbox.datasets')
 TRANSFORMS = _child('transform', mmengine_registry.TRANSFORMS, 'sen_toolbox.datasets.transforms')
 DATA_SAMPLERS = _child(

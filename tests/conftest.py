@@ -47,6 +47,14 @@ def nothing_waits_for_the_disk_or_for_garbage():
         yield
 
 
+@pytest.fixture(autouse=True, scope='session')
+def servers_are_those_of_the_tests(tmp_path_factory):
+    """Queries ask no server of whoever runs the tests, and servers leave nothing in his folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_RUNTIME_DIR', str(tmp_path_factory.mktemp('runtime')))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_log_is_left():
     """MMEngine's current log is that of the last run, whose folder is gone after its test."""

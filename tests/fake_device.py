@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 
 import torch
-from mmengine.model import BaseDataPreprocessor
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -120,8 +119,6 @@ def move_to_fake_device(module: nn.Module) -> None:
 
     A tensor that is neither a parameter nor a buffer stays where it is, as it would in training.
     """
-    if isinstance(module, BaseDataPreprocessor):
-        module._device = DEVICE  # as its .to() does
     if READS.keys() & {kind.__name__ for kind in type(module).__mro__}:
         _compute_on_host(module)
         return

@@ -12,8 +12,7 @@ from safetensors.torch import save
 from tiny import NORMALISE
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-# Which adds its own models to open_clip's when it is imported, before these are added.
-import sen_toolbox.models.open_clip_config  # noqa: F401
+from sen_toolbox.models import open_clip_config
 
 VISION = dict(image_size=32, layers=1, width=32, head_width=16, patch_size=16)
 TEXT = dict(context_length=12, vocab_size=49408, width=32, heads=2, layers=1)
@@ -85,9 +84,14 @@ def use_cache(patch, cache: Path) -> None:
     patch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(cache))
     patch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
     patch.setenv('XDG_CACHE_HOME', str(cache / 'xdg'))
+    files, folder = open_clip_config._files(), cache / 'architectures'
+    folder.mkdir(exist_ok=True)
     for name, config in ARCHITECTURES.items():
+        files[name] = folder / f'{name}.json'
+        files[name].write_text(json.dumps(config))
         patch.setitem(open_clip.factory._MODEL_CONFIGS, name, config)
         patch.setitem(pretrained._PRETRAINED, name, TAGS[name])
+    patch.setattr(open_clip_config, '_files', lambda: files)
 
 
 def write_cache(cache: Path) -> None:

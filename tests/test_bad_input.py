@@ -288,7 +288,7 @@ def test_without_network_the_weights_to_download_are_named_with_their_place(
     def no_network(config):
         raise OSError('no network')
 
-    monkeypatch.setattr('sen_toolbox.models.weights.download_pretrained', no_network)
+    monkeypatch.setattr('open_clip.pretrained.download_pretrained', no_network)
     monkeypatch.setenv('HOME', str(tmp_path))
     options = (
         *(f'data_root={data}', f'num_classes={NUM_CLASSES}', 'batch_size=8', 'num_workers=0'),

@@ -459,6 +459,13 @@ def test_the_tool_ends_with_2_where_the_type_given_has_no_file(cuhk, capsys):
     assert 'should hold data_captions.json' in capsys.readouterr().err
 
 
+def test_the_tool_names_the_data_sets_where_the_type_given_is_none(cuhk, capsys):
+    assert status(cuhk, '--type', 'CUHK') == 2
+    message = capsys.readouterr().err
+    assert "there is no data set 'CUHK', choose from " in message
+    assert 'CUHKPEDES' in message
+
+
 def test_the_tool_may_skip_decoding(published):
     published.image(0).write_bytes(b'')
     assert status(published.root, '--workers', 0) == 0

@@ -4,6 +4,8 @@ import argparse
 import builtins
 import errno
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -259,3 +261,22 @@ def test_conversion_executes_no_code(tmp_path, monkeypatch, small_sen):
 def test_a_saved_checkpoint_is_a_zip_file_that_torch_reads_alone(tmp_path):
     save_checkpoint(dict(state_dict=dict(weight=torch.ones(2))), str(tmp_path / 'x.pth'))
     assert zipfile.is_zipfile(tmp_path / 'x.pth')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('module', ['config', 'hooks', 'checkpoint.registration'])
+def test_mmengine_reads_checkpoints_safely_also_for_configs_that_do_not_name_it(module):
+    """Those written before have the package in custom_imports, which then registered itself."""
+    code = (
+        f'import sen_toolbox.{module}\n'
+        'from mmengine.fileio.backends import backends\n'
+        'from mmengine.runner.checkpoint import CheckpointLoader\n'
+        'schemes = CheckpointLoader._schemes\n'
+        "print(*sorted({s.__module__ for s in schemes.values()}), backends['local'].__module__)\n"
+    )
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout.split() == [
+        'sen_toolbox.checkpoint.loading',
+        'sen_toolbox.checkpoint.registration',
+        'sen_toolbox.checkpoint.saving',
+    ], run.stderr

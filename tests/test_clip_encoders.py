@@ -1,6 +1,7 @@
 """CLIP's transformers: grids, kept patches, and weights from every file format."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -12,7 +13,9 @@ from safetensors.torch import save_file
 from tiny import DATA, as_tokens, clip_arch, clip_config
 from torch import nn
 
+from sen_toolbox.models.blocks import LayerNorm
 from sen_toolbox.models.necks.restoration import sincos_position
+from sen_toolbox.models.open_clip_config import open_clip_config
 from sen_toolbox.models.weights import fit_grid, read_tower, resize_position_embedding
 from sen_toolbox.registry import BACKBONES, IMAGE_ENCODERS, TEXT_ENCODERS
 from sen_toolbox.text.tokens import Tokens
@@ -219,7 +222,7 @@ def test_weights_are_read_from_every_format(tmp_path, monkeypatch, kind):
     save_as(kind, clip, path)
     # The TorchScript archives of OpenAI are known by their hash.
     known = {hashlib.sha256(path.read_bytes()).hexdigest()}
-    monkeypatch.setattr('sen_toolbox.models.weights._openai_hashes', lambda: known)
+    monkeypatch.setattr('sen_toolbox.models.openai_weights.openai_hashes', lambda: known)
     state = {}
     for part in ('image', 'text'):
         tower, is_ours = read_tower(path, part)
@@ -269,7 +272,7 @@ def test_missing_openai_weights_name_the_file_and_its_place(tmp_path, monkeypatc
     def no_network(config):
         raise OSError('no network')
 
-    monkeypatch.setattr('sen_toolbox.models.weights.download_pretrained', no_network)
+    monkeypatch.setattr('open_clip.pretrained.download_pretrained', no_network)
     monkeypatch.setenv('HOME', str(tmp_path))
     with torch.device('meta'):
         encoder = text_transformer(arch='ViT-B-16-quickgelu', pretrained='openai')
@@ -366,3 +369,58 @@ def test_attention_is_that_of_the_pooled_token_in_the_last_block():
     # The end tokens stand at 3 and 2.
     assert_same(attention, torch.stack([slow[0, 3], slow[1, 2]]))
     assert (attention[:, -1] == 0).all()
+
+
+@pytest.mark.parametrize('settings', [{}, dict(ls_init_value=0.1), dict(mlp_ratio=2.0)])
+@pytest.mark.parametrize('quick_gelu', [True, False])
+def test_a_seed_draws_the_weights_of_open_clip_in_its_order(settings, quick_gelu):
+    arch = {**clip_arch(), 'quick_gelu': quick_gelu}
+    arch = {k: {**v, **settings} if isinstance(v, dict) else v for k, v in arch.items()}
+    vision = {**arch['vision_cfg'], 'image_size': 64}
+    torch.manual_seed(0)
+    theirs = open_clip.CustomTextCLIP(**{**arch, 'vision_cfg': vision})
+    torch.manual_seed(0)
+    image = IMAGE_ENCODERS.build(dict(type='CLIPVisionTransformer', arch=arch, image_size=(64, 64)))
+    text = TEXT_ENCODERS.build(dict(type='CLIPTextTransformer', arch=arch))
+    for ours, tower in ((image, theirs.visual), (text, theirs.text)):
+        expected = dict(tower.named_parameters())
+        assert [name for name, _ in ours.named_parameters()] == list(expected)
+        assert all(torch.equal(value, expected[name]) for name, value in ours.named_parameters())
+
+
+def test_norms_and_activations_have_the_settings_of_the_architecture():
+    arch = clip_arch()
+    arch['vision_cfg'] = {**arch['vision_cfg'], 'norm_kwargs': dict(eps=0.5)}
+    arch['text_cfg'] = {**arch['text_cfg'], 'act_kwargs': dict(approximate='tanh')}
+    arch['quick_gelu'] = False
+    encoder = IMAGE_ENCODERS.build(
+        dict(type='CLIPVisionTransformer', arch=arch, image_size=(64, 64))
+    )
+    norms = [part for part in encoder.modules() if isinstance(part, nn.LayerNorm)]
+    assert {norm.eps for norm in norms} == {0.5}
+    text = TEXT_ENCODERS.build(dict(type='CLIPTextTransformer', arch=arch))
+    assert text.transformer.resblocks[0].mlp.gelu.approximate == 'tanh'
+
+
+def test_the_norm_keeps_the_type_of_its_input_under_autocast():
+    theirs, ours = open_clip.transformer.LayerNorm(8), LayerNorm(8)
+    x = torch.randn(2, 8, dtype=torch.bfloat16)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert ours(x).dtype == theirs(x).dtype == torch.bfloat16
+        assert torch.equal(ours(x), theirs(x))
+
+
+def test_a_setting_that_no_tower_has_is_named():
+    arch = clip_arch()
+    arch['vision_cfg'] = {**arch['vision_cfg'], 'widht': 64}
+    with pytest.raises(ValueError, match=r"no settings \['widht'\] of a tower; it has \["):
+        IMAGE_ENCODERS.build(dict(type='CLIPVisionTransformer', arch=arch, image_size=(64, 64)))
+
+
+def test_descriptions_are_those_that_open_clip_has():
+    # Other tests add descriptions.
+    shipped = Path(open_clip.__file__).with_name('model_configs').glob('*.json')
+    names = {path.stem for path in shipped} & set(open_clip.list_models())
+    assert len(names) > 100
+    for name in names:
+        assert open_clip_config(name) == open_clip.get_model_config(name), name

@@ -6,9 +6,16 @@ import sys
 
 import pytest
 from mmengine.config import DictAction
-from toy_data import ROOT
+from toy_data import ROOT, tool
 
-from sen_toolbox.command_line import add_cfg_options, parse_value, run_main, tool_parser
+from sen_toolbox.command_line import (
+    add_cfg_options,
+    parse_value,
+    read_first,
+    run_main,
+    tool_parser,
+)
+from sen_toolbox.evaluation.reranking import RERANKERS
 
 
 def parse(*arguments):
@@ -109,6 +116,43 @@ TOOLS = [path for path in (ROOT / 'tools').glob('*.py') if 'tool_parser' in path
 @pytest.mark.parametrize('path', TOOLS, ids=lambda path: path.name)
 def test_every_tool_says_so_in_one_line(path):
     assert path.read_text().endswith("if __name__ == '__main__':\n    run_main(main)\n")
+
+
+# Runs a tool twice; prints how each run ended, then what it imported of the libraries.
+READS = """
+import runpy, sys
+from pathlib import Path
+path = sys.argv[1]
+sys.path[0] = str(Path(path).parent)
+for option in ('--help', '--ampp'):
+    sys.argv = [path, option]
+    try:
+        runpy.run_path(path, run_name='__main__')
+    except SystemExit as stop:
+        print('ended', stop.code)
+print('imported', *{'torch', 'mmengine', 'mmcv', 'matplotlib', 'nltk'} & set(sys.modules))
+"""
+
+
+@pytest.mark.parametrize('path', TOOLS, ids=lambda path: path.name)
+def test_a_tool_tells_its_help_and_a_wrong_option_before_it_imports_what_is_heavy(path):
+    command = [sys.executable, '-c', READS, path]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout.startswith('usage: ' + path.name)
+    assert run.stdout.split('ended', 1)[1].splitlines() == [' 0', 'ended 2', 'imported'], run.stderr
+    assert f'{path.name}: error: ' in run.stderr
+
+
+def test_a_tool_that_is_imported_reads_no_command_line():
+    read_first('train', lambda: fail(SystemExit('read')))
+    with pytest.raises(SystemExit, match='read'):
+        read_first('__main__', lambda: fail(SystemExit('read')))
+
+
+def test_re_ranking_is_chosen_among_all_that_there_is():
+    assert tool('test').parse_args(['a.py', '--rerank', *RERANKERS]).rerank == [*RERANKERS]
+    with pytest.raises(SystemExit, match='2'):
+        tool('test').parse_args(['a.py', '--rerank', 'other'])
 
 
 def test_no_tool_has_a_parser_of_its_own():

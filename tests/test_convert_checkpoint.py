@@ -19,7 +19,7 @@ from sen_toolbox.checkpoint.layouts import official_layout
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.config import load_config
 from sen_toolbox.inference.loading import load_encoder
-from sen_toolbox.models import weights
+from sen_toolbox.models import openai_weights, weights
 from sen_toolbox.registry import BACKBONES, IMAGE_ENCODERS, MODELS
 
 GOLDEN = {
@@ -319,7 +319,7 @@ def test_a_torchscript_archive_is_read_only_if_openai_published_it(tmp_path, mon
         load_pretrained('bad.pt')
     assert not Path('harmed').exists()
     known = {hashlib.sha256(Path('bad.pt').read_bytes()).hexdigest()}
-    monkeypatch.setattr(weights, '_openai_hashes', lambda: known)
+    monkeypatch.setattr(openai_weights, 'openai_hashes', lambda: known)
     with pytest.raises(ValueError, match='bad.pt holds no image tower of CLIP'):
         load_pretrained('bad.pt')
     assert Path('harmed').exists()
@@ -328,8 +328,8 @@ def test_a_torchscript_archive_is_read_only_if_openai_published_it(tmp_path, mon
 def test_the_hashes_of_openai_are_those_in_its_addresses():
     # ViT-B-16 of the model list in clip/clip.py of openai/CLIP.
     known = '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f'
-    assert known in weights._openai_hashes()
-    assert {len(value) for value in weights._openai_hashes()} == {64}
+    assert known in openai_weights.openai_hashes()
+    assert {len(value) for value in openai_weights.openai_hashes()} == {64}
 
 
 @pytest.mark.parametrize(

@@ -415,7 +415,7 @@ def test_the_command_passes_detector_and_time(folder, tmp_path, monkeypatch, cap
         asked.update(which=which, device=device)
         return ColourDetector()
 
-    monkeypatch.setattr('sen_toolbox.search.person_search.open_detector', fake)
+    monkeypatch.setattr('sen_toolbox.search.detection.open_detector', fake)
     monkeypatch.chdir(tmp_path)
     assert main(['index', str(folder), '--detect', '--every', '2']) == 0
     assert asked == dict(which='hog', device='cpu')

@@ -13,6 +13,7 @@ from toy_data import run_tool
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.datasets.transforms import LoadImage, ResizeImage
+from sen_toolbox.models.open_clip_config import OWN
 from sen_toolbox.registry import BACKBONES, MODELS
 from sen_toolbox.text.tokenizers import CLIPTokenizer
 
@@ -90,6 +91,7 @@ def test_an_architecture_of_open_clip_needs_no_description(tmp_path):
     config, checkpoint, retriever = write_model(tmp_path, backbone)
     run_tool('export_towers', config, checkpoint, tmp_path / 'sen.pt')
     (tmp_path / 'sen.json').unlink()
+    open_clip.add_model_config(OWN)  # as if it came with open_clip
     model, _, preprocess = open_clip.create_model_and_transforms(
         'tiny', pretrained=str(tmp_path / 'sen.pt'), force_image_size=(96, 32), **LOOKS
     )

@@ -14,7 +14,7 @@ FILES = sorted(path.relative_to(ROOT) for path in (ROOT / PACKAGE).rglob('*.py')
 OUTSIDE = ('tools', 'projects', 'configs', 'tests')
 
 # What every layer may import; these import the standard library and one another alone.
-BASIC = ('checks', 'io', 'messages')
+BASIC = ('checks', 'io', 'lazy_names', 'messages')
 
 # What each layer may import of the package besides itself and these. The first name that fits a
 # file is its layer, so parts stand before the package that holds them.
@@ -33,7 +33,7 @@ RULES = {
     'command_line': (),
     'overrides': ('registry',),
     'schedules': (),
-    'config': ('overrides', 'schedules'),
+    'config': ('checkpoint.registration', 'overrides', 'schedules'),
     'shipped_configs': ('config',),
     'shipped_models': ('inference', 'registry', 'shipped_configs'),
     'distributed': ('registry', 'models.chunking'),
@@ -47,14 +47,17 @@ RULES = {
     'models.batch_norm': ('models.gather',),
     'models.wrapping': (),
     'models.chunking': ('models.gather', 'models.wrapping'),
-    'models.blocks': (),
+    'models.quick_gelu': (),
+    'models.blocks': ('models.quick_gelu',),
     'models.parts': (),
     'models.few_queries': (),
-    'models.open_clip_config': (),
+    'models.open_clip_package': (),
+    'models.open_clip_config': ('models.blocks', 'models.quick_gelu'),
+    'models.openai_weights': ('models.open_clip_package',),
     'models.requests': ('text.tokens',),
     'models.pretrained': ('checkpoint',),
-    'models.pretrained_file': ('hub', 'models.open_clip_config'),
-    'models.weights': ('checkpoint', 'models.pretrained_file'),
+    'models.pretrained_file': ('hub', 'models.open_clip_config', 'models.openai_weights'),
+    'models.weights': ('checkpoint', 'models.openai_weights', 'models.pretrained_file'),
     'models.losses': ('registry',),
     'models.necks': (
         'registry',
@@ -76,6 +79,7 @@ RULES = {
             'models.features',
             'models.gather',
             'models.open_clip_config',
+            'models.open_clip_package',
             'models.pretrained',
             'models.requests',
             'models.weights',
@@ -88,6 +92,7 @@ RULES = {
         'models.batch_norm',
         'models.features',
         'models.open_clip_config',
+        'models.open_clip_package',
         'models.pretrained',
         'models.pretrained_file',
         'models.weights',

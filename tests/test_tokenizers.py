@@ -4,11 +4,13 @@ import functools
 import json
 import pickle
 import random
+import string
 import subprocess
 import sys
 import unicodedata
 from pathlib import Path
 
+import ftfy
 import numpy as np
 import pytest
 from hub_cache import piece_tokenizer, word_tokenizer
@@ -283,6 +285,13 @@ def test_clips_ids_equal_open_clips_on_golden_and_odd_captions():
     texts = [text for text in CAPTIONS + ODD if '<start_of_text>' not in text]
     assert len(texts) == len(CAPTIONS + ODD) - 1
     assert [text for text in texts if clip().encode(text) != encode(text)] == []
+
+
+def test_plain_ascii_is_read_as_if_it_had_been_repaired():
+    draw = random.Random(0)
+    texts = [''.join(draw.choices(string.printable, k=30)) for _ in range(2000)]
+    texts += ['&amp;lt;b&gt; &', 'a\tb\r\nc\x1b[1md\x00e']
+    assert [clip().encode(t) for t in texts] == [clip().encode(ftfy.fix_text(t)) for t in texts]
 
 
 def test_clips_ids_equal_open_clips_on_random_text():

@@ -9,16 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-from repeat import add_arguments, compare, without_validation, write_config
+from repeat_arguments import add_arguments
 
-from sen_toolbox.command_line import run_main, tool_parser
-from sen_toolbox.config import load_config
-
-HEADS = ('restoration', 'triplet')
-TRANSFORMS = ('PruneCaption', 'MaskWords')
-FULL = 'SEN'
-PARTS = (FULL, *HEADS, *TRANSFORMS)
+from sen_toolbox.command_line import read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -27,6 +20,19 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--config', default='configs/sen/sen_tiny_synthetic.py')
     add_arguments(parser, Path('work_dirs/ablate_sen'))
     return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
+from mmengine.config import Config
+from repeat import compare, without_validation, write_config
+
+from sen_toolbox.config import load_config
+
+HEADS = ('restoration', 'triplet')
+TRANSFORMS = ('PruneCaption', 'MaskWords')
+FULL = 'SEN'
+PARTS = (FULL, *HEADS, *TRANSFORMS)
 
 
 def without(config: Config, part: str) -> Config:

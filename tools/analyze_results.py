@@ -9,18 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from prettytable import PrettyTable
-
-from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
-from sen_toolbox.config import load_config
-from sen_toolbox.evaluation.analysis import failure_report, first_right_ranks
-from sen_toolbox.inference.encoder import Encoder
-from sen_toolbox.registry import DATASETS
-from sen_toolbox.visualization.share_chart import draw_shares
-
-# Words in the table and, of each attribute, in the picture.
-MAX_WORDS = 12
+from sen_toolbox.command_line import add_cfg_options, read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,6 +25,21 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_cfg_options(parser)
     return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
+import torch
+from prettytable import PrettyTable
+
+from sen_toolbox.config import load_config
+from sen_toolbox.evaluation.analysis import failure_report, first_right_ranks
+from sen_toolbox.inference.encoder import Encoder
+from sen_toolbox.registry import DATASETS
+from sen_toolbox.visualization.share_chart import draw_shares
+
+# Words in the table and, of each attribute, in the picture.
+MAX_WORDS = 12
 
 
 def panels(report: dict) -> dict[str, list[dict]]:

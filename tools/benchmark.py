@@ -16,10 +16,27 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sen_toolbox.command_line import add_cfg_options, read_first, run_main, tool_parser
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = tool_parser(__doc__)
+    parser.add_argument(
+        'configs', nargs='+', help='config files, for instance configs/sen/sen_vit*'
+    )
+    parser.add_argument('--batch-size', type=int, default=4)
+    parser.add_argument('--repeats', type=int, default=3, help='of which the median counts')
+    parser.add_argument('--no-training', action='store_true', help='leave out the training step')
+    parser.add_argument('--out', type=Path, help='also write the figures as JSON')
+    add_cfg_options(parser)
+    return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
 from mmengine.config import Config
 from prettytable import PrettyTable
 
-from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config
 
 # Images that each query of the measured search is compared with.
@@ -35,19 +52,6 @@ COLUMNS = {
     'search_mib': 'search MiB',
     'training_mib': 'training MiB',
 }
-
-
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = tool_parser(__doc__)
-    parser.add_argument(
-        'configs', nargs='+', help='config files, for instance configs/sen/sen_vit*'
-    )
-    parser.add_argument('--batch-size', type=int, default=4)
-    parser.add_argument('--repeats', type=int, default=3, help='of which the median counts')
-    parser.add_argument('--no-training', action='store_true', help='leave out the training step')
-    parser.add_argument('--out', type=Path, help='also write the figures as JSON')
-    add_cfg_options(parser)
-    return parser.parse_args(arguments)
 
 
 def runner_config(path: str, root: Path, batch_size: int, options: dict) -> Config:

@@ -5,15 +5,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-
-from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
-from sen_toolbox.config import load_config
-from sen_toolbox.registry import DATASETS, MODELS
-from sen_toolbox.text.decoding import seen_pieces
-from sen_toolbox.visualization.sample_page import sample_page
+from sen_toolbox.command_line import add_cfg_options, read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,6 +17,18 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('samples.html'), help='page to write')
     add_cfg_options(parser)
     return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sen_toolbox.config import load_config
+from sen_toolbox.registry import DATASETS, MODELS
+from sen_toolbox.text.decoding import seen_pieces
+from sen_toolbox.visualization.sample_page import sample_page
 
 
 def main() -> None:

@@ -13,25 +13,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from mmengine.registry import Registry
-from tqdm import tqdm
-
-from sen_toolbox.command_line import run_main, tool_parser
-from sen_toolbox.config import load_config
-from sen_toolbox.datasets.check import check_dataset, known_datasets, recognise
-from sen_toolbox.messages import error_line, printable
-from sen_toolbox.registry import DATASETS, IMAGE_ENCODERS, TEXT_ENCODERS
-
-# Of the training split, that are prepared as the config says.
-SAMPLES = 3
+from sen_toolbox.command_line import read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data_root', type=Path, help='folder of the data set')
-    parser.add_argument(
-        '--type', choices=known_datasets(), help='dataset_type; by the annotation file if not given'
-    )
+    parser.add_argument('--type', help='dataset_type; by the annotation file if not given')
     parser.add_argument('--config', help='config that is to be trained on it')
     parser.add_argument('--out', type=Path, help='JSON file for the whole report')
     parser.add_argument(
@@ -43,9 +31,26 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+read_first(__name__, parse_args)
+
+from mmengine.registry import Registry
+from tqdm import tqdm
+
+from sen_toolbox.config import load_config
+from sen_toolbox.datasets.check import check_dataset, known_datasets, recognise
+from sen_toolbox.messages import error_line, printable
+from sen_toolbox.registry import DATASETS, IMAGE_ENCODERS, TEXT_ENCODERS
+
+# Of the training split, that are prepared as the config says.
+SAMPLES = 3
+
+
 def main() -> None:
     args = parse_args()
-    dataset = known_datasets()[args.type] if args.type else recognise(args.data_root)
+    known = known_datasets()
+    if args.type and args.type not in known:
+        stop(f'there is no data set {args.type!r}, choose from {", ".join(known)}')
+    dataset = known[args.type] if args.type else recognise(args.data_root)
     if dataset is None:
         stop(not_recognised(args.data_root))
     with tqdm(desc='decode images', unit='image', file=sys.stderr, disable=None) as bar:

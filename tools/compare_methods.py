@@ -9,10 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from repeat import add_arguments, compare, without_validation, write_config
+from repeat_arguments import add_arguments
 
-from sen_toolbox.command_line import run_main, tool_parser
-from sen_toolbox.config import load_config, pretrained_weights
+from sen_toolbox.command_line import read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -24,6 +23,13 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if len({Path(config).name for config in args.configs}) < len(args.configs):
         parser.error('two configs have the same file name, by which their runs are kept apart')
     return args
+
+
+read_first(__name__, parse_args)
+
+from repeat import compare, without_validation, write_config
+
+from sen_toolbox.config import load_config, pretrained_weights
 
 
 def main() -> None:

@@ -12,16 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from mmengine.runner.checkpoint import save_checkpoint
-from torch import Tensor, nn
-
-from sen_toolbox.checkpoint.keys import check_keys
-from sen_toolbox.checkpoint.layouts import official_layout
-from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.values import check_dense, named_faults, weights_in
-from sen_toolbox.command_line import run_main, tool_parser
-from sen_toolbox.config import load_config
-from sen_toolbox.registry import MODELS
+from sen_toolbox.command_line import read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,6 +24,19 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('target', type=Path, help='checkpoint to write')
     parser.add_argument('--to-official', action='store_true', help='convert ours to the official')
     return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
+from mmengine.runner.checkpoint import save_checkpoint
+from torch import Tensor, nn
+
+from sen_toolbox.checkpoint.keys import check_keys
+from sen_toolbox.checkpoint.layouts import official_layout
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.checkpoint.values import check_dense, named_faults, weights_in
+from sen_toolbox.config import load_config
+from sen_toolbox.registry import MODELS
 
 
 def read_state(path: Path, entry: str) -> dict[str, Tensor]:

@@ -27,6 +27,22 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sen_toolbox.command_line import read_first, run_main, tool_parser
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of the model')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('out', type=Path, help='file to write, *.pt or *.safetensors')
+    args = parser.parse_args(arguments)
+    if args.out.suffix not in ('.pt', '.safetensors'):
+        parser.error(f'the file must be called *.pt or *.safetensors, not {args.out}')
+    return args
+
+
+read_first(__name__, parse_args)
+
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
@@ -35,7 +51,6 @@ from sen_toolbox.checkpoint.keys import check_keys
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.checkpoint.tensor_file import pack_tensors
 from sen_toolbox.checkpoint.values import weights_in
-from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.io import write_atomically
 from sen_toolbox.models.open_clip_config import open_clip_config
@@ -49,17 +64,6 @@ GRID = 'grid_size'
 # Our prefix, open_clip's.
 BACKBONE = 'backbone.'
 PREFIXES = {'backbone.image.': 'visual.', 'backbone.text.': ''}
-
-
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config of the model')
-    parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('out', type=Path, help='file to write, *.pt or *.safetensors')
-    args = parser.parse_args(arguments)
-    if args.out.suffix not in ('.pt', '.safetensors'):
-        parser.error(f'the file must be called *.pt or *.safetensors, not {args.out}')
-    return args
 
 
 def build_backbone(config: Config) -> nn.Module:

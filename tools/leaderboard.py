@@ -13,13 +13,26 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from sen_toolbox.command_line import read_first, run_main, tool_parser
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = tool_parser(__doc__)
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='configs by their file name')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/leaderboard'))
+    parser.add_argument('--page', action='store_true', help='only make the page of what has run')
+    return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
 import numpy as np
 from make_model_zoo import ROOT, header, link, percent, read_models, results_of, row
 from mmengine.config import Config
 from repeat import failures, last_checkpoint, mean_and_spread, test, train, write_config
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.io import atomic_path
 from sen_toolbox.visualization.curves import read_scalars
@@ -31,7 +44,6 @@ FACTORS = (0.5, 1.0, 2.0)
 MEASURES = ('t2i/R1', 't2i/mAP', 't2i/mINP', 'i2t/R1')
 COSTS = ('factor', 's per step', 'million numbers')
 NOT_RUN = 'not run'
-
 HEAD = """# Results on the drawn people
 
 <!-- Made by tools/leaderboard.py from docs/leaderboard.json. -->
@@ -42,15 +54,6 @@ The factor of the rate, out of {factors}, is the one with the best validation R1
 people tell whether a method is built and trained rightly, not which is best on photographs.
 Steps are of the batch of the config, by the clock of the machine that ran them.
 """
-
-
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = tool_parser(__doc__)
-    parser.add_argument('--only', nargs='+', metavar='NAME', help='configs by their file name')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/leaderboard'))
-    parser.add_argument('--page', action='store_true', help='only make the page of what has run')
-    return parser.parse_args(arguments)
 
 
 def find_methods(models: dict[str, dict]) -> dict[str, str]:

@@ -8,16 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import ConfigDict, DictAction
-
-from sen_toolbox.command_line import run_main, tool_parser
-from sen_toolbox.config import load_config
-from sen_toolbox.registry import DATASETS, TRANSFORMS
-from sen_toolbox.text.tokenizers.counting import (
-    build_vocabulary,
-    counting_options,
-    write_vocabulary,
-)
+from sen_toolbox.command_line import add_cfg_options, read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -29,14 +20,21 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='FILE',
         help='keep only the words of this file, one per line (Dual Path: those of word2vec)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override existing config values, for instance data_root=FOLDER',
-    )
+    add_cfg_options(parser)
     return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
+from mmengine.config import ConfigDict
+
+from sen_toolbox.config import load_config
+from sen_toolbox.registry import DATASETS, TRANSFORMS
+from sen_toolbox.text.tokenizers.counting import (
+    build_vocabulary,
+    counting_options,
+    write_vocabulary,
+)
 
 
 def main() -> None:

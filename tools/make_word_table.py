@@ -9,10 +9,20 @@ averaged_perceptron_tagger_eng. The table is part of the package; run this only 
 import argparse
 from collections.abc import Sequence
 
+from sen_toolbox.command_line import read_first, run_main, tool_parser
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = tool_parser('Makes the noun and adjective table.')
+    parser.add_argument('--check', action='store_true', help='compare, do not write')
+    return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
 import nltk
 import numpy as np
 
-from sen_toolbox.command_line import run_main, tool_parser
 from sen_toolbox.text.tokenizers import CLIPTokenizer
 from sen_toolbox.text.tokenizers.clip import WORD_TABLE, symbols
 
@@ -24,12 +34,6 @@ def word_table() -> np.ndarray:
         ((_, tag),) = nltk.pos_tag([symbols()[token][:-4]])
         table[token] = tag.startswith(('NN', 'JJ'))
     return table
-
-
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = tool_parser('Makes the noun and adjective table.')
-    parser.add_argument('--check', action='store_true', help='compare, do not write')
-    return parser.parse_args(arguments)
 
 
 def main() -> None:

@@ -14,11 +14,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sen_toolbox.command_line import add_cfg_options, read_first, run_main, tool_parser
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of the model')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('--num', type=int, default=400, help='images, evenly spread')
+    parser.add_argument('--split', default='test', help='split to measure on')
+    parser.add_argument('--out', type=Path, help='JSON file to write')
+    add_cfg_options(parser)
+    return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
 import numpy as np
 import torch
 from PIL import Image
 
-from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.synthetic import Person, draw_view, sample_people
 from sen_toolbox.datasets.synthetic.people import COLOURS
@@ -40,17 +55,6 @@ class View:
     person: Person
     number: int
     captions: list[str]
-
-
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config of the model')
-    parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('--num', type=int, default=400, help='images, evenly spread')
-    parser.add_argument('--split', default='test', help='split to measure on')
-    parser.add_argument('--out', type=Path, help='JSON file to write')
-    add_cfg_options(parser)
-    return parser.parse_args(arguments)
 
 
 def views_of(dataset) -> list[View]:

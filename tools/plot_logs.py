@@ -4,8 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sen_toolbox.command_line import run_main, tool_parser
-from sen_toolbox.visualization.curves import default_keys, draw_learning_curves, read_scalars
+from sen_toolbox.command_line import read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -23,6 +22,11 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if len(set(args.names)) != len(args.runs):
         parser.error(f'{len(args.runs)} runs need as many different names: --names A B ...')
     return args
+
+
+read_first(__name__, parse_args)
+
+from sen_toolbox.visualization.curves import default_keys, draw_learning_curves, read_scalars
 
 
 def main() -> None:

@@ -9,15 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from sen_toolbox.command_line import run_main, tool_parser
-from sen_toolbox.config import load_config
-from sen_toolbox.inference.model_file import METADATA, save_model
-from sen_toolbox.inference.processor import Processor
-from sen_toolbox.registry import DATASETS
-from sen_toolbox.search.targets import check_target
+from sen_toolbox.command_line import read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -31,6 +23,18 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         '--trained-words', action='store_true', help='drop the words that no caption holds'
     )
     return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
+import numpy as np
+import torch
+
+from sen_toolbox.config import load_config
+from sen_toolbox.inference.model_file import METADATA, save_model
+from sen_toolbox.inference.processor import Processor
+from sen_toolbox.registry import DATASETS
+from sen_toolbox.search.targets import check_target
 
 
 def trained_words(config_path: str) -> torch.Tensor:

@@ -20,7 +20,6 @@ from typing import IO
 
 from mmengine.config import Config
 
-from sen_toolbox.command_line import add_cfg_options
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.results import write_results
 from sen_toolbox.messages import one_line
@@ -28,19 +27,10 @@ from sen_toolbox.signals import StopSignals
 
 TOOLS = Path(__file__).parent
 MEASURES = ('t2i/R1', 't2i/mAP', 't2i/mINP', 'i2t/R1', 'i2t/mAP')
-
 Metrics = dict[str, float]
 Find = dict[str, Callable[[Path], Path]]
-
 # What failed in this process and why, for the end of the report.
 failures: list[str] = []
-
-
-def add_arguments(parser: argparse.ArgumentParser, work_dir: Path | None) -> None:
-    """The options of all tools that repeat trainings; ``work_dir`` is the default folder."""
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--work-dir', type=Path, default=work_dir, help='runs and summary.json')
-    add_cfg_options(parser)
 
 
 def without_validation(config: Config) -> Config:

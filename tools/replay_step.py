@@ -12,29 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-import torch
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from torch import Tensor, nn
-
-from sen_toolbox.checkpoint.keys import check_fit
-from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.command_line import run_main, tool_parser
-from sen_toolbox.inference.loading import import_parts
-from sen_toolbox.inference.registered import require_registered, without_weight_files
-from sen_toolbox.inference.size_limit import at_most
-from sen_toolbox.messages import one_line, shown
-from sen_toolbox.registry import MODELS
-from sen_toolbox.seeding import seed_generators
-from sen_toolbox.text.tokens import Tokens
-
-# What a dump holds beside the rest, by the types that it may have.
-HELD = {
-    'model': (dict,), 'state_dict': (dict, OrderedDict), 'batch': (dict,), 'losses': (dict,),
-    'seed': (list,), 'autocast': (str, type(None)), 'device': (str,),
-    **dict.fromkeys(('iteration', 'epoch', 'batch_in_epoch', 'rank', 'world_size'), (int,)),
-}  # fmt: skip
-DTYPES = {None: None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+from sen_toolbox.command_line import read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,6 +35,32 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--device', help='where to compute; default a GPU if there is one')
     return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
+import torch
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+
+from sen_toolbox.checkpoint.keys import check_fit
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.inference.loading import import_parts
+from sen_toolbox.inference.registered import require_registered, without_weight_files
+from sen_toolbox.inference.size_limit import at_most
+from sen_toolbox.messages import one_line, shown
+from sen_toolbox.registry import MODELS
+from sen_toolbox.seeding import seed_generators
+from sen_toolbox.text.tokens import Tokens
+
+# What a dump holds beside the rest, by the types that it may have.
+HELD = {
+    'model': (dict,), 'state_dict': (dict, OrderedDict), 'batch': (dict,), 'losses': (dict,),
+    'seed': (list,), 'autocast': (str, type(None)), 'device': (str,),
+    **dict.fromkeys(('iteration', 'epoch', 'batch_in_epoch', 'rank', 'world_size'), (int,)),
+}  # fmt: skip
+DTYPES = {None: None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
 def tensors(value: Any) -> list[Tensor]:

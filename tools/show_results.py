@@ -12,11 +12,55 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from sen_toolbox.command_line import add_cfg_options, read_first, run_main, tool_parser
+
+NOTES = {
+    'retrieval': 'The best-ranked images of each caption; a green frame is the right person.',
+    'illustration': (
+        'Hidden patches are painted from the grey visible ones and a caption: its own, that of '
+        'another person, and its own with the first colour word exchanged for another. The more '
+        'the last three columns differ, the more the caption guides.'
+    ),
+    'failures': 'The captions whose right image ranks lowest, that image, and what came first.',
+    'words': (
+        'Effect: how much of what a word adds to the score is lost when a region is hidden; the '
+        'number is what the word adds. Attention: weights of the cross-attention.'
+    ),
+    'map': 'Embeddings of a few people, each kind centred, on their two principal components.',
+}
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of the model')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument(
+        '--boards',
+        nargs='+',
+        choices=list(NOTES),
+        help='what to draw; default: retrieval, and illustration if a head of the model has one',
+    )
+    parser.add_argument(
+        '--out', type=Path, help='picture to write; default, without --html, results.png'
+    )
+    parser.add_argument('--html', type=Path, help='page with the boards in it to write')
+    parser.add_argument('--queries', type=int, default=8, help='captions to search for')
+    parser.add_argument('--top-k', type=int, default=10, help='images per caption')
+    parser.add_argument('--restored', type=int, default=4, help='images of the other boards')
+    parser.add_argument('--seed', type=int, default=0, help='which captions, images and masks')
+    add_cfg_options(parser)
+    args = parser.parse_args(arguments)
+    if args.out is None and args.html is None:
+        args.out = Path('results.png')
+    return args
+
+
+read_first(__name__, parse_args)
+
 import numpy as np
 import torch
 from PIL import Image
 
-from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
 from sen_toolbox.config import load_config
 from sen_toolbox.evaluation.analysis import first_right_ranks
 from sen_toolbox.inference.encoder import Encoder
@@ -45,20 +89,6 @@ MAX_WORDS = 7
 # Weaker words are left out, as a share of the strongest.
 WEAKEST = 0.1
 MAPPED_PEOPLE = 12
-NOTES = {
-    'retrieval': 'The best-ranked images of each caption; a green frame is the right person.',
-    'illustration': (
-        'Hidden patches are painted from the grey visible ones and a caption: its own, that of '
-        'another person, and its own with the first colour word exchanged for another. The more '
-        'the last three columns differ, the more the caption guides.'
-    ),
-    'failures': 'The captions whose right image ranks lowest, that image, and what came first.',
-    'words': (
-        'Effect: how much of what a word adds to the score is lost when a region is hidden; the '
-        'number is what the word adds. Attention: weights of the cross-attention.'
-    ),
-    'map': 'Embeddings of a few people, each kind centred, on their two principal components.',
-}
 
 
 class Results:
@@ -180,31 +210,6 @@ class Results:
             captions, person_ids, scores, self.records, topk=topk, show_sought=show_sought
         )
         return draw_retrieval_board(rows, topk=topk, title=title)
-
-
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = tool_parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config of the model')
-    parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument(
-        '--boards',
-        nargs='+',
-        choices=list(NOTES),
-        help='what to draw; default: retrieval, and illustration if a head of the model has one',
-    )
-    parser.add_argument(
-        '--out', type=Path, help='picture to write; default, without --html, results.png'
-    )
-    parser.add_argument('--html', type=Path, help='page with the boards in it to write')
-    parser.add_argument('--queries', type=int, default=8, help='captions to search for')
-    parser.add_argument('--top-k', type=int, default=10, help='images per caption')
-    parser.add_argument('--restored', type=int, default=4, help='images of the other boards')
-    parser.add_argument('--seed', type=int, default=0, help='which captions, images and masks')
-    add_cfg_options(parser)
-    args = parser.parse_args(arguments)
-    if args.out is None and args.html is None:
-        args.out = Path('results.png')
-    return args
 
 
 def main() -> None:

@@ -8,31 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
-from mmengine.logging import print_log
-from mmengine.runner import Runner
-from prettytable import PrettyTable
-from torch.distributed.elastic.multiprocessing.errors import record
-
-from sen_toolbox.allocator import keep_freed_memory
-from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
-from sen_toolbox.config import load_config, pretrained_weights, start_from
-from sen_toolbox.datasets.check import known_datasets
-from sen_toolbox.distributed import finish_launch, prepare_launch
-from sen_toolbox.evaluation.reranking import RERANKERS
-from sen_toolbox.evaluation.results import (
-    describe_checkpoint,
-    describe_pretrained,
-    results_record,
-    results_table,
-    write_results,
-)
-from sen_toolbox.hub import find_model, is_hub_name
-from sen_toolbox.models.wrapping import unwrapped
-from sen_toolbox.registry import DATASETS
+from sen_toolbox.command_line import add_cfg_options, read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -60,7 +36,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--rerank',
         nargs='+',
-        choices=list(RERANKERS),
+        choices=['k_reciprocal', 'query_expansion', 'visual_neighbours'],
         default=[],
         help='also evaluate after re-ranking; told apart from the plain figures everywhere',
     )
@@ -79,6 +55,33 @@ def named_checkpoint(text: str) -> tuple[str, str]:
     """Name and path of NAME=PATH; a path alone, which may hold '=' below a folder, is its name."""
     name, equals, path = text.partition('=')
     return (name, path) if equals and '/' not in name else (text, text)
+
+
+read_first(__name__, parse_args)
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from prettytable import PrettyTable
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from sen_toolbox.allocator import keep_freed_memory
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.config import load_config, pretrained_weights, start_from
+from sen_toolbox.datasets.check import known_datasets
+from sen_toolbox.distributed import finish_launch, prepare_launch
+from sen_toolbox.evaluation.results import (
+    describe_checkpoint,
+    describe_pretrained,
+    results_record,
+    results_table,
+    write_results,
+)
+from sen_toolbox.hub import find_model, is_hub_name
+from sen_toolbox.models.wrapping import unwrapped
+from sen_toolbox.registry import DATASETS
 
 
 def prepare(args: argparse.Namespace) -> Config:

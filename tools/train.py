@@ -9,20 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.logging import print_log
-from mmengine.runner import Runner
-from torch.distributed.elastic.multiprocessing.errors import record
-
-from sen_toolbox.allocator import keep_freed_memory
-from sen_toolbox.checkpoint.finding import find_newest_checkpoint, resumable_meta
-from sen_toolbox.command_line import add_cfg_options, run_main, tool_parser
-from sen_toolbox.config import load_config
-from sen_toolbox.datasets.cache import CACHE_FOLDER
-from sen_toolbox.distributed import finish_launch, prepare_launch
-from sen_toolbox.hooks import StopHook, StoppedBySignal
-from sen_toolbox.models.wrapping import unwrapped
-from sen_toolbox.registry import TASK_UTILS
+from sen_toolbox.command_line import add_cfg_options, read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,6 +36,23 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
     )
     return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from sen_toolbox.allocator import keep_freed_memory
+from sen_toolbox.checkpoint.finding import find_newest_checkpoint, resumable_meta
+from sen_toolbox.config import load_config
+from sen_toolbox.datasets.cache import CACHE_FOLDER
+from sen_toolbox.distributed import finish_launch, prepare_launch
+from sen_toolbox.hooks import StopHook, StoppedBySignal
+from sen_toolbox.models.wrapping import unwrapped
+from sen_toolbox.registry import TASK_UTILS
 
 
 def prepare(args: argparse.Namespace) -> Config:

@@ -9,17 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from repeat import (
-    add_arguments,
-    best_checkpoint,
-    last_checkpoint,
-    report,
-    train_and_test,
-    write_config,
-)
+from repeat_arguments import add_arguments
 
-from sen_toolbox.command_line import run_main, tool_parser
-from sen_toolbox.config import load_config
+from sen_toolbox.command_line import read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -29,6 +21,19 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     args.work_dir = args.work_dir or Path('work_dirs', f'{Path(args.config).stem}_seeds')
     return args
+
+
+read_first(__name__, parse_args)
+
+from repeat import (
+    best_checkpoint,
+    last_checkpoint,
+    report,
+    train_and_test,
+    write_config,
+)
+
+from sen_toolbox.config import load_config
 
 
 def main() -> None:

@@ -14,16 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from sen_toolbox.command_line import run_main, tool_parser
-from sen_toolbox.io import file_sha256
-from sen_toolbox.search import PersonSearch
-from sen_toolbox.search.detection.boxes import iou
-from sen_toolbox.visualization import draw_retrieval_board
-
-# A crop is of the person whose labelled box it overlaps most, from this on.
-SAME = 0.5
+from sen_toolbox.command_line import read_first, run_main, tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,6 +28,19 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--index', type=Path, help='index to keep; otherwise a temporary one')
     parser.add_argument('--topk', type=int, default=10)
     return parser.parse_args(arguments)
+
+
+read_first(__name__, parse_args)
+
+from PIL import Image
+
+from sen_toolbox.io import file_sha256
+from sen_toolbox.search import PersonSearch
+from sen_toolbox.search.detection.boxes import iou
+from sen_toolbox.visualization import draw_retrieval_board
+
+# A crop is of the person whose labelled box it overlaps most, from this on.
+SAME = 0.5
 
 
 def person_in(place: Mapping, frames: Mapping[str, list]) -> str | None:

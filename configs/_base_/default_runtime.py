@@ -1,5 +1,5 @@
 default_scope = 'sen_toolbox'
-custom_imports = dict(imports=['sen_toolbox.checkpoint'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint.registration'])
 default_hooks = dict(
     runtime_info=dict(type='DeferredInfoHook'),
     timer=dict(type='IterTimerHook'),

@@ -1,9 +1,8 @@
 """Checkpoints: read without executing code, written atomically, checked key by key.
 
-Configs import this package (``custom_imports``), which makes MMEngine's Runner use both.
+MMEngine's Runner does so too once ``registration`` is imported, which configs do.
 """
 
-from . import loading, saving
 from .keys import check_keys
 
-__all__ = ['check_keys', 'loading', 'saving']
+__all__ = ['check_keys']

@@ -1,4 +1,4 @@
-"""Loads checkpoints with ``weights_only=True``; replaces all of MMEngine's loaders."""
+"""Loads checkpoints with ``weights_only=True``."""
 
 import argparse
 import pickle
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner.checkpoint import CheckpointLoader
 
 from sen_toolbox.checkpoint.storages import check_storages
 from sen_toolbox.checkpoint.tensor_file import read_tensors
@@ -57,7 +56,6 @@ class TorchScriptError(ValueError):
     """The file is a TorchScript archive, which would run when it is loaded."""
 
 
-@CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_checkpoint_file(filename: str, map_location: Any = None) -> dict:
     """Reads a checkpoint file without executing code from it, and checks that it is whole.
 
@@ -140,26 +138,3 @@ def _reason(error: Exception) -> str:
     if 'weights_only' in text:
         text = 'it holds a type that is not among those that are read'
     return one_line(text.splitlines()[0])
-
-
-# MMEngine would unpickle whatever these send.
-@CheckpointLoader.register_scheme(
-    prefixes=[
-        'http://',
-        'https://',
-        'pavi://',
-        r'(\S+\:)?s3://',
-        r'(\S+\:)?petrel://',
-        'modelzoo://',
-        'torchvision://',
-        'open-mmlab://',
-        'openmmlab://',
-        'mmcls://',
-    ],
-    force=True,
-)
-def _refuse_remote_file(filename: str, map_location: Any = None) -> dict:
-    raise ValueError(
-        f'{filename} is not on this machine: download the file and give its path; checkpoints are '
-        f'read from local files only'
-    )

@@ -1,8 +1,8 @@
-"""Has MMEngine write files so that a crash leaves the old one."""
+"""Writes MMEngine's files so that a crash leaves the old one."""
 
 from pathlib import Path
 
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import LocalBackend
 
 from sen_toolbox.io import write_atomically
 
@@ -17,6 +17,3 @@ class AtomicLocalBackend(LocalBackend):
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Writes text to ``filepath``."""
         self.put(obj.encode(encoding), filepath)
-
-
-register_backend('local', AtomicLocalBackend, force=True, prefixes='')

@@ -1,27 +1,20 @@
 """Data sets, their transforms, samplers and collation."""
 
-from .collate import collate_pairs
-from .cuhk_pedes import CUHKPEDES
-from .custom import CaptionedImages
-from .drawn_world import DrawnWorld
-from .icfg_pedes import ICFGPEDES
-from .pedes import PedesDataset
-from .rstp_reid import RSTPReid
-from .samplers import IdentityGroupSampler
-from .statistics import dataset_table
-from .synthetic_pedes import SyntheticPedes
-from .ufine import UFine6926
+from sen_toolbox.lazy_names import lazy_names
 
-__all__ = [
-    'CUHKPEDES',
-    'CaptionedImages',
-    'DrawnWorld',
-    'ICFGPEDES',
-    'IdentityGroupSampler',
-    'PedesDataset',
-    'RSTPReid',
-    'SyntheticPedes',
-    'UFine6926',
-    'collate_pairs',
-    'dataset_table',
-]
+# The registry looks up a part here, too, and imports its module alone.
+HOMES = {
+    'CUHKPEDES': 'cuhk_pedes',
+    'CaptionedImages': 'custom',
+    'DrawnWorld': 'drawn_world',
+    'ICFGPEDES': 'icfg_pedes',
+    'IdentityGroupSampler': 'samplers',
+    'PedesDataset': 'pedes',
+    'RSTPReid': 'rstp_reid',
+    'SyntheticPedes': 'synthetic_pedes',
+    'UFine6926': 'ufine',
+    'collate_pairs': 'collate',
+    'dataset_table': 'statistics',
+}
+__all__ = [*HOMES]
+__getattr__ = lazy_names(__name__, HOMES)

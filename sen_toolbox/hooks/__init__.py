@@ -1,5 +1,8 @@
 """Hooks that MMEngine lacks."""
 
+# For a Runner of a config that was not read by load_config and does not name it.
+from sen_toolbox.checkpoint import registration  # noqa: F401
+
 from .boards import IllustrationBoardHook, RetrievalBoardHook
 from .consensus_division import ConsensusDivisionHook
 from .dataset_report import DatasetReportHook

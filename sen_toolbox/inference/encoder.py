@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.device import get_device
 from torch import Tensor, nn
 
@@ -19,6 +19,9 @@ from sen_toolbox.inference.processor import Processor
 from sen_toolbox.inference.trained import build_trained
 from sen_toolbox.inference.unknown_words import unknown_words
 from sen_toolbox.text.tokens import Tokens, check_fit
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 class Encoder:
@@ -58,7 +61,7 @@ class Encoder:
 
     @classmethod
     def from_config(
-        cls, config: Config, checkpoint: str | Path, *, device: str | None = None
+        cls, config: 'Config', checkpoint: str | Path, *, device: str | None = None
     ) -> 'Encoder':
         """The whole model of a config, heads included, in float32.
 

@@ -7,11 +7,10 @@ from typing import Any
 from mmengine.logging import MMLogger
 from torch import nn
 
-from sen_toolbox.config import start_from
 from sen_toolbox.hub import HubModel, find_model, find_tokenizer
 from sen_toolbox.inference.processor import Processor, plain
 from sen_toolbox.messages import one_line
-from sen_toolbox.registry import MODELS
+from sen_toolbox.registry import BACKBONES, MODELS
 
 # open_clip's own defaults.
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -33,8 +32,8 @@ def load_hub_model(name: str, *, download: bool = True) -> tuple[str, nn.Module,
         FileNotFoundError: If a file is neither in the cache nor to be had.
         ValueError: If there is no such model, or it is one that cannot be used.
     """
-    # The parts import open_clip without what it takes long to import and nobody needs.
-    MODELS.import_from_location()
+    # Its module imports open_clip without what takes long to import and nobody needs.
+    BACKBONES.get('OpenCLIPPair')
     found = find_model(name, download=download)
     try:
         model = MODELS.build(_retriever(found))
@@ -64,6 +63,9 @@ def build_from_name(config: Mapping, name: str) -> nn.Module:
         FileNotFoundError: If its weights are neither in the cache nor to be had.
         ValueError: If it is another model, or the config ranks by more than towers of open_clip.
     """
+    # Imported here because it imports all of MMEngine's training.
+    from sen_toolbox.config import start_from
+
     config = plain(config)
     if start_from(config['backbone'], name) == 0:
         raise ValueError(f'{name} is a model of open_clip, and the config has no tower of it')

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
@@ -23,9 +22,8 @@ from sen_toolbox.checkpoint.known_words import WORD_IDS, spread_words
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.checkpoint.tensor_file import pack_tensors
 from sen_toolbox.checkpoint.values import weights_in
-from sen_toolbox.config import load_config
 from sen_toolbox.hub import is_hub_name
-from sen_toolbox.inference.hub_model import build_from_name
+from sen_toolbox.inference.outline import NothingDrawn, without_numbers
 from sen_toolbox.inference.processor import Processor, plain
 from sen_toolbox.inference.registered import require_registered, without_weight_files
 from sen_toolbox.inference.size_limit import TooManyError, at_most
@@ -33,6 +31,9 @@ from sen_toolbox.io import write_atomically
 from sen_toolbox.messages import one_line, shown
 from sen_toolbox.registry import HEADS, MODELS
 from sen_toolbox.text.tokens import check_fit as check_tokenizer
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 FORMAT = 2
 KEYS = {'format', 'name', 'model', 'steps'}
@@ -42,7 +43,7 @@ METADATA = 'sen_toolbox'
 TRAINING_OPTIONS = ('chunks', 'checkpoint_activations', 'compile_blocks')
 
 
-def describe_model(config: Config, name: str) -> dict[str, Any]:
+def describe_model(config: 'Config', name: str) -> dict[str, Any]:
     """What a model file says of the model of a config, as plain JSON values.
 
     Heads without embeddings stay out, those that score candidates too: a search ranks by inner
@@ -80,6 +81,13 @@ def describe_model(config: Config, name: str) -> dict[str, Any]:
         return json.loads(json.dumps(dict(format=FORMAT, name=name, model=model, steps=steps)))
     except TypeError as error:
         raise ValueError(f'{name} cannot be described: {error}') from error
+
+
+def _describe_file(config: str | Path, name: str) -> dict[str, Any]:
+    # Imported here because it imports all of MMEngine's training, which a model file does without.
+    from sen_toolbox.config import load_config
+
+    return describe_model(load_config(config), name)
 
 
 def _dicts(value: Any) -> Iterator[dict]:
@@ -137,7 +145,7 @@ def load_model(
                 f'{model} is not a model file (.safetensors); a config needs a checkpoint'
             )
         name = str(checkpoint) if is_hub_name(checkpoint) else Path(checkpoint).stem
-        description = describe_model(load_config(model), name)
+        description = _describe_file(model, name)
         state, source = _read_checkpoint(checkpoint, description), checkpoint
     with _sensible(model):
         require_description(description)
@@ -145,7 +153,8 @@ def load_model(
         outline = _outline(description)
     if outline is not None:
         _check_sizes(outline, state, source)
-    with _sensible(model), at_most(len(state)):
+    # Every number of it is in the file, which check_keys sees to.
+    with _sensible(model), at_most(len(state)), NothingDrawn():
         built, processor = build_model(description)
     if WORD_IDS in state:
         table = built.backbone.word_embedding.weight
@@ -185,7 +194,7 @@ def save_model(
     out = Path(out)
     if out.suffix != '.safetensors':
         raise ValueError(f'a model file is called *.safetensors, got {out}')
-    description = describe_model(load_config(config), name or out.stem)
+    description = _describe_file(config, name or out.stem)
     state = _read_checkpoint(checkpoint, description)
     model, _ = build_model(description)
     check_keys(model, state, checkpoint)
@@ -201,6 +210,9 @@ def save_model(
 def _read_checkpoint(checkpoint: str | Path, description: Mapping) -> dict[str, Tensor]:
     """The tensors of the backbone and of the described heads."""
     if is_hub_name(checkpoint):
+        # Imported here because files do without.
+        from sen_toolbox.inference.hub_model import build_from_name
+
         return build_from_name(description['model'], str(checkpoint)).state_dict()
     state = weights_in(load_checkpoint_file(str(checkpoint), map_location='cpu'), checkpoint)
     wanted = ('backbone.', *(f'heads.{name}.' for name in description['model']['heads']))
@@ -254,7 +266,7 @@ def _sensible(source: str | Path) -> Iterator[None]:
 def _outline(description: Mapping[str, Any]) -> nn.Module | None:
     """The retriever with shapes and without memory for them; None if a part cannot do without."""
     try:
-        with torch.device('meta'):
+        with without_numbers():
             return MODELS.build(deepcopy(dict(description['model'])))
     except TooManyError:
         raise

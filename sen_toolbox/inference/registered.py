@@ -31,32 +31,34 @@ def require_registered(description: Any, *, files: Collection[str] = ()) -> None
             registries, or the name of a file.
     """
     _require_plain(description)
-    _check(description, registered_parts(), frozenset({None, *files}))
+    _check(description, frozenset({None, *files}))
 
 
 def without_weight_files(description: Any) -> Any:
     """A copy of configs of parts that names no weights to start from."""
-    known = registered_parts()
 
     def copied(value: Any) -> Any:
         if isinstance(value, list | tuple):
             return type(value)(copied(item) for item in value)
         if not isinstance(value, Mapping):
             return value
-        files = _weight_files(_part(value, known))
+        files = _weight_files(_part(value))
         return {key: None if key in files else copied(item) for key, item in value.items()}
 
     return copied(description)
 
 
 def registered_parts() -> dict[str, Any]:
-    """Every part that a file may name, by its name."""
+    """Every part that a file may name, by its name; imports all of them."""
     parts: dict[str, Any] = {}
-    for name in REGISTRIES:
-        found = getattr(registry, name)
+    for found in _registries():
         found.import_from_location()
         parts |= found.module_dict
     return parts
+
+
+def _registries() -> list[registry.PartRegistry]:
+    return [getattr(registry, name) for name in REGISTRIES]
 
 
 def _require_plain(value: Any) -> None:
@@ -72,15 +74,16 @@ def _require_plain(value: Any) -> None:
         raise ValueError(f'a description has plain values, this one a {type(value).__name__}')
 
 
-def _check(value: Any, known: Mapping[str, Any], files: Collection[str | None]) -> None:
-    for config in _dicts(value, known):
+def _check(value: Any, files: Collection[str | None]) -> None:
+    for config in _dicts(value):
         if '_scope_' in config:
             raise ValueError(f'a model file names no scope, this one has {config["_scope_"]!r}')
-        part = _part(config, known)
+        part = _part(config)
         if 'type' in config and part is None:
             raise ValueError(
                 f'unknown part {config["type"]!r}; the parts of a project must be imported before: '
-                f'sen-search --import MODULE, or import it in Python; known are {sorted(known)}'
+                f'sen-search --import MODULE, or import it in Python; known are '
+                f'{sorted(registered_parts())}'
             )
         for key in _weight_files(part) | getattr(part, 'reads_files', frozenset()):
             given = config.get(key)
@@ -88,22 +91,25 @@ def _check(value: Any, known: Mapping[str, Any], files: Collection[str | None]) 
                 raise ValueError(f'a model file reads no other file, this one {given!r} ({key})')
 
 
-def _dicts(value: Any, known: Mapping[str, Any]) -> Iterator[dict]:
+def _dicts(value: Any) -> Iterator[dict]:
     """Every dict in which a registry may look, the outer ones first."""
     if isinstance(value, list | tuple):
         for item in value:
-            yield from _dicts(item, known)
+            yield from _dicts(item)
     elif isinstance(value, dict):
         yield value
-        looked_up = getattr(_part(value, known), 'looks_up', ())
+        looked_up = getattr(_part(value), 'looks_up', ())
         for key, item in value.items():
             if key not in looked_up:
-                yield from _dicts(item, known)
+                yield from _dicts(item)
 
 
-def _part(config: Mapping, known: Mapping[str, Any]) -> Any:
+def _part(config: Mapping) -> Any:
     kind = config.get('type')
-    return known.get(kind) if isinstance(kind, str) else None
+    if not isinstance(kind, str):
+        return None
+    found = (known.find(kind) for known in _registries())
+    return next((part for part in found if part is not None), None)
 
 
 def _weight_files(part: Any) -> frozenset[str]:

@@ -1,80 +1,55 @@
-"""CLIP's attention blocks, batch first, keeping for the backward pass what it needs and no more."""
+"""CLIP's attention blocks, batch first, keeping for the backward pass what it needs and no more.
+
+Their parts are named and drawn as those of open_clip, whose files fit and whose seeds repeat.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip import transformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# OpenAI's approximation of GELU, x * sigmoid(1.702 x).
-SLOPE = 1.702
+from sen_toolbox.models.quick_gelu import QuickGELU, QuickGELULinear
 
 
-def _quick_gelu(x: Tensor) -> Tensor:
-    # In place: these are the widest tensors of a block.
-    return (SLOPE * x).sigmoid_().mul_(x)
-
-
-class _QuickGELU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return _quick_gelu(x)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        # The derivative of x * sigmoid(s * x) at x is that of x * sigmoid(x) at s * x.
-        return torch.ops.aten.silu_backward(gradient, SLOPE * x)
-
-
-class QuickGELU(nn.Module):
-    """The activation of OpenAI's CLIP; of its three steps only the input is kept for backward."""
+class LayerNorm(nn.LayerNorm):
+    """torch's, whose result has the type of its input also under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns a tensor of the shape of ``x``."""
-        return _QuickGELU.apply(x)
+        """Returns a tensor of the shape and type of ``x``."""
+        return super().forward(x).to(x.dtype)
 
 
-class _QuickGELULinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.linear(_quick_gelu(x), weight, bias)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
-        x, weight = ctx.saved_tensors
-        rows = gradient.flatten(0, -2)
-        of_weight = rows.t() @ _quick_gelu(x).flatten(0, -2)
-        of_x = torch.ops.aten.silu_backward(gradient @ weight, SLOPE * x)
-        return of_x, of_weight, rows.sum(dim=0)
-
-
-class QuickGELULinear(nn.Linear):
-    """A linear layer of :class:`QuickGELU` of its input, computed again for the backward pass.
-
-    That halves what the widest layers of a block keep, at under 1 % of its time.
+class LayerScale(nn.Module):
+    """A weight for each of the W channels.
 
     Args:
-        linear: The layer whose weights it takes over.
+        width: W.
+        start: Their first value.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear.in_features, linear.out_features, device='meta')
-        self.weight, self.bias = linear.weight, linear.bias
+    def __init__(self, width: int, start: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), float(start)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns (..., out_features) of x (..., in_features)."""
-        # Under autocast x has fewer bits than the weights.
-        return _QuickGELULinear.apply(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+        """Returns a tensor of the shape of ``x`` (..., W)."""
+        return x * self.gamma
 
 
 class Block(nn.Module):
-    """A residual attention block with the parts, and so the parameter names, of open_clip's.
+    """A residual attention block.
 
     Args:
-        block: The block whose parts it takes over.
+        width: Width W of the tokens.
+        heads: Number of heads.
+        mlp_ratio: Width of the hidden layer, in W.
+        layer_scale: First weight of each branch's channels; None for branches without weights.
+        activation: Makes the activation of the hidden layer.
+        norm: Makes a norm of W channels.
 
     Attributes:
         recompute: Whether training keeps the input alone and computes the block again for its
@@ -83,13 +58,29 @@ class Block(nn.Module):
 
     recompute = False
 
-    def __init__(self, block: transformer.ResidualAttentionBlock) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        layer_scale: float | None = None,
+        activation: Callable[[], nn.Module] = QuickGELU,
+        norm: Callable[[int], nn.Module] = LayerNorm,
+    ) -> None:
         super().__init__()
-        self.ln_1, self.attn, self.ls_1 = block.ln_1, block.attn, block.ls_1
-        self.ln_2, self.mlp, self.ls_2 = block.ln_2, block.mlp, block.ls_2
-        if isinstance(self.mlp.gelu, transformer.QuickGELU):
-            self.mlp.gelu = nn.Identity()
-            self.mlp.c_proj = QuickGELULinear(self.mlp.c_proj)
+        hidden = int(width * mlp_ratio)
+        self.ln_1 = norm(width)
+        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.ls_1 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
+        self.ln_2 = norm(width)
+        gelu, widen = activation(), nn.Linear(width, hidden)
+        if isinstance(gelu, QuickGELU):
+            gelu, narrow = nn.Identity(), QuickGELULinear(hidden, width)
+        else:
+            narrow = nn.Linear(hidden, width)
+        self.mlp = nn.Sequential(OrderedDict(c_fc=widen, gelu=gelu, c_proj=narrow))
+        self.ls_2 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
 
     def forward(
         self,
@@ -114,9 +105,19 @@ class Block(nn.Module):
         return x + self.ls_2(self.mlp(self.ln_2(x)))
 
 
-def replace_blocks(tower: transformer.Transformer) -> None:
-    """Puts a :class:`Block` in the place of each block of one of open_clip's transformers."""
-    tower.resblocks = nn.ModuleList(Block(block) for block in tower.resblocks)
+class Transformer(nn.Module):
+    """The blocks of a tower, which runs them itself.
+
+    Args:
+        width: Width of the tokens.
+        layers: Number of blocks.
+        heads: Number of heads.
+        **options: Others of :class:`Block`.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int, **options: Any) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(Block(width, heads, **options) for _ in range(layers))
 
 
 def recompute_blocks(module: nn.Module) -> None:

@@ -2,13 +2,16 @@
 
 import random
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import torch
-from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from sen_toolbox.models.gather import GatheredChunks
 from sen_toolbox.models.wrapping import unwrapped
+
+if TYPE_CHECKING:
+    from mmengine.optim import OptimWrapper
 
 
 def require_chunkable(model: nn.Module) -> None:
@@ -26,7 +29,7 @@ def require_chunkable(model: nn.Module) -> None:
 
 
 def train_step_in_chunks(
-    model: nn.Module, data: dict, optim_wrapper: OptimWrapper, num_chunks: int
+    model: nn.Module, data: dict, optim_wrapper: 'OptimWrapper', num_chunks: int
 ) -> dict[str, Tensor]:
     """A training step with the gradient of the whole batch, in the memory of a chunk of it.
 

@@ -1,20 +1,23 @@
-"""Descriptions of models by open_clip's names, and open_clip's modules from them."""
+"""Descriptions of models by open_clip's names, read without importing it."""
 
-import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any
 
-from open_clip import add_model_config, get_model_config, list_models
-from open_clip.transformer import LayerNorm, QuickGELU
 from torch import nn
 
-T = TypeVar('T', bound=nn.Module)
+from sen_toolbox.models.blocks import LayerNorm, Transformer
+from sen_toolbox.models.quick_gelu import QuickGELU
 
 # 'tiny' trains on a CPU within minutes.
-add_model_config(Path(__file__).with_name('architectures'))
+OWN = Path(__file__).with_name('architectures')
+# What a file of open_clip describes if it is one of a model.
+DESCRIBED = {'embed_dim', 'vision_cfg', 'text_cfg'}
 
 
 def open_clip_config(arch: str | dict) -> dict:
@@ -28,10 +31,12 @@ def open_clip_config(arch: str | dict) -> dict:
     """
     if not isinstance(arch, str):
         return deepcopy(arch)
-    # open_clip itself would take 'hf-hub:' and 'local-dir:' too, and read a model from elsewhere.
-    if arch not in list_models():
-        raise KeyError(f'open_clip has no model {arch!r}; it has {list_models()}')
-    return get_model_config(arch)
+    # A name may be that of a file from elsewhere: it is looked for among those that are there.
+    files = _files()
+    if arch in files and DESCRIBED <= (config := _read(files[arch])).keys():
+        return config
+    known = sorted(name for name, path in files.items() if DESCRIBED <= _read(path).keys())
+    raise KeyError(f'open_clip has no model {arch!r}; it has {known}')
 
 
 def refuse_downloads(arch: str | dict, config: Mapping) -> None:
@@ -54,21 +59,62 @@ def refuse_downloads(arch: str | dict, config: Mapping) -> None:
         raise ValueError(f'the text tower of {arch!r} is {text!r}, a download of its own')
 
 
-def build_transformer(
-    kind: type[T], settings: Any, *, embed_dim: int, quick_gelu: bool, **own: object
-) -> T:
-    """One of open_clip's transformers from its settings, as open_clip builds it.
+def _files() -> dict[str, Path]:
+    """The files of all models, by name."""
+    spec = find_spec('open_clip')
+    theirs = [Path(folder, 'model_configs') for folder in spec.submodule_search_locations or ()]
+    return {path.stem: path for folder in (*theirs, OWN) for path in folder.glob('*.json')}
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
+def tower_settings(
+    given: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    plain: Mapping[str, Any],
+    unread: Collection[str],
+) -> tuple[SimpleNamespace, list[str]]:
+    """The settings of a tower that is built here, and those of which it would be another one.
 
     Args:
-        kind: Class of the transformer.
-        settings: An instance of ``CLIPVisionCfg`` or ``CLIPTextCfg``.
-        embed_dim: Width of the joint space.
-        quick_gelu: Whether the activation is OpenAI's approximation.
-        **own: Arguments that have another name in the settings.
+        given: Part of a config.
+        defaults: What is read, with open_clip's defaults.
+        plain: What must have one value, and that value.
+        unread: What changes nothing here.
+
+    Raises:
+        ValueError: If open_clip has no such settings; names them.
     """
-    accepted = inspect.signature(kind).parameters
-    arguments = {name: value for name, value in vars(settings).items() if name in accepted}
-    activation = QuickGELU if quick_gelu else nn.GELU
-    arguments['act_layer'] = partial(activation, **(settings.act_kwargs or {}))
-    arguments['norm_layer'] = partial(LayerNorm, **(settings.norm_kwargs or {}))
-    return kind(**arguments, output_dim=embed_dim, **own)
+    known = {*defaults, *plain, *unread}
+    if unknown := sorted(given.keys() - known):
+        raise ValueError(f'open_clip has no settings {unknown} of a tower; it has {sorted(known)}')
+    odd = [name for name, value in plain.items() if given.get(name, value) != value]
+    read = {name: given.get(name, value) for name, value in defaults.items()}
+    return SimpleNamespace(**read), odd
+
+
+def make_norm(settings: SimpleNamespace) -> Callable[[int], LayerNorm]:
+    """What makes a norm of so many channels, with the settings' ``norm_kwargs``."""
+    return partial(LayerNorm, **(settings.norm_kwargs or {}))
+
+
+def build_transformer(settings: SimpleNamespace, heads: int, *, quick_gelu: bool) -> Transformer:
+    """The blocks of a tower.
+
+    Args:
+        settings: With ``width``, ``layers``, ``mlp_ratio``, ``ls_init_value``, ``act_kwargs`` and
+            ``norm_kwargs``.
+        heads: Number of heads.
+        quick_gelu: Whether the activation is OpenAI's approximation.
+    """
+    return Transformer(
+        settings.width,
+        settings.layers,
+        heads,
+        mlp_ratio=settings.mlp_ratio,
+        layer_scale=settings.ls_init_value,
+        activation=partial(QuickGELU if quick_gelu else nn.GELU, **(settings.act_kwargs or {})),
+        norm=make_norm(settings),
+    )

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from mmengine.model import BaseDataPreprocessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from sen_toolbox.checks import checked_share
 from sen_toolbox.registry import MODELS
@@ -19,7 +18,7 @@ ERASING_ATTEMPTS = 10
 
 
 @MODELS.register_module()
-class PairPreprocessor(BaseDataPreprocessor):
+class PairPreprocessor(nn.Module):
     """Normalises images on the device; in training erases a random rectangle afterwards.
 
     Erasing follows normalisation and writes ``mean`` itself, as the SEN and IRRA releases do: the
@@ -42,8 +41,7 @@ class PairPreprocessor(BaseDataPreprocessor):
         erasing_prob: float = 0.0,
         also: Sequence[str] = (),
     ) -> None:
-        # Without effect unless the loader pins its batches.
-        super().__init__(non_blocking=True)
+        super().__init__()
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.erasing_prob = checked_share('erasing_prob', erasing_prob)
@@ -68,7 +66,10 @@ class PairPreprocessor(BaseDataPreprocessor):
         return {**data, 'images': torch.where(inside, self.mean, data['images'])}
 
     def _moved(self, value: Tensor | Tokens) -> Tensor | Tokens:
-        return value.map(self.cast_data) if isinstance(value, Tokens) else self.cast_data(value)
+        if isinstance(value, Tokens):
+            return value.map(self._moved)
+        # Without waiting, which has no effect unless the loader pins its batches.
+        return value.to(self.mean.device, non_blocking=True)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         # Images come with their pixels together; the towers want planes.

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from mmengine.logging import print_log
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
 from sen_toolbox.hub import find_model, is_hub_name
 from sen_toolbox.models.open_clip_config import open_clip_config
+from sen_toolbox.models.openai_weights import find_openai
 
 # What ``pretrained='shipped'`` reads: ``<architecture>.safetensors``.
 SHIPPED = Path(__file__).with_name('towers')
@@ -36,21 +36,7 @@ def find_pretrained(pretrained: str, arch: str | dict) -> Path:
             f'there are no CLIP weights at {path}; put the file there, or set pretrained to '
             f'another file, to "openai", or to None for random weights'
         )
-    config = get_pretrained_cfg(arch, 'openai') if isinstance(arch, str) else None
-    if not config:
-        raise FileNotFoundError(f'OpenAI published no weights for {arch!r}; give a file instead')
-    # OpenAI's own package keeps its downloads under this name in this folder.
-    local = Path('~/.cache/clip').expanduser() / Path(config['url']).name
-    if local.is_file():
-        return local
-    try:
-        return Path(download_pretrained(config))
-    except Exception as error:  # whatever the downloader raises without a network
-        raise FileNotFoundError(
-            f'the OpenAI weights of {arch} are not on this machine and could not be downloaded '
-            f'({type(error).__name__}). Put {local.name} (from {config["url"]}) at {local}, or set '
-            f'pretrained to its path'
-        ) from error
+    return find_openai(arch)
 
 
 def _named(name: str, arch: str | dict) -> Path:

@@ -1,12 +1,11 @@
 """The model of every method: one backbone, a dict of heads, one weight per head."""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from sen_toolbox.checks import checked_at_least
@@ -18,13 +17,19 @@ from sen_toolbox.models.gather import widened
 from sen_toolbox.registry import BACKBONES, HEADS, MODELS
 from sen_toolbox.text.tokens import Tokens
 
+if TYPE_CHECKING:
+    from mmengine.optim import OptimWrapper
+
 # Of 256 captions with 29 +- 9 tokens, groups of 16 have 31 tokens on average, padding included.
 CAPTIONS_AT_ONCE = 16
 
 
 @MODELS.register_module()
-class TextImageRetriever(BaseModel):
+class TextImageRetriever(nn.Module):
     """A backbone trained by a weighted sum of heads.
+
+    It has what MMEngine's Runner asks of a model, and not MMEngine's base class of one: that
+    imports all of its training, which takes longer than torch and a search has no use for.
 
     Retrieval compares the backbone's embeddings, and beside or instead of them those of the heads
     that have some (see HEADS in ``registry.py``): the score is the weighted mean of the cosines.
@@ -63,7 +68,8 @@ class TextImageRetriever(BaseModel):
         checkpoint_activations: bool = False,
         compile_blocks: bool = False,
     ) -> None:
-        super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
+        super().__init__()
+        self.data_preprocessor = MODELS.build(data_preprocessor)
         if set(heads) != set(loss_weights):
             raise KeyError(
                 f'heads and loss_weights must name the same heads, got heads {sorted(heads)} '
@@ -159,22 +165,33 @@ class TextImageRetriever(BaseModel):
         for name, head in self.heads.items():
             values = head(pair, batch, self.backbone)
             logged[f'{name}.loss'] = values.pop('loss') * self.loss_weights[name]
-            # MMEngine adds every key with 'loss' in it to the objective.
+            # Every key with 'loss' in it is added to the objective.
             if any('loss' in key for key in values):
                 raise KeyError(f"head {name!r} names a statistic with 'loss' in it: {list(values)}")
             logged |= {f'{name}.{key}': value.detach() for key, value in values.items()}
         return logged
 
-    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+    def train_step(self, data: dict, optim_wrapper: 'OptimWrapper') -> dict[str, Tensor]:
         """One training step; returns what is logged. On several processes their wrapper does."""
         if self.chunks == 1:
-            logged = super().train_step(data, optim_wrapper)
+            with optim_wrapper.optim_context(self):
+                losses = self(**self.data_preprocessor(data, True), mode='loss')
+            loss, logged = self.parse_losses(losses)
+            optim_wrapper.update_params(loss)
         else:
             logged = train_step_in_chunks(self, data, optim_wrapper, self.chunks)
         self.after_step(optim_wrapper)
         return logged
 
-    def after_step(self, optim_wrapper: OptimWrapper) -> None:
+    def val_step(self, data: dict) -> list[dict]:
+        """What :meth:`predict` returns of a collated batch."""
+        return self(**self.data_preprocessor(data, False), mode='predict')
+
+    def test_step(self, data: dict) -> list[dict]:
+        """The same."""
+        return self.val_step(data)
+
+    def after_step(self, optim_wrapper: 'OptimWrapper') -> None:
         """Tells the heads that the optimiser has stepped; an accumulated batch does not step it."""
         if optim_wrapper.should_update():
             for head in self.heads.values():
@@ -184,11 +201,13 @@ class TextImageRetriever(BaseModel):
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of this process for the backward pass, and what all log: means over processes.
 
-        So the log has the numbers of one process with the whole batch.
+        So the log has the numbers of one process with the whole batch. The loss is the sum of all
+        that have 'loss' in their names.
         """
-        loss, logged = super().parse_losses(losses)
+        means = {name: value.mean() for name, value in losses.items()}
+        loss = sum(value for name, value in means.items() if 'loss' in name)
         # What is logged outlives the step, its graph must not.
-        logged = {name: value.detach() for name, value in logged.items()}
+        logged = {name: value.detach() for name, value in {'loss': loss, **means}.items()}
         if get_world_size() > 1:
             means = torch.stack(list(logged.values()))
             all_reduce(means, op='mean')

@@ -1,7 +1,5 @@
 """Reads one tower of CLIP from any of the file formats and fits it to a grid or a text length."""
 
-import hashlib
-import io
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,13 +7,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
-from open_clip.pretrained import get_pretrained_url, list_pretrained_models_by_tag
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.known_words import WORD_IDS, spread_words
 from sen_toolbox.checkpoint.loading import TorchScriptError, load_checkpoint_file
 from sen_toolbox.checkpoint.values import check_dense, kind_of, named_faults, weights_in
+from sen_toolbox.models.openai_weights import read_openai_archive
 from sen_toolbox.models.pretrained_file import find_pretrained
 
 # What OpenAI's and open_clip's files hold beside the towers.
@@ -129,28 +127,11 @@ def read_state(path: str | Path) -> tuple[dict[str, Tensor], Mapping]:
     try:
         content = load_checkpoint_file(str(path), map_location='cpu')
     except TorchScriptError:
-        return _read_openai_archive(path), {}
+        return read_openai_archive(path), {}
     state = weights_in(content, path, ('state_dict', 'model'))
     state = {k.removeprefix('module.'): v for k, v in state.items() if isinstance(v, Tensor)}
     check_dense(state, path)
     return state, content.get('meta') or {}
-
-
-def _read_openai_archive(path: Path) -> dict[str, Tensor]:
-    # Loading a TorchScript archive runs instructions in it, which can write files.
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() not in _openai_hashes():
-        raise ValueError(
-            f'{path} is a TorchScript archive, which runs code when loaded, and none that OpenAI '
-            f'published; save the state_dict of its model with torch.save instead'
-        )
-    return torch.jit.load(io.BytesIO(data), map_location='cpu').state_dict()
-
-
-def _openai_hashes() -> set[str]:
-    # OpenAI's addresses hold the SHA-256 of the file: .../models/<hash>/ViT-B-16.pt.
-    names = list_pretrained_models_by_tag('openai')
-    return {get_pretrained_url(name, 'openai').split('/')[-2] for name in names}
 
 
 def fit_grid(position: Tensor, grid: tuple[int, int], *, square: bool) -> tuple[Tensor, str]:

@@ -3,18 +3,8 @@
 Names are imported at their first use: ``sen-search --help`` needs no torch.
 """
 
-from importlib import import_module
-from typing import Any
+from sen_toolbox.lazy_names import lazy_names
 
-_HOMES = {
-    'PersonSearch': 'person_search',
-    'Result': 'person_search',
-    'IndexReport': 'indexing',
-}
-__all__ = ['IndexReport', 'PersonSearch', 'Result']  # noqa: F822
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_module(f'{__name__}.{_HOMES[name]}'), name)
+HOMES = {'PersonSearch': 'person_search', 'Result': 'result', 'IndexReport': 'indexing'}
+__all__ = [*HOMES]
+__getattr__ = lazy_names(__name__, HOMES)

@@ -13,7 +13,7 @@ from sen_toolbox.messages import error_line, printable
 from sen_toolbox.search.commands.common import note
 
 # In the order of the help. The modules import what is heavy when they run.
-COMMANDS = ('index', 'query', 'serve', 'info', 'remove', 'models', 'export')
+COMMANDS = ('index', 'query', 'serve', 'info', 'remove', 'models', 'export', 'completion')
 OK, FAULT, USAGE = 0, 1, 2
 DESCRIPTION = """\
 Find people in a folder of images by describing them.

@@ -5,71 +5,30 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sen_toolbox.checks import checked_at_least
 from sen_toolbox.inference.loading import load_encoder
-from sen_toolbox.search.detection import Detector, PersonCutter, open_detector
-from sen_toolbox.search.detection.record import prune
 from sen_toolbox.search.images import read_image
 from sen_toolbox.search.index import Entry, open_index
 from sen_toolbox.search.index_folder import check_crops, crops_folder
 from sen_toolbox.search.index_model import model_of_index
 from sen_toolbox.search.indexing import WHOLE_IMAGES, Encoder, IndexReport, Reading, update_index
 from sen_toolbox.search.removal import Removal, remove_sources
+from sen_toolbox.search.result import Result
 from sen_toolbox.search.shard import Shard
 from sen_toolbox.search.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from sen_toolbox.search.detection import Detector
 
 DEFAULT_INDEX = 'sen_index'
 # How many of the best are put into a new order by re-ranking.
 CANDIDATES = 100
 PathLike = str | os.PathLike
-
-
-@dataclass(frozen=True)
-class Result:
-    """One person that a search found.
-
-    Attributes:
-        rank: From 1.
-        score: Cosine of query and image, in -1..1.
-        path: Absolute path of the image or video.
-        identity: Who it is, if the index was told.
-        place: Where in the file, as JSON values; empty for the whole of an image. For a person who
-            was detected ``box`` (x0, y0, x1, y1 in pixels), ``score`` (of the detection) and
-            ``crop`` (absolute path of a JPEG); in a video also ``frame`` and ``time`` (seconds).
-    """
-
-    rank: int
-    score: float
-    path: str
-    identity: str | None = None
-    place: Mapping = field(default_factory=dict)
-
-    @property
-    def picture(self) -> str:
-        """Absolute path of an image of the person alone."""
-        return self.place.get('crop', self.path)
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether the file is gone: deleted, moved, or on a drive that is not there."""
-        return not os.path.exists(self.path)
-
-    @property
-    def where(self) -> str:
-        """Where in the file, for people to read; empty for the whole of an image."""
-        parts = []
-        if 'time' in self.place:
-            minutes, seconds = divmod(self.place['time'], 60)
-            parts.append(f'{minutes:.0f}:{seconds:04.1f}')
-        if 'frame' in self.place:
-            parts.append(f'frame {self.place["frame"]}')
-        if 'box' in self.place:
-            parts.append('box {}, {}, {}, {}'.format(*self.place['box']))
-        return ', '.join(parts)
 
 
 class PersonSearch:
@@ -126,7 +85,7 @@ class PersonSearch:
         *,
         ids: Mapping[PathLike, object] | None = None,
         batch_size: int = 64,
-        detect: PathLike | Detector | None = None,
+        detect: 'PathLike | Detector | None' = None,
         every: float = 1.0,
         reindex: bool = False,
         shard: str | None = None,
@@ -166,6 +125,9 @@ class PersonSearch:
         reading, part = WHOLE_IMAGES, None if shard is None else Shard.parse(shard)
         check_crops(self._crops)
         if detect is not None:
+            # Imported here because it loads OpenCV, which a query does without.
+            from sen_toolbox.search.detection import PersonCutter, open_detector
+
             cut = PersonCutter(
                 detect if callable(detect) else open_detector(detect, device=self._device),
                 self._crops,
@@ -187,6 +149,8 @@ class PersonSearch:
             progress=progress,
         )
         if self._crops.is_dir():
+            from sen_toolbox.search.detection.record import prune
+
             # Whoever writes now will do it.
             with suppress(BlockingIOError), self.gallery.writing():
                 prune(self._crops, self.gallery.files())

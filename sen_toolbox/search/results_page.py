@@ -9,7 +9,7 @@ from PIL import Image
 
 from sen_toolbox.messages import printable
 from sen_toolbox.search.images import read_image
-from sen_toolbox.search.person_search import Result
+from sen_toolbox.search.result import Result
 
 # Every page holds it, and so is known as one.
 PAGE_MARK = '<meta name="generator" content="sen-search">'

@@ -1,5 +1,5 @@
 _base_ = '../../../configs/_base_/models/ranked_parts.py'
-custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.beat'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.beat'])
 max_epochs = 80
 tokenizer = dict(_delete_=True, type='WordPieceTokenizer', context_length='$context_length', vocab_file='data/bert-base-uncased/vocab.txt')
 _file = 'data/bert-base-uncased/model.safetensors'

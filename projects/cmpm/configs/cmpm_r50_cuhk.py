@@ -2,7 +2,7 @@ _base_ = [
     '../../../configs/_base_/models/clip.py', '../../../configs/_base_/datasets/pedes.py',
     '../../../configs/_base_/schedules/cosine_60e.py', '../../../configs/_base_/default_runtime.py'
 ]
-custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.cmpm'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.cmpm'])
 image_size = (224, 224)
 context_length = 100
 batch_size = 16

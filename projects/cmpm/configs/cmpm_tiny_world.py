@@ -1,6 +1,6 @@
 # Pretrains the tiny encoders as clip_tiny_world.py does the tiny towers: InfoNCE, the drawn world.
 _base_ = '../../../configs/clip/clip_tiny_world.py'
-custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.cmpm'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.cmpm'])
 image_size = (64, 32)
 model = dict(
     backbone=dict(

@@ -2,7 +2,7 @@ _base_ = [
     '../../../configs/_base_/models/clip.py', '../../../configs/_base_/datasets/pedes.py',
     '../../../configs/_base_/schedules/cosine_60e.py', '../../../configs/_base_/default_runtime.py'
 ]
-custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.ctlg'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.ctlg'])
 batch_size = 256  # of all four GPUs of the release
 max_epochs = 70
 context_length = 64

@@ -1,5 +1,7 @@
 _base_ = '../../../configs/clip/clip_tiny_synthetic.py'
-custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.example_loss.example_loss'])
+custom_imports = dict(
+    imports=['sen_toolbox.checkpoint.registration', 'projects.example_loss.example_loss']
+)
 data_root = 'data/synthetic_few'
 _few = dict(num_ids=dict(train=24, val=8, test=8))  # to see it run; drawn at the first start
 num_classes = 24

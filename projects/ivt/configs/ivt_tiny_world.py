@@ -1,6 +1,6 @@
 # Pretrains the tiny transformer as clip_tiny_world.py does the tiny towers: InfoNCE, the drawn world.
 _base_ = '../../../configs/clip/clip_tiny_world.py'
-custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.ivt'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.ivt'])
 _vit = dict(patch_size=8, embed_dim=128, depth=4, num_heads=2, mlp_ratio=2)
 _bert = dict(
     vocab_size=50_000, hidden_size=128, num_hidden_layers=4, num_attention_heads=2,

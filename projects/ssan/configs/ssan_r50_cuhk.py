@@ -1,5 +1,5 @@
 _base_ = '../../../configs/_base_/models/ranked_parts.py'
-custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.ssan'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.ssan'])
 tokenizer = dict(
     _delete_=True, type='VocabularyTokenizer', context_length='$context_length',
     vocab_file='data/CUHK-PEDES/words_ssan.json',  # tools/make_vocabulary.py makes it

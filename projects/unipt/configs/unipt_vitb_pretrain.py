@@ -3,7 +3,7 @@ _base_ = [
     '../../../configs/_base_/models/clip.py', '../../../configs/_base_/datasets/pedes.py',
     '../../../configs/_base_/schedules/cosine_60e.py', '../../../configs/_base_/default_runtime.py'
 ]
-custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.unipt'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.unipt'])
 dataset_type = 'CaptionedImages'
 data_root = 'data/LUPerson-T'
 num_classes = 1_300_000

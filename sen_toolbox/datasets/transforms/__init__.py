@@ -11,31 +11,27 @@ Attributes of a class say what others must know of it:
 A method ``see_pairs(pairs)`` is called once with all records of a training split.
 """
 
-from .augment import MakeViews, TorchvisionOps
-from .corrupt import CorruptWords
-from .image import CropMiddle, LoadImage, PadCrop, RandomFlip, ResizeImage
-from .pack import PackPair
-from .rewritten_caption import RewrittenCaption
-from .second_caption import SecondCaption
-from .text import MaskWords, PruneCaption, Tokenize
-from .text_augment import BackTranslate, CleanCaption, DeleteWords
+from sen_toolbox.lazy_names import lazy_names
 
-__all__ = [
-    'BackTranslate',
-    'CleanCaption',
-    'CorruptWords',
-    'CropMiddle',
-    'DeleteWords',
-    'LoadImage',
-    'MakeViews',
-    'MaskWords',
-    'PackPair',
-    'PadCrop',
-    'PruneCaption',
-    'RandomFlip',
-    'ResizeImage',
-    'RewrittenCaption',
-    'SecondCaption',
-    'Tokenize',
-    'TorchvisionOps',
-]
+# The registry looks up a part here, too, and imports its module alone.
+HOMES = {
+    'BackTranslate': 'text_augment',
+    'CleanCaption': 'text_augment',
+    'CorruptWords': 'corrupt',
+    'CropMiddle': 'image',
+    'DeleteWords': 'text_augment',
+    'LoadImage': 'image',
+    'MakeViews': 'augment',
+    'MaskWords': 'text',
+    'PackPair': 'pack',
+    'PadCrop': 'shift',
+    'PruneCaption': 'text',
+    'RandomFlip': 'shift',
+    'ResizeImage': 'image',
+    'RewrittenCaption': 'rewritten_caption',
+    'SecondCaption': 'second_caption',
+    'Tokenize': 'text',
+    'TorchvisionOps': 'augment',
+}
+__all__ = [*HOMES]
+__getattr__ = lazy_names(__name__, HOMES)

@@ -1,13 +1,9 @@
-"""Transforms of the image; it stays uint8 (rows, columns, RGB) throughout."""
+"""Reads and resizes the image; it stays uint8 (rows, columns, RGB) throughout."""
 
-from collections.abc import Sequence
-
-import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
-from sen_toolbox.checks import checked_at_least, checked_share
 from sen_toolbox.messages import printable
 from sen_toolbox.pictures import read_image
 from sen_toolbox.registry import TRANSFORMS
@@ -119,66 +115,4 @@ class CropMiddle(BaseTransform):
         image = Image.fromarray(results['img']).resize(size, FILTERS[self.filter])
         left, top = (int(round((length - self.side) / 2)) for length in size)
         results['img'] = np.array(image.crop((left, top, left + self.side, top + self.side)))
-        return results
-
-
-@TRANSFORMS.register_module()
-class RandomFlip(BaseTransform):
-    """Mirrors ``img`` left and right, with the draws of MMCV's transform of this name.
-
-    MMCV's returns a view with its columns reversed, which is slow to copy.
-
-    Args:
-        prob: Probability, in 0..1.
-        also: Keys of further arrays (H, W) or (H, W, C) that are mirrored with it.
-
-    Raises:
-        ValueError: If ``prob`` is not in 0..1.
-    """
-
-    changes = frozenset({'img'})
-
-    def __init__(self, prob: float, also: Sequence[str] = ()) -> None:
-        self.prob = checked_share('prob', prob)
-        self.keys = ('img', *also)
-
-    def transform(self, results: dict) -> dict:
-        """Changes ``img`` and the others."""
-        if np.random.random_sample() < self.prob:
-            for key in self.keys:
-                results[key] = cv2.flip(results[key], 1)
-        return results
-
-
-@TRANSFORMS.register_module()
-class PadCrop(BaseTransform):
-    """Shifts ``img``: pads all sides with black and cuts a random part of the old size.
-
-    Args:
-        padding: Pixels on each side. The SEN and IRRA releases use 10.
-        also: Keys of further arrays (H, W) or (H, W, C) that are shifted with it.
-
-    Raises:
-        ValueError: If ``padding`` is negative.
-    """
-
-    changes = frozenset({'img'})
-
-    def __init__(self, padding: int = 10, also: Sequence[str] = ()) -> None:
-        self.padding = checked_at_least('padding', padding, 0)
-        self.keys = ('img', *also)
-
-    def draw_offset(self) -> tuple[int, int]:
-        """Returns the upper left corner of the part, (row, column) in the padded image."""
-        # Not randint, which is slower.
-        places = 2 * self.padding + 1
-        return int(np.random.random_sample() * places), int(np.random.random_sample() * places)
-
-    def transform(self, results: dict) -> dict:
-        """Shifts ``img`` and the others, which become views of the padded ones."""
-        rows, columns = results['img'].shape[:2]
-        top, left = self.draw_offset()
-        for key in self.keys:
-            padded = cv2.copyMakeBorder(results[key], *[self.padding] * 4, cv2.BORDER_CONSTANT)
-            results[key] = padded[top : top + rows, left : left + columns]
         return results

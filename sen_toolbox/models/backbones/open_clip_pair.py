@@ -3,15 +3,6 @@
 from copy import deepcopy
 
 from mmengine.logging import print_log
-from open_clip.coca_model import CoCa
-from open_clip.convert import convert_state_dict
-from open_clip.model import (
-    CLIP,
-    CustomTextCLIP,
-    convert_to_custom_text_state_dict,
-    resize_pos_embed,
-    resize_text_pos_embed,
-)
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import check_keys
@@ -27,6 +18,7 @@ from sen_toolbox.models.features import (
     TextSpec,
 )
 from sen_toolbox.models.open_clip_config import open_clip_config, refuse_downloads
+from sen_toolbox.models.open_clip_package import open_clip
 from sen_toolbox.models.pretrained_file import find_pretrained
 from sen_toolbox.models.weights import EXPECTED_UNUSED, read_state
 from sen_toolbox.registry import BACKBONES
@@ -95,11 +87,11 @@ class OpenCLIPPair(nn.Module):
         path = find_pretrained(self.pretrained, self.arch)
         state, _ = read_state(path)
         with named_faults(path):
-            state = convert_state_dict(self.model, state)
+            state = open_clip.convert.convert_state_dict(self.model, state)
             if 'positional_embedding' in state and not hasattr(self.model, 'positional_embedding'):
-                state = convert_to_custom_text_state_dict(state)
-            resize_pos_embed(state, self.model)
-            resize_text_pos_embed(state, self.model)
+                state = open_clip.model.convert_to_custom_text_state_dict(state)
+            open_clip.model.resize_pos_embed(state, self.model)
+            open_clip.model.resize_text_pos_embed(state, self.model)
         state = {
             key: value
             for key, value in state.items()
@@ -153,6 +145,7 @@ def _build(config: dict) -> nn.Module:
     """The module that open_clip builds of a config, with random weights."""
     config = deepcopy(config)
     is_custom = config.pop('custom_text', False)
-    custom = CoCa if 'multimodal_cfg' in config else CustomTextCLIP
+    is_captioner = 'multimodal_cfg' in config
+    custom = open_clip.coca_model.CoCa if is_captioner else open_clip.model.CustomTextCLIP
     config['vision_cfg'] = {**config['vision_cfg'], 'timm_model_pretrained': False}
-    return (custom if is_custom else CLIP)(**config)
+    return (custom if is_custom else open_clip.model.CLIP)(**config)

@@ -1,9 +1,14 @@
 """Image encoders: normalised images in, embeddings, tokens and feature maps out."""
 
-from .clip_resnet import CLIPResNet
-from .clip_vit import CLIPVisionTransformer
-from .open_clip import OpenCLIPImageEncoder
-from .resnet import ResNet
-from .timm import TimmViT
+from sen_toolbox.lazy_names import lazy_names
 
-__all__ = ['CLIPResNet', 'CLIPVisionTransformer', 'OpenCLIPImageEncoder', 'ResNet', 'TimmViT']
+# The registry looks up a part here, too, and imports its module alone.
+HOMES = {
+    'CLIPResNet': 'clip_resnet',
+    'CLIPVisionTransformer': 'clip_vit',
+    'OpenCLIPImageEncoder': 'open_clip',
+    'ResNet': 'resnet',
+    'TimmViT': 'timm',
+}
+__all__ = [*HOMES]
+__getattr__ = lazy_names(__name__, HOMES)

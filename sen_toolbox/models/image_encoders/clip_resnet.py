@@ -3,14 +3,13 @@
 import math
 
 import torch
-from open_clip.model import CLIPVisionCfg
-from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 
 from sen_toolbox.models.batch_norm import use_global_batch_norm
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
 from sen_toolbox.models.image_encoders.resnet import STAGES, run_stages
 from sen_toolbox.models.open_clip_config import open_clip_config
+from sen_toolbox.models.open_clip_package import open_clip
 from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.models.weights import fit_grid, load_tower
 from sen_toolbox.registry import IMAGE_ENCODERS
@@ -19,7 +18,7 @@ POSITION_KEY = 'attnpool.positional_embedding'
 
 
 @IMAGE_ENCODERS.register_module()
-class CLIPResNet(ModifiedResNet):
+class CLIPResNet(open_clip.modified_resnet.ModifiedResNet):
     """The embedding is the attention pool's, in the joint space; names are open_clip's.
 
     Batch norm has the statistics of the batch of all processes.
@@ -51,7 +50,7 @@ class CLIPResNet(ModifiedResNet):
         pretrained: str | None = None,
     ) -> None:
         config = open_clip_config(arch)
-        settings = CLIPVisionCfg(**config['vision_cfg'])
+        settings = open_clip.model.CLIPVisionCfg(**config['vision_cfg'])
         if settings.timm_model_name or isinstance(settings.layers, int):
             raise ValueError(
                 f'CLIPResNet takes a ResNet of CLIP; {arch!r} has another image tower: use '

@@ -2,23 +2,39 @@
 
 import torch
 import torch.nn.functional as F
-from open_clip.model import CLIPVisionCfg
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sen_toolbox.models.blocks import attention_row, replace_blocks, run_block
+from sen_toolbox.models.blocks import attention_row, run_block
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
 from sen_toolbox.models.image_encoders.patches import embed_patches, patch_grid
-from sen_toolbox.models.open_clip_config import build_transformer, open_clip_config
+from sen_toolbox.models.open_clip_config import (
+    build_transformer,
+    make_norm,
+    open_clip_config,
+    tower_settings,
+)
 from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.models.weights import fit_grid, load_tower
 from sen_toolbox.registry import IMAGE_ENCODERS
 
 POSITION_KEY, PROJECTION_KEY = 'positional_embedding', 'proj'
-# Settings of open_clip's towers that change what the forward pass here computes.
+# Settings of open_clip's towers with its defaults.
+DEFAULTS = dict(
+    layers=12, width=768, head_width=64, mlp_ratio=4.0, patch_size=16, ls_init_value=None,
+    act_kwargs=None, norm_kwargs=None,
+)  # fmt: skip
+# Those that change what the forward pass here computes.
 PLAIN = dict(
     timm_model_name=None, attentional_pool=False, no_ln_pre=False, pool_type='tok',
-    final_ln_after_pool=False, pos_embed_type='learnable',
+    final_ln_after_pool=False, pos_embed_type='learnable', block_type=None, qk_norm=False,
+    scaled_cosine_attn=False, scale_heads=False, scale_attn_inner=False, scale_attn=False,
+    scale_fc=False,
+)  # fmt: skip
+# Those of other towers, and what is chosen otherwise here.
+UNREAD = (
+    'image_size', 'patch_dropout', 'output_tokens', 'attn_pooler_queries', 'attn_pooler_heads',
+    'timm_model_pretrained', 'timm_pool', 'timm_proj', 'timm_proj_bias', 'timm_drop',
+    'timm_drop_path',
 )  # fmt: skip
 
 
@@ -26,8 +42,8 @@ PLAIN = dict(
 class CLIPVisionTransformer(nn.Module):
     """A vision transformer that returns every token, projected to the joint space.
 
-    The weights are open_clip's modules; the forward pass is written here, since open_clip projects
-    only the pooled token and embeds all patches.
+    Names and initial weights are those of open_clip, which projects only the pooled token and
+    embeds all patches.
 
     Args:
         arch: Name of an open_clip model with a plain ViT, for instance 'ViT-B-16-quickgelu', or
@@ -59,31 +75,27 @@ class CLIPVisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         config = open_clip_config(arch)
-        settings = CLIPVisionCfg(**config['vision_cfg'])
-        _require_plain(arch, settings)
+        settings, odd = tower_settings(config['vision_cfg'], DEFAULTS, PLAIN, UNREAD)
+        _require_plain(arch, odd, settings.layers)
         self.arch, self.pretrained = arch, pretrained
-        patch = settings.patch_size
+        patch, width = settings.patch_size, settings.width
         image_size = tuple(image_size)
         grid, step = patch_grid(image_size, patch, stride)
-        settings.image_size = (grid[0] * patch, grid[1] * patch)
-        tower = build_transformer(
-            VisionTransformer,
-            settings,
-            embed_dim=config['embed_dim'],
-            quick_gelu=config.get('quick_gelu', False),
-            heads=settings.width // settings.head_width,
+        # In the order of open_clip, so that a seed draws its weights.
+        scale = width**-0.5
+        self.conv1 = nn.Conv2d(3, width, patch, step, bias=False)
+        self.class_embedding = _drawn(scale, width)
+        self.positional_embedding = _drawn(scale, 1 + grid[0] * grid[1], width)
+        norm = make_norm(settings)
+        self.ln_pre = norm(width)
+        self.transformer = build_transformer(
+            settings, width // settings.head_width, quick_gelu=config.get('quick_gelu', False)
         )
-        self.conv1 = tower.conv1
-        self.conv1.stride = (step, step)
-        self.class_embedding = tower.class_embedding
-        self.positional_embedding = tower.positional_embedding
-        self.ln_pre = tower.ln_pre
-        self.transformer = tower.transformer
-        replace_blocks(self.transformer)
-        self.ln_post = tower.ln_post
-        self.register_parameter('proj', tower.proj if projected else None)
+        self.ln_post = norm(width)
+        projection = _drawn(scale, width, config['embed_dim'])
+        self.register_parameter('proj', projection if projected else None)
         self.spec = ImageSpec(
-            width=config['embed_dim'] if projected else settings.width,
+            width=config['embed_dim'] if projected else width,
             image_size=image_size,
             grid=grid,
             patch_size=patch,
@@ -149,10 +161,13 @@ class CLIPVisionTransformer(nn.Module):
         return x if self.proj is None else x @ self.proj
 
 
-def _require_plain(arch: str | dict, settings: CLIPVisionCfg) -> None:
-    odd = [name for name, value in PLAIN.items() if getattr(settings, name) != value]
-    if not isinstance(settings.layers, int):
-        odd.append('layers (a ResNet)')
+def _drawn(std: float, *shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=std))
+
+
+def _require_plain(arch: str | dict, odd: list[str], layers: object) -> None:
+    if not isinstance(layers, int):
+        odd = [*odd, 'layers (a ResNet)']
     if odd:
         raise ValueError(
             f'CLIPVisionTransformer takes a plain ViT; {arch!r} differs in {", ".join(odd)}: use '

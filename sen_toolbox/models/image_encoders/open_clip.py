@@ -3,12 +3,11 @@
 import math
 
 import torch
-from open_clip.model import CLIPVisionCfg
-from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
 from sen_toolbox.models.open_clip_config import open_clip_config, refuse_downloads
+from sen_toolbox.models.open_clip_package import open_clip
 from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.models.weights import fit_grid, load_tower
 from sen_toolbox.registry import IMAGE_ENCODERS
@@ -40,7 +39,7 @@ class OpenCLIPImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         config = open_clip_config(arch)
-        settings = CLIPVisionCfg(**config['vision_cfg'])
+        settings = open_clip.model.CLIPVisionCfg(**config['vision_cfg'])
         if not settings.timm_model_name:
             raise ValueError(
                 f'OpenCLIPImageEncoder takes a tower of timm; {arch!r} has none: use '
@@ -48,7 +47,7 @@ class OpenCLIPImageEncoder(nn.Module):
             )
         refuse_downloads(arch, config)
         self.arch, self.pretrained = arch, pretrained
-        tower = TimmModel(
+        tower = open_clip.timm_model.TimmModel(
             settings.timm_model_name,
             pretrained=False,
             pool=settings.timm_pool,

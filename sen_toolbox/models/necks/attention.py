@@ -1,9 +1,8 @@
 """The attention layers that the decoder of SEN and the encoder of IRRA have in common."""
 
-from open_clip.transformer import QuickGELU, Transformer
 from torch import nn
 
-from sen_toolbox.models.blocks import replace_blocks
+from sen_toolbox.models.blocks import Transformer
 from sen_toolbox.models.features import PairSpec
 
 # Width of an attention head in CLIP.
@@ -40,8 +39,7 @@ def attention_layers(width: int, depth: int) -> tuple[nn.MultiheadAttention, Tra
         raise ValueError(f'embed_dim must be a multiple of {HEAD_WIDTH}, got {width}')
     heads = width // HEAD_WIDTH
     cross_attention = nn.MultiheadAttention(width, heads, batch_first=True)
-    transformer = Transformer(width, depth, heads, act_layer=QuickGELU)
-    replace_blocks(transformer)
+    transformer = Transformer(width, depth, heads)
     scale = width**-0.5
     output_std = scale * (2 * depth) ** -0.5
     for attention in [cross_attention, *(block.attn for block in transformer.resblocks)]:

@@ -1,9 +1,14 @@
 """Text encoders: tokens in, embeddings out."""
 
-from .bert import BERT
-from .bert_lstm import RecurrentBERT
-from .clip_text import CLIPTextTransformer
-from .lstm import RecurrentTextEncoder
-from .two_lstms import TwoLSTMs
+from sen_toolbox.lazy_names import lazy_names
 
-__all__ = ['BERT', 'CLIPTextTransformer', 'RecurrentBERT', 'RecurrentTextEncoder', 'TwoLSTMs']
+# The registry looks up a part here, too, and imports its module alone.
+HOMES = {
+    'BERT': 'bert',
+    'CLIPTextTransformer': 'clip_text',
+    'RecurrentBERT': 'bert_lstm',
+    'RecurrentTextEncoder': 'lstm',
+    'TwoLSTMs': 'two_lstms',
+}
+__all__ = [*HOMES]
+__getattr__ = lazy_names(__name__, HOMES)

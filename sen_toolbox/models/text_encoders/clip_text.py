@@ -2,24 +2,39 @@
 
 import torch
 import torch.nn.functional as F
-from open_clip.model import CLIPTextCfg
-from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from sen_toolbox.checks import checked_share
-from sen_toolbox.models.blocks import attention_row, replace_blocks, run_block
+from sen_toolbox.models.blocks import attention_row, run_block
 from sen_toolbox.models.features import TextFeatures, TextSpec
-from sen_toolbox.models.open_clip_config import build_transformer, open_clip_config
+from sen_toolbox.models.open_clip_config import (
+    build_transformer,
+    make_norm,
+    open_clip_config,
+    tower_settings,
+)
 from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.models.weights import load_tower, resize_text_position_embedding
 from sen_toolbox.registry import TEXT_ENCODERS
+from sen_toolbox.text.tokenizers import CLIPTokenizer
 from sen_toolbox.text.tokens import Tokens
 
 POSITION_KEY = 'positional_embedding'
-# Settings of open_clip's towers that change what the forward pass here computes.
+# Settings of open_clip's towers with its defaults.
+DEFAULTS = dict(
+    context_length=77, vocab_size=CLIPTokenizer.vocab_size, width=512, heads=8, layers=12,
+    mlp_ratio=4.0, ls_init_value=None, no_causal_mask=False, act_kwargs=None, norm_kwargs=None,
+)  # fmt: skip
+# Those that change what the forward pass here computes.
 PLAIN = dict(
     hf_model_name=None, embed_cls=False, pool_type='argmax', proj_bias=False, proj_type='linear',
-    final_ln_after_pool=False,
+    final_ln_after_pool=False, block_type=None, qk_norm=False, scaled_cosine_attn=False,
+    scale_heads=False, scale_attn_inner=False, scale_attn=False, scale_fc=False,
+)  # fmt: skip
+# Those of other towers, and what is chosen otherwise here.
+UNREAD = (
+    'hf_tokenizer_name', 'tokenizer_mode', 'tokenizer_kwargs', 'pad_id', 'eos_id', 'output_tokens',
+    'hf_model_pretrained', 'hf_proj_type', 'hf_pooler_type',
 )  # fmt: skip
 
 
@@ -27,8 +42,8 @@ PLAIN = dict(
 class CLIPTextTransformer(nn.Module):
     """A text transformer that returns every token projected to the joint space.
 
-    The weights are open_clip's modules; the forward pass is written here, since open_clip projects
-    only the pooled token and insists on captions of full length.
+    Names and initial weights are those of open_clip, which projects only the pooled token and
+    insists on captions of full length.
 
     Args:
         arch: Name of an open_clip model with CLIP's text transformer, for instance
@@ -59,25 +74,22 @@ class CLIPTextTransformer(nn.Module):
         super().__init__()
         checked_share('attention_dropout', attention_dropout)
         config = open_clip_config(arch)
-        settings = CLIPTextCfg(**config['text_cfg'])
-        _require_plain(arch, settings)
+        settings, odd = tower_settings(config['text_cfg'], DEFAULTS, PLAIN, UNREAD)
+        _require_plain(arch, odd)
         if context_length is not None:
             settings.context_length = context_length
         self.arch, self.pretrained = arch, pretrained
-        tower = build_transformer(
-            TextTransformer,
-            settings,
-            embed_dim=config['embed_dim'],
-            quick_gelu=config.get('quick_gelu', False),
+        width = settings.width
+        self.token_embedding = nn.Embedding(settings.vocab_size, width)
+        self.positional_embedding = nn.Parameter(torch.empty(settings.context_length, width))
+        self.transformer = build_transformer(
+            settings, settings.heads, quick_gelu=config.get('quick_gelu', False)
         )
-        self.token_embedding = tower.token_embedding
-        self.positional_embedding = tower.positional_embedding
-        self.transformer = tower.transformer
-        replace_blocks(self.transformer)
         for block in self.transformer.resblocks:
             block.attn.dropout = attention_dropout
-        self.ln_final = tower.ln_final
-        self.text_projection = tower.text_projection
+        self.ln_final = make_norm(settings)(width)
+        self.text_projection = nn.Parameter(torch.empty(width, config['embed_dim']))
+        self._draw_weights()
         self.causal = not settings.no_causal_mask
         self.spec = TextSpec(
             width=config['embed_dim'],
@@ -86,6 +98,20 @@ class CLIPTextTransformer(nn.Module):
             # Without a causal mask words attend to the padding, which pretraining had too.
             cuts_padding=self.causal,
         )
+
+    def _draw_weights(self) -> None:
+        """Standard deviations of OpenAI's CLIP, in the order of open_clip."""
+        blocks = self.transformer.resblocks
+        width = self.text_projection.shape[0]
+        output_std = width**-0.5 * (2 * len(blocks)) ** -0.5
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        for block in blocks:
+            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+            nn.init.normal_(block.attn.out_proj.weight, std=output_std)
+            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.c_proj.weight, std=output_std)
+        nn.init.normal_(self.text_projection, std=width**-0.5)
 
     @property
     def word_embedding(self) -> nn.Embedding:
@@ -155,8 +181,7 @@ class CLIPTextTransformer(nn.Module):
         return self.ln_final(x) @ self.text_projection
 
 
-def _require_plain(arch: str | dict, settings: CLIPTextCfg) -> None:
-    odd = [name for name, value in PLAIN.items() if getattr(settings, name) != value]
+def _require_plain(arch: str | dict, odd: list[str]) -> None:
     if odd:
         raise ValueError(
             f"CLIPTextTransformer takes CLIP's text transformer; {arch!r} differs in "

@@ -6,7 +6,8 @@
 
 A line of the result is rank, score and path; for a person cut out of a photo or video also time,
 frame and box; and whether the file is gone. Scores are cosines; they rank images for one query and
-do not compare between queries.
+do not compare between queries. While sen-search serve runs on the same index with the same model,
+it is asked, which saves loading the model.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from sen_toolbox.search.commands.common import (
 from sen_toolbox.search.targets import check_target
 
 if TYPE_CHECKING:
-    from sen_toolbox.search.person_search import Result
+    from sen_toolbox.search.result import Result
 
 HELP = 'find people by a description, by a picture, or by both'
 
@@ -71,15 +72,10 @@ def run(args: argparse.Namespace) -> int:
         check_target(args.html, '.html', PAGE_MARK.encode())
     check_index(args)
     check_model(args)
-    search = open_search(args)
-    results = search.search(
-        args.text,
-        args.image,
-        k=args.k,
-        within=args.within,
-        approximate=args.approximate,
-        rerank=args.rerank,
-    )
+    # Imported here because it loads what makes keys, which a wrong command line does without.
+    from sen_toolbox.search.commands.asking import ask_server
+
+    results, unknown = ask_server(args) or _search(args)
     if not results and args.within:
         note(f'note: nothing is indexed below {args.within}: sen-search info lists the folders')
     if args.min_score is not None:
@@ -87,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         results = [result for result in results if result.score >= args.min_score]
         if not results:
             note(f'note: nobody scores {args.min_score:g} or more; the best score is {best:.4f}')
-    if args.text and (unknown := search.encoder.unknown_words(args.text)):
+    if unknown:
         note(f'note: this model does not know: {", ".join(unknown)}')
     if args.json:
         rows = [
@@ -103,6 +99,20 @@ def run(args: argparse.Namespace) -> int:
         write_atomically(args.html, results_page(title, results))
         note(f'page: {args.html.resolve()}')
     return 0
+
+
+def _search(args: argparse.Namespace) -> tuple[list['Result'], list[str]]:
+    """Results, and the words that the model does not know."""
+    search = open_search(args)
+    results = search.search(
+        args.text,
+        args.image,
+        k=args.k,
+        within=args.within,
+        approximate=args.approximate,
+        rerank=args.rerank,
+    )
+    return results, search.encoder.unknown_words(args.text) if args.text else []
 
 
 def _line(result: 'Result') -> str:

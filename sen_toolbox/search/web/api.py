@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 from sen_toolbox.pictures import decode_image
 from sen_toolbox.search.images import MAX_PIXELS, read_image
 from sen_toolbox.search.index import Entry
-from sen_toolbox.search.person_search import PersonSearch, Result
+from sen_toolbox.search.person_search import PersonSearch
+from sen_toolbox.search.result import Result
 from sen_toolbox.search.suffixes import is_video
 
 MAX_TEXT = 1000  # characters; the longest captions of the benchmarks have some 700
@@ -105,6 +106,23 @@ class SearchApi:
         hits = self._hits(query[None], k, within or None, first, last)
         unknown = self._search.encoder.unknown_words(text) if text else []
         return dict(results=[self._shown(result) for result in hits], unknown=unknown)
+
+    def query(
+        self, *, text: str | None, image: np.ndarray | None, **options: Any
+    ) -> tuple[list[Result], list[str]]:
+        """What ``sen-search query`` would find by itself, and the words that the model lacks.
+
+        Args:
+            text: A sentence.
+            image: RGB (H, W, 3) uint8.
+            **options: Others of :meth:`PersonSearch.search`.
+
+        Raises:
+            ValueError: As there.
+        """
+        with self._embedding:
+            results = self._search.search(text, image, **options)
+        return results, self._search.encoder.unknown_words(text) if text else []
 
     def picture(self, token: str, size: str) -> bytes:
         """JPEG of a person in the gallery; whatever else lies on the disk is not read.

@@ -20,6 +20,7 @@ from types import TracebackType
 
 from sen_toolbox.search.web.api import SearchApi
 from sen_toolbox.search.web.key import PageKey
+from sen_toolbox.search.web.own_queries import OwnQueries
 from sen_toolbox.search.web.request import Head, RefusedError, take_head
 from sen_toolbox.search.web.site import Answer, Site, failure
 
@@ -62,12 +63,20 @@ class PageServer:
         api: What answers.
         host: Address to listen on.
         port: Its port; 0 for any that is free, see ``server_port``.
+        own: What answers queries of the user's own.
 
     Raises:
         OSError: If it cannot listen there.
     """
 
-    def __init__(self, api: SearchApi, *, host: str = '127.0.0.1', port: int = 8765) -> None:
+    def __init__(
+        self,
+        api: SearchApi,
+        *,
+        host: str = '127.0.0.1',
+        port: int = 8765,
+        own: OwnQueries | None = None,
+    ) -> None:
         family = socket.AF_INET6 if ':' in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG)
         self._socket.setblocking(False)
@@ -76,7 +85,7 @@ class PageServer:
         is_local = ipaddress.ip_address(self.server_address[0]).is_loopback
         # Needed as soon as other machines can reach the page.
         self.key = None if is_local else PageKey(self.server_port)
-        self._site = Site(api, key=self.key)
+        self._site = Site(api, key=self.key, own=own)
         self._connections: set[_Connection] = set()
         self._limit = _connection_limit()
         self._stop = threading.Event()

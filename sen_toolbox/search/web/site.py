@@ -6,13 +6,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from sen_toolbox.messages import shown
+from sen_toolbox.search.running.seal import TARGET
 from sen_toolbox.search.web.api import SearchApi
 from sen_toolbox.search.web.key import PageKey
 from sen_toolbox.search.web.request import Head
+
+if TYPE_CHECKING:
+    from sen_toolbox.search.web.own_queries import OwnQueries
 
 STATIC = {
     '/': ('index.html', 'text/html; charset=utf-8'),
@@ -45,14 +49,19 @@ class Site:
         api: What searches.
         key: What a browser must have; None for a page that this machine alone reaches, and under
             its own names.
+        own: What answers queries of the user's own; they have a key of theirs.
     """
 
-    def __init__(self, api: SearchApi, *, key: PageKey | None) -> None:
-        self._api, self._key = api, key
+    def __init__(
+        self, api: SearchApi, *, key: PageKey | None, own: 'OwnQueries | None' = None
+    ) -> None:
+        self._api, self._key, self._own = api, key, own
 
     def answer(self, head: Head, body: bytes) -> Answer:
         """The answer to a request; never raises."""
         try:
+            if head.target == TARGET and self._own is not None:
+                return self._own.answer(head, body)
             refusal = self._refusal(head)
             if refusal is not None:
                 return refusal

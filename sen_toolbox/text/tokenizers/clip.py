@@ -163,8 +163,9 @@ def _noun_or_adjective() -> bytes:
 
 
 def _clean(text: str) -> str:
-    # Imported here because it takes a while, and only text needs it.
-    import ftfy
+    # Of other characters there is nothing to repair, and the import takes a while.
+    if not (text.isascii() and text.isprintable()) or '&' in text:
+        import ftfy
 
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return ' '.join(text.split()).lower()

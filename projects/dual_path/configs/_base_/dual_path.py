@@ -4,7 +4,7 @@ _base_ = [
     '../../../../configs/_base_/schedules/cosine_60e.py',
     '../../../../configs/_base_/default_runtime.py'
 ]
-custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.dual_path'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.dual_path'])
 image_size = (224, 224)
 context_length = 56
 embed_dim = 2048

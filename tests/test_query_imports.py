@@ -1,0 +1,53 @@
+"""A query imports what it needs: every other library takes as long as a search.
+
+That of an exported model is in test_onnx.py.
+"""
+
+import subprocess
+import sys
+
+import pytest
+from toy_data import ROOT
+
+from sen_toolbox.search import PersonSearch
+
+# What only training, other encoders, other galleries or pictures need.
+ANY_MODEL = (
+    'mmengine.runner mmengine.model mmengine.optim mmengine.hooks mmengine.visualization '
+    'open_clip torchvision timm transformers torch._dynamo torch._inductor torch.distributed.fsdp '
+    'torch.onnx sympy triton matplotlib pandas pymilvus ftfy nltk prettytable tensorboard '
+    'onnx onnxscript sen_toolbox.config sen_toolbox.search.web sen_toolbox.search.detection '
+    'sen_toolbox.datasets.pedes sen_toolbox.visualization'
+).split()
+# Prints what a query has imported, among its results.
+CODE = """
+import sys
+from sen_toolbox.search.cli import main
+unwanted, arguments = sys.argv[1].split(), sys.argv[2:]
+assert main(['query', 'a man in red', *arguments]) == 0
+print('imported', *(name for name in unwanted if name in sys.modules))
+"""
+
+
+def imported_by_a_query(unwanted, *arguments):
+    """Which of these modules a query with five results imports."""
+    command = [sys.executable, '-c', CODE, ' '.join(unwanted), *map(str, arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert run.returncode == 0, run.stderr
+    *results, last = run.stdout.splitlines()
+    assert len(results) == 5
+    return last.split()[1:]
+
+
+@pytest.fixture(scope='module')
+def index(made):
+    PersonSearch(index=made / 'index').index(made / 'crops')
+    return made / 'index'
+
+
+@pytest.mark.slow
+def test_a_query_with_the_shipped_model_imports_torch_and_little_else(index):
+    assert imported_by_a_query([*ANY_MODEL, 'torch', 'faiss'], '--index', index) == [
+        'torch',
+        'faiss',
+    ]
