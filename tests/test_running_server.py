@@ -111,6 +111,20 @@ def test_a_server_gives_what_a_query_finds_by_itself(
     assert alone[0][0] == 0
 
 
+def test_a_server_finds_whom_another_process_has_just_indexed(
+    arguments, gallery, made, api, capsys, no_model
+):
+    (gallery / 'new').mkdir()
+    shutil.copy(made / 'crops' / '3.png', gallery / 'new' / 'just_now.png')
+    search = PersonSearch(made / 'm.safetensors', index=gallery / 'index')
+    with serving(api, arguments):
+        assert 'just_now' not in run(capsys, QUERY, *arguments)[1]
+        search.index(gallery / 'new')
+        assert 'just_now' in run(capsys, QUERY, *arguments)[1]
+        search.remove(gallery / 'new')
+        assert 'just_now' not in run(capsys, QUERY, *arguments)[1]
+
+
 def test_asking_imports_neither_numpy_nor_torch(arguments, api):
     code = (
         'import sys\n'

@@ -1,5 +1,6 @@
 """The command sen-search says the same as Python, and says what went wrong."""
 
+import gc
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from PIL import Image
 from toy_data import ROOT
 
 from sen_toolbox import __version__
+from sen_toolbox.inference.loading import load_encoder
 from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.cli import COMMANDS, main
 
@@ -55,6 +57,23 @@ def test_a_config_with_its_checkpoint_and_a_server_are_options(cli, made, tmp_pa
     assert cli('index', made / 'crops', *arguments)[0] == 0
     _, out, _ = cli('query', QUERY, *arguments)
     assert out == plain
+
+
+def test_garbage_is_collected_again_once_the_model_is_there(cli, made, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        'sen_toolbox.search.person_search.load_encoder',
+        lambda *_, **__: seen.append(gc.isenabled()) or load_encoder(made / 'm.safetensors'),
+    )
+    cli('index', made / 'crops')
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        cli('query', QUERY)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    assert seen == [False, False]
 
 
 def test_an_image_and_a_sentence_are_a_query(cli, made):

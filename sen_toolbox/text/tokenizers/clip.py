@@ -136,8 +136,10 @@ def _pairs() -> list[tuple[str, str]]:
             'installed: pip install open_clip_torch'
         )
     content = Path(package.origin).with_name(VOCABULARY).read_bytes()
-    lines = gzip.decompress(content).decode().split('\n')
-    return [tuple(line.split()) for line in lines[1 : NUM_PAIRS + 1]]
+    # Behind a line about the file, two symbols a line.
+    _, _, lines = gzip.decompress(content).decode().partition('\n')
+    found = lines.split()[: 2 * NUM_PAIRS]
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
 @functools.cache
