@@ -13,6 +13,7 @@ A method ``see_pairs(pairs)`` is called once with all records of a training spli
 
 from .augment import MakeViews, TorchvisionOps
 from .corrupt import CorruptWords
+from .hide_colours import HideColours
 from .image import LoadImage, PadCrop, RandomFlip, ResizeImage
 from .pack import PackPair
 from .rewritten_caption import RewrittenCaption
@@ -25,6 +26,7 @@ __all__ = [
     'CleanCaption',
     'CorruptWords',
     'DeleteWords',
+    'HideColours',
     'LoadImage',
     'MakeViews',
     'MaskWords',
