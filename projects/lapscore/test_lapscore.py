@@ -236,6 +236,7 @@ def test_every_parameter_gets_a_gradient_and_embeddings_have_one_width():
     assert images.shape == model.embed_text(batch['tokens']).shape == (8, 16)
 
 
+@pytest.mark.slow
 def test_every_choice_of_the_model_can_be_made_otherwise():
     groups = alternatives('lapscore')
     assert sum(map(len, groups)) >= 17

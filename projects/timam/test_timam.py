@@ -249,6 +249,7 @@ def test_the_rate_falls_tenfold_where_validation_stands_still_down_to_a_floor():
     assert rates == pytest.approx(falls[: len(rates)])
 
 
+@pytest.mark.slow
 def test_every_choice_of_the_model_can_be_made_otherwise():
     groups = alternatives('timam')
     assert sum(map(len, groups)) >= 9
