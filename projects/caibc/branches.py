@@ -27,6 +27,8 @@ class ColourBranchesHead(nn.Module):
     CAIBC, arXiv:2209.05773. Branch 'rgb' compares image and caption, 'grs' the grey image and the
     caption without colour words, 'clr' their differences, rgb less grs. Retrieval compares the
     first alone, the backbone's embeddings. Batch norms learn no running statistics of grey images.
+    A caption that names no colour has a difference of 0, without a direction; such pairs are not
+    matched in 'clr'.
 
     Args:
         num_classes: Number of training identities; each branch has a classifier, which images and
@@ -85,17 +87,33 @@ class ColourBranchesHead(nn.Module):
             KeyError: If the batch has no captions without colours.
         """
         labels = pair.of_texts(batch['labels'])
+        coloured = gather((batch['tokens'].ids != second_tokens(batch).ids).any(dim=1).long())
         values, logits = {}, {}
         for name, (image, text) in self.branches(pair, batch, backbone).items():
-            with torch.autocast(labels.device.type, enabled=False):
-                compared = gather_wide(image), gather_wide(text), gather(labels)
-                values[f'matching_{name}'] = self.loss(*compared)
+            compared = gather_wide(image), gather_wide(text), gather(labels)
+            values[f'matching_{name}'] = self.match(compared, coloured if name == 'clr' else None)
             logits[name] = [self.classifiers[name](features) for features in (image, text)]
             values[f'identity_{name}'] = sum(F.cross_entropy(x, labels) for x in logits[name])
         values['mutual'] = sum(self.disagreement(x) for x in zip(*logits.values(), strict=True))
         weights = dict(identity=self.identity_weight, mutual=self.mutual_weight)
         weighted = (weights.get(key.split('_')[0], 1.0) * value for key, value in values.items())
         return dict(loss=sum(weighted), **values)
+
+    def match(self, compared: Sequence[Tensor], chosen: Tensor | None) -> Tensor:
+        """The matching loss of some pairs; 0 if there is none.
+
+        Args:
+            compared: Embeddings of images and captions (P, D), and labels (P,).
+            chosen: Not 0 (P,) for the pairs that count; None for all.
+        """
+        if chosen is not None:
+            # The one place where the host waits for the device, which alone knows how many.
+            rows = chosen.nonzero().squeeze(1)
+            if len(rows) == 0:
+                return compared[0].new_zeros(())
+            compared = [part.index_select(0, rows) for part in compared]
+        with torch.autocast(compared[0].device.type, enabled=False):
+            return self.loss(*compared)
 
     def branches(
         self, pair: PairFeatures, batch: dict, backbone: nn.Module

@@ -25,6 +25,7 @@ from sen_toolbox.models.features import (
     TextSpec,
 )
 from sen_toolbox.registry import TRANSFORMS
+from sen_toolbox.text.tokens import Tokens
 
 pytestmark = pytest.mark.numeric
 
@@ -45,7 +46,10 @@ def given():
     torch.manual_seed(1)
     rows = [torch.randn(n, 5).double().requires_grad_() for n in (3, 4, 3, 4)]
     image, text, grey, colourless = rows
-    images, hidden = torch.randn(3, 3, 4, 2).double(), object()
+    images = torch.randn(3, 3, 4, 2).double()
+    # 6 is a colour; the second caption names none.
+    ids = torch.tensor([[5, 6, 7], [5, 7, 0], [8, 6, 0], [6, 0, 0]])
+    whole, hidden = (Tokens(x, ids > 0, ids[:, 0]) for x in (ids, ids.where(ids != 6, 4)))
 
     def encode_image(seen):
         weights = torch.tensor([0.2989, 0.5870, 0.1140]).double()
@@ -61,7 +65,8 @@ def given():
     backbone = torch.nn.Module()
     backbone.encode_image, backbone.encode_text = encode_image, encode_text
     pair = PairFeatures(ImageFeatures(image), TextFeatures(text), IMAGE_OF)
-    return pair, dict(images=images, second_tokens=hidden, labels=LABELS), backbone, rows
+    batch = dict(images=images, tokens=whole, second_tokens=hidden, labels=LABELS)
+    return pair, batch, backbone, rows
 
 
 def slow_triplet(images, texts, labels):
@@ -102,7 +107,8 @@ def test_every_term_is_that_of_its_branch(divergence):
     )
     expected, logits = {}, {}
     for name, (images, texts) in branches.items():
-        expected[f'matching_{name}'] = slow_triplet(images, texts, labels)
+        matched = [0, 2, 3] if name == 'clr' else range(4)
+        expected[f'matching_{name}'] = slow_triplet(*(x[matched] for x in (images, texts, labels)))
         logits[name] = [found.classifiers[name](x).detach() for x in (images, texts)]
         losses = [-x.log_softmax(1)[range(4), labels].mean().item() for x in logits[name]]
         expected[f'identity_{name}'] = sum(losses)
@@ -137,6 +143,15 @@ def test_branches_that_agree_are_at_no_divergence_and_at_their_entropy():
     p = same[0].softmax(1)
     entropy = -(p * p.log()).sum().item()
     assert head().disagreement(same).item() == pytest.approx(entropy)
+
+
+def test_a_batch_without_any_colour_matches_none():
+    pair, batch, backbone, _ = given()
+    batch['tokens'].ids.copy_(batch['second_tokens'].ids)
+    logged = head()(pair, batch, backbone)
+    assert logged['matching_clr'] == 0
+    assert logged['matching_rgb'] > 0
+    assert logged['loss'].isfinite()
 
 
 def test_there_is_no_other_divergence_and_a_batch_needs_captions_without_colours():
