@@ -200,7 +200,8 @@ def test_it_goes_on_from_a_saved_state():
 
 
 def test_text_is_trained_by_adam_and_the_rest_by_sgd():
-    config = tiny_config('timam')
+    shipped = load_config(CONFIGS / 'timam_r101_cuhk.py').optim_wrapper.optimizer
+    config = tiny_config('timam', {'optim_wrapper.optimizer.adaptive': shipped.adaptive})
     model = build_model(config)
     groups = build_optim_wrapper(config, model).optimizer.param_groups
     adaptive = {id(p): group['adaptive'] for group in groups for p in group['params']}
