@@ -28,6 +28,8 @@ DEVICE = torch.device('cuda:0')
 COUNTS = {
     'MaskedWordHead': 'it scores the vocabulary at the masked words alone, about 4 of 77',
     'MaskedCaptionHead': 'the same',
+    'HiddenColourHead': 'the same, of hidden colours',
+    'ColourBranchesHead': 'it matches colours of the captions alone that name some',
 }
 # Parts that need lengths on the host, and why. Here the CPU computes them, as if ids were all 1.
 READS = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sen_toolbox.config import load_config
 from sen_toolbox.models.features import ImageFeatures, PairFeatures, PairSpec, TextFeatures
 from sen_toolbox.models.losses import compound_ranking
-from sen_toolbox.models.text_encoders.lstm import recurrent_states
+from sen_toolbox.models.text_encoders.recurrence import recurrent_states
 from sen_toolbox.registry import HEADS, MODELS
 
 

@@ -116,7 +116,7 @@ RULES = {
     'models.preprocessor': ('registry', 'text.tokens'),
     'models': ('registry',),
     'datasets': ('registry', 'seeding', 'text', 'pictures'),
-    'evaluation': ('registry', 'checkpoint', 'provenance'),
+    'evaluation': ('registry', 'checkpoint', 'provenance', 'text.colours'),
     'optim': ('registry', 'models.wrapping'),
     'visualization': ('text', 'pictures'),
     'hooks': (

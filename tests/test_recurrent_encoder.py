@@ -13,7 +13,7 @@ import pytest
 import torch
 from toy_data import ROOT
 
-from sen_toolbox.models.text_encoders import RecurrentTextEncoder
+from sen_toolbox.models.text_encoders import RecurrentBERT, RecurrentTextEncoder
 from sen_toolbox.text.tokens import Tokens
 
 # What it reads of a tokenizer.
@@ -79,6 +79,47 @@ def test_a_caption_is_read_word_by_word_and_nothing_behind_it(options, pool, kin
             states = (both[0] + both[1]) / 2 if encoder.average_directions else torch.cat(both, 1)
             torch.testing.assert_close(features.tokens[row, :length], states)
             assert (features.tokens[row, length:] == 0).all()
+
+
+def behind_bert(**options) -> RecurrentBERT:
+    config = dict(hidden_size=6, intermediate_size=6, num_attention_heads=2, num_hidden_layers=1,
+                  max_position_embeddings=9, vocab_size=30)  # fmt: skip
+    torch.manual_seed(0)
+    return RecurrentBERT(bert=dict(config=config, dropout=0.0), hidden_dim=5, **options)
+
+
+@pytest.mark.parametrize('kind', ['lstm', 'gru'])
+@pytest.mark.parametrize(
+    ('options', 'pool', 'width'),
+    [
+        (dict(), lambda both: ((both[0] + both[1]) / 2).max(0).values, 5),
+        (dict(bias=True, pooling='mean'), lambda both: ((both[0] + both[1]) / 2).mean(0), 5),
+        (dict(average_directions=False), lambda both: torch.cat(both, 1).max(0).values, 10),
+        (
+            dict(average_directions=False, bias=True, pooling='last'),
+            lambda both: torch.cat([both[0][-1], both[1][0]]),
+            10,
+        ),
+    ],
+)
+@torch.no_grad()
+def test_what_bert_makes_of_the_words_is_read_like_words(kind, options, pool, width):
+    encoder = behind_bert(kind=kind, **options).eval()
+    assert (encoder.spec.width, encoder.rnn.bias) == (width, options.get('bias', False))
+    tokens = captions([9, 1, 4])
+    found, words = encoder(tokens), encoder.bert(tokens, TOKENS).tokens
+    for row, length in enumerate(tokens.lengths.tolist()):
+        expected = pool(slow_states(encoder, words[row, :length]))
+        torch.testing.assert_close(found.embedding[row], expected)
+
+
+def test_behind_bert_options_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match=r"kind is one of \['lstm', 'gru'\], got 'rnn'"):
+        behind_bert(kind='rnn')
+    with pytest.raises(ValueError, match=r"pooling is one of \['max', 'mean', 'last'\], got 'cls'"):
+        behind_bert(pooling='cls')
+    with pytest.raises(ValueError, match='set average_directions=False'):
+        behind_bert(pooling='last')
 
 
 def test_a_caption_without_a_word_has_an_embedding():
@@ -150,7 +191,7 @@ def test_options_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match=r"kind is one of \['lstm', 'gru'\], got 'rnn'"):
         build(kind='rnn')
     with pytest.raises(
-        ValueError, match=r"pooling is one of \['max', 'padded_max', 'mean', 'last'\], got 'cls'"
+        ValueError, match=r"pooling is one of \['max', 'mean', 'last', 'padded_max'\], got 'cls'"
     ):
         build(pooling='cls')
     with pytest.raises(ValueError, match=r"word_init is one of \['normal', 'xavier'\], got 'zero'"):

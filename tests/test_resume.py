@@ -202,6 +202,20 @@ def test_the_states_of_the_training_itself_fit():
     check_fits_training(saved, 'x.pth', **training)
 
 
+def test_groups_of_one_optimiser_may_keep_different_values():
+    layer = torch.nn.Linear(2, 3)
+    groups = [dict(params=[layer.weight], amsgrad=True), dict(params=[layer.bias])]
+    optimizer = torch.optim.Adam(groups, lr=0.1)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    saved = resumable(optimizer=copy.deepcopy(optimizer.state_dict()))
+    training = dict(optimizer=optimizer, schedulers=[])
+    check_fits_training(saved, 'x.pth', **training)
+    del saved['optimizer']['state'][0]['max_exp_avg_sq']
+    with pytest.raises(ValueError, match='has for parameter 0 no max_exp_avg_sq'):
+        check_fits_training(saved, 'x.pth', **training)
+
+
 @pytest.mark.parametrize(
     ('place', 'value', 'message'),
     [

@@ -208,7 +208,7 @@ def test_every_parameter_receives_a_gradient_and_pairs_are_divided_by_their_own_
 def test_a_batch_without_second_captions_says_what_to_add():
     batch = batch_with_second()
     del batch['second_tokens']
-    with pytest.raises(KeyError, match='put SecondCaption or RewrittenCaption into the training'):
+    with pytest.raises(KeyError, match='put SecondCaption, RewrittenCaption or HideColours into'):
         second_rde(1.0)(mode='loss', **batch)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from sen_toolbox.datasets.transforms import (
     CorruptWords,
+    HideColours,
     LoadImage,
     MaskWords,
     PruneCaption,
@@ -76,6 +77,7 @@ STEPS = dict(
     Tokenize=dict(tokenizer=CLIP),
     MaskWords=dict(tokenizer=CLIP),
     CorruptWords=dict(tokenizer=CLIP, rate=0.9),
+    HideColours=dict(tokenizer=CLIP),
 )
 
 
@@ -100,7 +102,7 @@ def test_a_transform_changes_what_it_says(name):
 def test_transforms_that_draw_nothing_and_those_that_rewrite_captions_say_so():
     steps = {name: TRANSFORMS.get(name) for name in STEPS} | {'LoadImage': LoadImage}
     fixed = {name for name, step in steps.items() if getattr(step, 'deterministic', False)}
-    assert fixed == {'LoadImage', 'ResizeImage', 'CleanCaption', 'Tokenize'}
+    assert fixed == {'LoadImage', 'ResizeImage', 'CleanCaption', 'Tokenize', 'HideColours'}
     rewriting = {name for name, step in steps.items() if getattr(step, 'rewrites_captions', False)}
     assert rewriting == {'CleanCaption', 'DeleteWords', 'BackTranslate'}
 
@@ -237,6 +239,13 @@ def test_a_tokenizer_without_a_mask_is_named():
         MaskWords(tokenizer=words)
     with pytest.raises(ValueError, match='VocabularyTokenizer has no mask token, which Corrupt'):
         CorruptWords(tokenizer=words)
+    with pytest.raises(ValueError, match='VocabularyTokenizer has no mask token, which HideColou'):
+        HideColours(tokenizer=words)
+    found = HideColours(tokenizer=words, removes=True)({'captions': ['red']})
+    assert (set(found), found['second_tokens'].lengths.tolist()) == (
+        {'captions', 'second_tokens'},
+        [1],
+    )
 
 
 def test_a_tokenizer_that_does_not_tell_nouns_takes_equal_rates_only():
@@ -319,3 +328,46 @@ def test_a_rate_of_zero_corrupts_nothing():
     corrupted = CorruptWords(tokenizer=CLIP, rate=0.0)(dict(tokens=tokens))['tokens']
     for left, right in zip(vars(corrupted).values(), vars(tokens).values(), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+# Colours
+
+
+def texts_of(tokens, tokenizer):
+    return [' '.join(piece.text for piece in tokenizer.decode(row)) for row in tokens.ids]
+
+
+def test_each_colour_of_a_caption_is_masked_whatever_its_case_and_nothing_else():
+    captions = ['A Red coat, red-and-BLACK shoes.', 'A bored man.', '']
+    results = HideColours(tokenizer=CLIP)({'captions': captions})
+    tokens, labels = results['second_tokens'], results['word_labels']
+    assert texts_of(tokens, CLIP) == [
+        'a [mask] coat , [mask] - and - [mask] shoes .',
+        'a bored man .',
+        '',
+    ]
+    whole = CLIP(captions)
+    assert (np.where(labels, labels, tokens.ids) == whole.ids).all()
+    assert ((tokens.ids == MASK) == (labels != 0)).all()
+    assert (tokens.mask == whole.mask).all() and (tokens.end == whole.end).all()
+
+
+def test_colours_are_left_out_where_asked_and_the_words_may_be_others():
+    captions = ['A red coat, dark blue shoes.']
+    found = HideColours(tokenizer=CLIP, removes=True)({'captions': captions})
+    assert (found['second_tokens'].ids == CLIP(['A coat, dark shoes.']).ids).all()
+    assert 'word_labels' not in found
+    found = HideColours(tokenizer=CLIP, removes=True, words=['dark'])({'captions': captions})
+    assert (found['second_tokens'].ids == CLIP(['A red coat, blue shoes.']).ids).all()
+    with pytest.raises(ValueError, match='words is empty'):
+        HideColours(tokenizer=CLIP, words=[])
+
+
+def test_all_pieces_of_a_colour_are_hidden_and_a_cut_caption_keeps_its_labels_in_place():
+    # A colour of two pieces, and no room for the last word.
+    results = HideColours(tokenizer=BERT, words=['coats'])(
+        {'captions': ['a red coats a a a a bag']}
+    )
+    a, red, coat, s = 5, 6, 7, 8
+    assert results['second_tokens'].ids.tolist() == [[2, a, red, 4, 4, a, a, a, a]]
+    assert results['word_labels'].tolist() == [[0, 0, 0, coat, s, 0, 0, 0, 0]]

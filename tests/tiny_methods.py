@@ -3,7 +3,7 @@
 import functools
 import inspect
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from mmengine.config import Config
@@ -58,10 +58,10 @@ WORDS = (
 )
 
 
-def tiny_config(method: str) -> Config:
+def tiny_config(method: str, overrides: Mapping | None = None) -> Config:
     """The method's config on smaller encoders, without random erasing and dropout."""
     sizes = dict(image_size=IMAGE_SIZE, context_length=CONTEXT)
-    config = load_config(CONFIGS[method], sizes)
+    config = load_config(CONFIGS[method], {**sizes, **(overrides or {})})
     shrink_encoders(config.model.backbone, lambda arch: ARCH)
     parts = [config.model.backbone, *config.model.heads.values()]
     for part, name, _ in (setting for whole in parts for setting in settings(whole)):

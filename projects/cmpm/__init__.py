@@ -1,5 +1,5 @@
-"""CMPM/C as a plug-in: its loss and MobileNet-v1."""
+"""CMPM/C as a plug-in: MobileNet-v1; its losses are the toolbox's."""
 
-from . import cmpm, mobilenet  # registers the parts
+from . import mobilenet
 
-__all__ = ['cmpm', 'mobilenet']
+__all__ = ['mobilenet']

@@ -7,7 +7,6 @@ import torch
 from mmengine.runner import Runner
 from toy_data import NUM_CLASSES, ROOT, write_toy_data
 
-from projects.cmpm.cmpm import ProjectionMatchingLoss
 from sen_toolbox.config import load_config
 from sen_toolbox.models.features import (
     ImageFeatures,
@@ -18,6 +17,7 @@ from sen_toolbox.models.features import (
     TextSpec,
 )
 from sen_toolbox.models.heads import CMPCHead
+from sen_toolbox.models.losses import ProjectionMatchingLoss
 from sen_toolbox.registry import BACKBONES, HEADS
 from sen_toolbox.text.tokenizers import CLIPTokenizer
 

@@ -28,7 +28,6 @@ from tiny import build_optimizer
 from torch import nn
 
 from projects.cmpm import official
-from projects.cmpm.cmpm import ProjectionMatchingLoss
 from sen_toolbox.config import load_config
 from sen_toolbox.models.features import (
     ImageFeatures,
@@ -39,6 +38,7 @@ from sen_toolbox.models.features import (
     TextSpec,
 )
 from sen_toolbox.models.heads import CMPCHead
+from sen_toolbox.models.losses import ProjectionMatchingLoss
 from sen_toolbox.registry import IMAGE_ENCODERS, LOSSES, MODELS
 from sen_toolbox.text.tokens import Tokens
 

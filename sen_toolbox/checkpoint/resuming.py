@@ -95,14 +95,20 @@ def check_fits_training(
         )
     for number, (ours, theirs) in enumerate(zip(own, groups, strict=True)):
         _check_alike(ours, theirs, f'{where}, group {number},')
-    # torch counts the parameters through all groups.
+    # torch counts the parameters through all groups, which may keep different values.
     ids = [index for group in groups for index in group['params']]
     parameters = [p for group in optimizer.param_groups for p in group['params']]
     if not isinstance(states, Mapping):
         raise ValueError(f'{where} has a {type(states).__name__} for its state')
     shapes = dict(zip(ids, [p.shape for p in parameters], strict=True))
-    expected = _state_after_a_step(optimizer)
+    kept = {
+        index: values
+        for ours, theirs in zip(optimizer.param_groups, groups, strict=True)
+        for values in [_state_after_a_step(optimizer, ours)]
+        for index in theirs['params']
+    }
     for index, state in states.items():
+        expected = kept.get(index, {})
         # A parameter that had no gradient yet has an empty state, or none.
         if index not in shapes or not isinstance(state, Mapping) or set(state) - set(expected):
             raise ValueError(
@@ -146,14 +152,13 @@ def _check_names(value: Any, what: str) -> None:
         raise ValueError(f'{what} has keys that are not names, the first is {shown(others[0])}')
 
 
-def _state_after_a_step(optimizer: Optimizer) -> dict[str, bool]:
-    """What an optimiser keeps of a parameter: whether each value has the parameter's shape."""
+def _state_after_a_step(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, bool]:
+    """What it keeps of a parameter of this group: whether each value has the parameter's shape."""
     trial = copy.copy(optimizer)
-    [first, *_] = optimizer.param_groups
-    parameter = first['params'][0].new_zeros(2, 3).requires_grad_()
+    parameter = group['params'][0].new_zeros(2, 3).requires_grad_()
     parameter.grad = torch.zeros_like(parameter)
     trial.state = defaultdict(dict)
-    trial.param_groups = [{**first, 'params': [parameter]}]
+    trial.param_groups = [{**group, 'params': [parameter]}]
     trial.step()
     return {
         key: isinstance(value, Tensor) and value.shape == parameter.shape

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sen_toolbox.evaluation.ranking import rounding_error
+from sen_toolbox.text.colours import COLOUR_WORDS
 
 # Scores that are held at once, as in ranking.
 _SCORES_PER_CHUNK = 2**21
@@ -18,11 +19,7 @@ LENGTHS = (10, 15, 20, 25, 30, 40)
 
 # English words of descriptions of pedestrians, by what they tell.
 _WORDS = {
-    'colour': (
-        'black white grey gray silver blue navy teal turquoise red maroon burgundy crimson pink '
-        'green olive lime yellow gold golden orange purple violet lavender brown tan beige khaki '
-        'cream camel'
-    ),
+    'colour': ' '.join(COLOUR_WORDS),
     'shade': 'dark light pale bright deep faded',
     'pattern': (
         'striped stripes stripe plaid checkered checked dotted dots polka floral patterned print '

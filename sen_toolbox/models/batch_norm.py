@@ -1,5 +1,8 @@
 """Batch norm whose statistics do not depend on how many processes share a batch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
@@ -46,3 +49,20 @@ def use_global_batch_norm(module: nn.Module) -> None:
             module.get_submodule(name).load_state_dict(child.state_dict())
         else:
             use_global_batch_norm(child)
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Within it the batch norms of a module normalise as ever, but learn no running statistics.
+
+    For pictures of another kind than those that are searched, which would spoil them.
+    """
+    norms = [n for n in module.modules() if isinstance(n, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from mmengine.optim import OptimWrapper
-from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from sen_toolbox.models.wrapping import unwrapped
-from sen_toolbox.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from sen_toolbox.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

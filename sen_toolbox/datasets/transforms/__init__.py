@@ -20,6 +20,7 @@ HOMES = {
     'CorruptWords': 'corrupt',
     'CropMiddle': 'image',
     'DeleteWords': 'text_augment',
+    'HideColours': 'hide_colours',
     'LoadImage': 'image',
     'MakeViews': 'augment',
     'MaskWords': 'text',

@@ -32,7 +32,7 @@ def second_tokens(batch: dict) -> Tokens:
     """
     if 'second_tokens' not in batch:
         raise KeyError(
-            "the batch has no 'second_tokens': put SecondCaption or RewrittenCaption into the "
-            "training pipeline and PackPair(per_caption=['second_tokens']) at its end"
+            "the batch has no 'second_tokens': put SecondCaption, RewrittenCaption or HideColours "
+            "into the training pipeline and PackPair(per_caption=['second_tokens']) at its end"
         )
     return batch['second_tokens']

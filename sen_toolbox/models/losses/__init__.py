@@ -8,6 +8,7 @@ from .hardest_ranking import HardestRankingLoss
 from .info_nce import InfoNCELoss
 from .nitc import NITCLoss
 from .pixel import MaskedPixelL1Loss, MaskedPixelLoss
+from .projection_matching import ProjectionMatchingLoss
 from .ritc import RITCLoss
 from .sdm import SDMLoss
 from .semi_hard_ranking import SemiHardRankingLoss
@@ -26,6 +27,7 @@ __all__ = [
     'MaskedPixelL1Loss',
     'MaskedPixelLoss',
     'NITCLoss',
+    'ProjectionMatchingLoss',
     'RITCLoss',
     'SDMLoss',
     'SemiHardRankingLoss',

@@ -1,4 +1,4 @@
-"""An LSTM that reads what BERT makes of the words."""
+"""A recurrent layer that reads what BERT makes of the words."""
 
 from torch import Tensor, nn
 
@@ -6,21 +6,32 @@ from sen_toolbox.checks import checked_at_least
 from sen_toolbox.models.features import TextFeatures, TextSpec
 from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.models.text_encoders.bert import BERT
-from sen_toolbox.models.text_encoders.lstm import columns_behind, maximum_of_words, recurrent_states
+from sen_toolbox.models.text_encoders.recurrence import (
+    KINDS,
+    POOLINGS,
+    columns_behind,
+    pooled_words,
+    recurrent_states,
+)
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.tokens import Tokens
 
 
 @TEXT_ENCODERS.register_module()
 class RecurrentBERT(nn.Module):
-    """BERT, and a bidirectional LSTM without biases over its last hidden states.
+    """BERT, and a bidirectional recurrent layer over its last hidden states.
 
-    ``tokens`` are the means of both directions, 0 behind a caption; the embedding is the maximum
-    over those of a caption.
+    ``tokens`` are the states of the layer, 0 behind a caption.
 
     Args:
         bert: Arguments of :class:`BERT`; its ``pretrained`` is a file of BERT alone.
-        hidden_dim: Width of the LSTM in each direction.
+        hidden_dim: Width of the layer in each direction.
+        kind: 'lstm' or 'gru'.
+        average_directions: Whether a state is the mean of both directions; else they stand side by
+            side.
+        bias: Whether the layer has biases.
+        pooling: The embedding: 'max' or 'mean' over the states of a caption, or 'last', the state
+            in which each direction ends.
         cuts_padding: Whether nothing depends on how many padding tokens follow a caption. True of
             this encoder; set False where what reads the tokens takes padding for words.
         input_dropout: Share of the numbers of BERT's words that training drops.
@@ -29,7 +40,8 @@ class RecurrentBERT(nn.Module):
             the special tokens twice.
 
     Raises:
-        ValueError: If ``padding`` is below 0.
+        ValueError: If ``padding`` is below 0, an option is none of its choices, or means of both
+            directions are to end somewhere.
     """
 
     provides = frozenset({'tokens'})
@@ -39,18 +51,32 @@ class RecurrentBERT(nn.Module):
         *,
         bert: dict,
         hidden_dim: int,
+        kind: str = 'lstm',
+        average_directions: bool = True,
+        bias: bool = False,
+        pooling: str = 'max',
         cuts_padding: bool = True,
         input_dropout: float = 0.0,
         padding: int = 0,
     ) -> None:
         super().__init__()
+        for name, value, choices in (('kind', kind, KINDS), ('pooling', pooling, POOLINGS)):
+            if value not in choices:
+                raise ValueError(f'{name} is one of {list(choices)}, got {value!r}')
+        if average_directions and pooling == 'last':
+            raise ValueError(
+                "pooling='last' takes each direction apart: set average_directions=False"
+            )
+        self.average_directions, self.pooling = average_directions, pooling
         self.padding = checked_at_least('padding', padding, 0)
         self.bert = BERT(**bert)
         self.input_dropout = nn.Dropout(input_dropout)
         spec = self.bert.spec
-        self.rnn = nn.LSTM(spec.width, hidden_dim, bias=False, batch_first=True, bidirectional=True)
+        self.rnn = KINDS[kind](
+            spec.width, hidden_dim, bias=bias, batch_first=True, bidirectional=True
+        )
         self.spec = TextSpec(
-            width=hidden_dim,
+            width=hidden_dim * (1 if average_directions else 2),
             vocab_size=spec.vocab_size,
             context_length=spec.context_length,
             cuts_padding=cuts_padding and padding == 0,
@@ -81,7 +107,7 @@ class RecurrentBERT(nn.Module):
         states = self.states(words, lengths)
         _, behind = columns_behind(words, lengths)
         return TextFeatures(
-            maximum_of_words(states, behind),
+            pooled_words(self.rnn, states, lengths, self.pooling),
             tokens=states if 'tokens' in reads else None,
             mask=~behind,
             end=tokens.end,
@@ -89,4 +115,6 @@ class RecurrentBERT(nn.Module):
 
     def states(self, words: Tensor, lengths: Tensor) -> Tensor:
         """States (T, L, W) of BERT's words (T, L, E), 0 behind the first ``lengths`` (T,)."""
-        return recurrent_states(self.rnn, words, lengths, average_directions=True)
+        return recurrent_states(
+            self.rnn, words, lengths, average_directions=self.average_directions
+        )

@@ -7,19 +7,23 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sen_toolbox.messages import one_line
 from sen_toolbox.models.features import TextFeatures, TextSpec
-from sen_toolbox.models.gather import gather
 from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_text_request
+from sen_toolbox.models.text_encoders.recurrence import (
+    KINDS,
+    POOLINGS,
+    pooled_words,
+    recurrent_states,
+    with_padding,
+)
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.registration import as_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens
 
-KINDS = {'lstm': nn.LSTM, 'gru': nn.GRU}
-POOLINGS = ('max', 'padded_max', 'mean', 'last')
+PADDED_MAX = 'padded_max'
 WORD_INITS = {'normal': nn.init.normal_, 'xavier': nn.init.xavier_uniform_}
 WANTED = 'a checkpoint of this toolbox with this encoder'
 
@@ -78,7 +82,7 @@ class RecurrentTextEncoder(nn.Module):
         super().__init__()
         for name, value, choices in (
             ('kind', kind, KINDS),
-            ('pooling', pooling, POOLINGS),
+            ('pooling', pooling, (*POOLINGS, PADDED_MAX)),
             ('word_init', word_init, WORD_INITS),
         ):
             if value not in choices:
@@ -143,61 +147,10 @@ class RecurrentTextEncoder(nn.Module):
 
     def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings (T, W) of states (T, L, W), which are 0 behind the captions."""
-        if self.pooling == 'mean':
-            return states.sum(dim=1) / lengths[:, None]
-        if self.pooling in ('max', 'padded_max'):
-            maximum = maximum_of_words(states, columns_behind(states, lengths)[1])
-            if self.pooling == 'max':
-                return maximum
-            return with_padding(maximum, lengths) if self.training else maximum.clamp_min(0)
-        rows = torch.arange(states.shape[0], device=states.device)
-        last = states[rows, lengths - 1]
-        if not self.rnn.bidirectional:
-            return last
-        # The second direction ends at the first word.
-        half = self.rnn.hidden_size
-        return torch.cat([last[:, :half], states[:, 0, half:]], dim=1)
-
-
-def recurrent_states(
-    rnn: nn.RNNBase, words: Tensor, lengths: Tensor, *, average_directions: bool
-) -> Tensor:
-    """States (T, L, W) of embedded words (T, L, E), 0 behind the first ``lengths`` (T,).
-
-    Args:
-        rnn: The layer.
-        words: The words.
-        lengths: How many of each row are read, from 1.
-        average_directions: Whether a state is the mean of both directions.
-    """
-    # Torch wants the lengths on the CPU: on a GPU this waits for it, once a step.
-    packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    packed, _ = rnn(packed)
-    if average_directions:
-        packed = packed._replace(data=packed.data.unflatten(1, (2, -1)).mean(dim=1))
-    return pad_packed_sequence(packed, batch_first=True, total_length=words.shape[1])[0]
-
-
-def columns_behind(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers (L,) of the columns of rows (T, L, ...), and which (T, L) are behind ``lengths``."""
-    columns = torch.arange(rows.shape[1], device=rows.device)
-    return columns, columns >= lengths[:, None]
-
-
-def maximum_of_words(states: Tensor, behind: Tensor) -> Tensor:
-    """The maximum (T, W) of states (T, L, W) but those ``behind`` (T, L) a caption."""
-    return states.masked_fill(behind[:, :, None], -torch.inf).amax(dim=1)
-
-
-def with_padding(maximum: Tensor, lengths: Tensor) -> Tensor:
-    """A maximum over words (T, W) that counts 0 for all but the longest captions of all ranks.
-
-    Args:
-        maximum: Over the states of each caption.
-        lengths: Number (T,) of words.
-    """
-    shorter = lengths < gather(lengths).max()
-    return maximum.masked_fill(shorter[:, None] & (maximum < 0), 0)
+        if self.pooling != PADDED_MAX:
+            return pooled_words(self.rnn, states, lengths, self.pooling)
+        maximum = pooled_words(self.rnn, states, lengths, 'max')
+        return with_padding(maximum, lengths) if self.training else maximum.clamp_min(0)
 
 
 def load_words(encoder: nn.Module) -> None:

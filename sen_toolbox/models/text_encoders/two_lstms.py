@@ -9,7 +9,11 @@ from torch import Tensor, nn
 from sen_toolbox.models.features import TextFeatures, TextSpec
 from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_text_request
-from sen_toolbox.models.text_encoders.lstm import columns_behind, maximum_of_words, with_padding
+from sen_toolbox.models.text_encoders.recurrence import (
+    columns_behind,
+    maximum_of_words,
+    with_padding,
+)
 from sen_toolbox.registry import TEXT_ENCODERS
 from sen_toolbox.text.registration import as_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens

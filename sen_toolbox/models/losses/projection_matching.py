@@ -17,8 +17,8 @@ class ProjectionMatchingLoss(nn.Module):
     samples of the same identity. The loss is
     :math:`\frac1B \sum_{ij} p_{ij} \log\frac{p_{ij}}{q_{ij} + \epsilon}`, plus the same with image
     and text exchanged. The length of an embedding counts: it is the inverse temperature. This is
-    the paper's loss; the toolbox's ``CMPMLoss`` is that of the IRRA release, whose :math:`q` is
-    divided by a square root.
+    the paper's loss; ``CMPMLoss`` is that of later releases, whose :math:`q` is divided by a square
+    root.
 
     Args:
         epsilon: Added to :math:`q`; 1e-8 in the release.
