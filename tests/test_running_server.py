@@ -25,6 +25,7 @@ from sen_toolbox.search.running.seal import ASKED, NONCE, SEAL, TARGET, seal
 from sen_toolbox.search.running.served import served_by
 from sen_toolbox.search.web.api import SearchApi
 from sen_toolbox.search.web.own_queries import OwnQueries
+from sen_toolbox.search.web.request import LARGER_BODIES, MAX_BODY
 from sen_toolbox.search.web.server import PageServer
 
 QUERY = 'a woman in a red coat'
@@ -371,6 +372,10 @@ def test_what_the_server_refuses_the_query_tells_by_itself(
         monkeypatch.setattr(query, 'open_search', lambda args: pytest.fail('searches by itself'))
         with pytest.raises(pytest.fail.Exception, match='searches by itself'):
             run(capsys, '--image', gallery / 'a' / '2.png', *arguments)
+
+
+def test_the_largest_picture_is_below_the_limit_of_the_server():
+    assert 4 * asking.LARGEST_PICTURE / 3 + MAX_BODY < LARGER_BODIES[TARGET]
 
 
 def post(server, body, headers, target=TARGET):

@@ -13,8 +13,8 @@ from sen_toolbox.search.running.served import served_by
 if TYPE_CHECKING:
     from sen_toolbox.search.result import Result
 
-# Bytes of a picture that is sent; of a larger one the making of the vector takes longest.
-LARGEST_PICTURE = 4_000_000
+# Bytes of a picture that is sent; in base64 and with a description it is below the server's limit.
+LARGEST_PICTURE = 1_400_000
 
 
 def ask_server(args: argparse.Namespace) -> tuple[list['Result'], list[str]] | None:

@@ -15,9 +15,9 @@ from sen_toolbox.search.running.seal import TARGET
 MAX_HEAD = 32_768
 MAX_HEADERS = 100
 # A request holds a description and up to a hundred ids of a few hundred characters; a search may
-# hold a picture, too, which the page makes smaller than this, and a query a whole file.
+# hold a picture, too: the page makes it smaller than this, a query searches by itself with others.
 MAX_BODY = 100_000
-LARGER_BODIES = {'/api/search': 2_000_000, TARGET: 6_000_000}
+LARGER_BODIES = {'/api/search': 2_000_000, TARGET: 2_000_000}
 METHODS = ('GET', 'POST')
 
 _FIRST_LINE = re.compile(rb'([A-Z]{1,20}) ([!-~]+) HTTP/([0-9])\.([0-9])')
