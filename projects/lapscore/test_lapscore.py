@@ -1,7 +1,5 @@
 """LapsCore's two tasks against slow versions: to colour pictures and to name colours."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from open_choices import alternatives, step_with
@@ -87,7 +85,9 @@ def hidden_batch():
         return TextFeatures(whole.embedding, tokens=states)
 
     batch = dict(second_tokens=hidden, word_labels=labels)
-    return pair, batch, SimpleNamespace(encode_text=encode_text), states, maps
+    backbone = torch.nn.Module()
+    backbone.encode_text = encode_text
+    return pair, batch, backbone, states, maps
 
 
 @pytest.mark.parametrize('allowed', [None, {9, 10}])
@@ -191,20 +191,21 @@ def test_it_sees_no_colours_and_two_captions_colour_a_picture_differently():
     torch.testing.assert_close(untold[0], untold[1])
 
 
-def test_the_image_encoder_of_the_retrieval_may_colour_and_keeps_its_statistics():
+def test_the_image_encoder_of_the_retrieval_may_colour_and_both_tasks_keep_its_statistics():
     config = tiny_config('lapscore', {'model.heads.colouring.encoder': None})
     model = build_model(config)
     batch, _ = pair_batch(4, seed=0)
     images = batch['images'].double()
     pair = model.backbone(images, batch['tokens'], model.reads)
     before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
-    head = model.heads['colouring']
     model.zero_grad()
-    head(pair, dict(images=images), model.backbone)['loss'].backward()
+    given = {**batch, 'images': images}
+    for name in ('colouring', 'naming'):
+        model.heads[name](pair, given, model.backbone)['loss'].backward(retain_graph=True)
     assert model.backbone.image.conv1.weight.grad.any()
     after = model.backbone.state_dict()
     kept = [key for key in after if 'running' in key]
-    assert kept
+    assert any('text_projection' in key for key in kept)
     assert all(torch.equal(after[key], before[key]) for key in kept)
 
 
