@@ -7,7 +7,6 @@ from tiny_methods import (
     build_model,
     build_optim_wrapper,
     pair_batch,
-    replace_vocabularies,
     step_and_gradients,
     tiny_config,
 )
@@ -245,16 +244,3 @@ def test_every_choice_of_the_model_can_be_made_otherwise():
         # The words that this batch hides are no colours.
         overrides.pop('model.heads.naming.tokenizer', None)
         assert step_with('lapscore', overrides)['loss'].isfinite(), overrides
-
-
-def test_colour_words_alone_may_be_the_answers_by_the_config():
-    config = load_config(
-        ROOT / 'projects/lapscore/configs/lapscore_r50_cuhk.py',
-        {'model.heads.naming.tokenizer': '$tokenizer'},
-    )
-    replace_vocabularies(dict(config))
-    head = HiddenColourHead(
-        **{k: v for k, v in config.model.heads.naming.items() if k != 'type'},
-        spec=PairSpec(6, SPEC.image, TextSpec(4, 60, 7)),
-    )
-    assert 0 < (~head.classifier.colours.others).sum() < 60
