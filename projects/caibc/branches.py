@@ -26,9 +26,9 @@ class ColourBranchesHead(nn.Module):
 
     CAIBC, arXiv:2209.05773. Branch 'rgb' compares image and caption, 'grs' the grey image and the
     caption without colour words, 'clr' their differences, rgb less grs. Retrieval compares the
-    first alone, the backbone's embeddings. Batch norms learn no running statistics of grey images.
-    A caption that names no colour has a difference of 0, without a direction; such pairs are not
-    matched in 'clr'.
+    first alone, the backbone's embeddings; its batch norms learn no running statistics of what has
+    no colour. A caption that names none has a difference of 0, without a direction; such pairs are
+    not matched in 'clr'.
 
     Args:
         num_classes: Number of training identities; each branch has a classifier, which images and
@@ -120,8 +120,9 @@ class ColourBranchesHead(nn.Module):
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Features (T, D) of images and captions by branch."""
         image, text = pair.of_texts(pair.image.embedding), pair.text.embedding
-        grey = pair.of_texts(self.embed_grey(to_grey(batch['images']), backbone))
-        colourless = backbone.encode_text(second_tokens(batch)).embedding
+        with statistics_kept(backbone):
+            grey = pair.of_texts(self.embed_grey(to_grey(batch['images']), backbone))
+            colourless = backbone.encode_text(second_tokens(batch)).embedding
         return dict(
             rgb=(image, text), grs=(grey, colourless), clr=(image - grey, text - colourless)
         )
@@ -130,8 +131,7 @@ class ColourBranchesHead(nn.Module):
         """Embeddings (B, D) of grey images (B, 3, H, W)."""
         if self.trunk is not None:
             return self.trunk.projection(self.trunk.image(images).embedding)
-        with statistics_kept(backbone):
-            return backbone.encode_image(images).embedding
+        return backbone.encode_image(images).embedding
 
     def disagreement(self, logits: Sequence[Tensor]) -> Tensor:
         """How far each branch's distribution is from each other's, a mean over pairs of branches.

@@ -171,7 +171,7 @@ def step(**overrides):
 
 
 @pytest.mark.parametrize('own_trunk', [False, True])
-def test_every_parameter_gets_a_gradient_and_grey_images_leave_statistics_alone(own_trunk):
+def test_every_parameter_gets_a_gradient_and_what_has_no_colour_leaves_statistics_alone(own_trunk):
     model, batch, wrapper = step(own_trunk=own_trunk)
     alone, _, _ = step()
     logged, found = step_and_gradients(model, wrapper, batch)
@@ -179,11 +179,11 @@ def test_every_parameter_gets_a_gradient_and_grey_images_leave_statistics_alone(
     names = {name for name, p in model.named_parameters() if p.requires_grad}
     assert set(found) == names
     assert any('.trunk.image.' in name for name in names) == own_trunk
-    # The statistics of colour images alone.
-    alone.backbone.encode_image(alone.data_preprocessor(batch, True)['images'])
+    # The statistics of images and captions with their colours alone.
+    alone.backbone(alone.data_preprocessor(batch, True)['images'], batch['tokens'])
     expected = {k: v for k, v in alone.backbone.state_dict().items() if 'running' in k}
     state = model.backbone.state_dict()
-    assert expected
+    assert any('text_projection' in key for key in expected)
     assert all(torch.equal(state[key], value) for key, value in expected.items())
     images = model.eval().embed_images(batch['images'].double())
     assert images.shape == model.embed_text(batch['tokens']).shape == (8, 16)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sen_toolbox.models.batch_norm import statistics_kept
 from sen_toolbox.models.features import ImageFeatures, PairFeatures, PairSpec, TextFeatures
 from sen_toolbox.models.heads import MaskedWordHead
 from sen_toolbox.models.heads.pairs import second_tokens
@@ -51,7 +52,8 @@ class HiddenColourHead(MaskedWordHead):
         Raises:
             KeyError: If the batch has no captions with hidden colours, or no labels.
         """
-        words = backbone.encode_text(second_tokens(batch), frozenset({'text.tokens'}))
+        with statistics_kept(backbone):
+            words = backbone.encode_text(second_tokens(batch), frozenset({'text.tokens'}))
         regions = pair.image.stages[self.stage].flatten(2).transpose(1, 2)
         hidden = PairFeatures(
             ImageFeatures(pair.image.embedding, tokens=regions),

@@ -78,8 +78,9 @@ class ModalityHead(nn.Module):
         return whole, -self.strength * whole
 
     def after_step(self) -> None:
-        """Gives the other side its turn."""
-        self.turn.copy_(1 - self.turn)
+        """Gives the other side its turn, if they take turns."""
+        if self.alternates:
+            self.turn.copy_(1 - self.turn)
 
 
 class _Scaled(torch.autograd.Function):

@@ -55,7 +55,7 @@ def use_global_batch_norm(module: nn.Module) -> None:
 def statistics_kept(module: nn.Module) -> Iterator[None]:
     """Within it the batch norms of a module normalise as ever, but learn no running statistics.
 
-    For pictures of another kind than those that are searched, which would spoil them.
+    For pictures and captions of another kind than is searched, which would spoil them.
     """
     norms = [n for n in module.modules() if isinstance(n, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]

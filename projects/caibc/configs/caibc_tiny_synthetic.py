@@ -7,5 +7,6 @@ _base_.update(_base_.pop('drawn'), **_base_.pop('drawn_5e'))
 _resnet, _bert = _base_.pop('small_resnet'), _base_.pop('small_bert')
 # Encoders start at random, and BERT stays so.
 tokenizer = dict(_delete_=True, type='CLIPTokenizer', context_length='$context_length')
-model = dict(backbone=dict(embed_dim=128, image=_resnet, text=dict(bert=_bert, hidden_dim=128)))
+model = dict(backbone=dict(
+    embed_dim=128, projection_norm=dict(), image=_resnet, text=dict(bert=_bert, hidden_dim=128)))
 optim_wrapper = dict(paramwise_cfg=dict(rules=[]))

@@ -12,7 +12,7 @@ _unet = dict(block='basic', blocks=(1, 1, 1, 1), widths=(32, 64, 128, 256), stem
 model = dict(
     data_preprocessor=dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], erasing_prob=0.0),
     backbone=dict(
-        _delete_=True, type='DualEncoder', embed_dim=512,
+        _delete_=True, type='DualEncoder', embed_dim=512, projection_norm=dict(),
         image=dict(type='ResNet', depth=50, image_size='$image_size',
                    pretrained='data/resnet50-0676ba61.pth'),  # torchvision's IMAGENET1K_V1
         text=dict(type='RecurrentBERT', bert=_bert, hidden_dim=512, bias=True)),
