@@ -4,14 +4,13 @@ import argparse
 import builtins
 import errno
 import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import run
 from mmengine.config import Config
 from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
@@ -265,18 +264,19 @@ def test_a_saved_checkpoint_is_a_zip_file_that_torch_reads_alone(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('module', ['config', 'hooks', 'checkpoint.registration'])
-def test_mmengine_reads_checkpoints_safely_also_for_configs_that_do_not_name_it(module):
+def test_mmengine_reads_checkpoints_safely_also_for_configs_that_do_not_name_it(module, tmp_path):
     """Those written before have the package in custom_imports, which then registered itself."""
-    code = (
-        f'import sen_toolbox.{module}\n'
+    script = tmp_path / 'reads.py'
+    script.write_text(
         'from mmengine.fileio.backends import backends\n'
         'from mmengine.runner.checkpoint import CheckpointLoader\n'
+        "assert backends['local'].__module__.startswith('mmengine.')\n"
+        f'import sen_toolbox.{module}\n'
         'schemes = CheckpointLoader._schemes\n'
         "print(*sorted({s.__module__ for s in schemes.values()}), backends['local'].__module__)\n"
     )
-    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
-    assert run.stdout.split() == [
+    assert run(tmp_path, script).split() == [
         'sen_toolbox.checkpoint.loading',
         'sen_toolbox.checkpoint.registration',
         'sen_toolbox.checkpoint.saving',
-    ], run.stderr
+    ]
