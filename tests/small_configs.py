@@ -122,6 +122,14 @@ def small_config(path: str, data_root: Path) -> Config:
     return config
 
 
+def but_for_the_data_set(value: object) -> object:
+    """A config without what names a data set."""
+    if isinstance(value, dict):
+        names = value.keys() - {'type', 'split', 'data_root'} if 'data_root' in value else value
+        return {name: but_for_the_data_set(value[name]) for name in sorted(names)}
+    return [*map(but_for_the_data_set, value)] if isinstance(value, list | tuple) else value
+
+
 def write_config(config: Config, path: Path) -> None:
     """What ``Config.dump`` writes, without the formatting, which takes as long as a training."""
     rows = (f'{name} = {value!r}\n' for name, value in config.to_dict().items())

@@ -1,5 +1,7 @@
 """Every config composes and builds; misspelt names are refused and the right ones are told."""
 
+import functools
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -31,9 +33,15 @@ DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def load(path, overrides=None):
-    config = load_config(ROOT / path, overrides)
+    config = load_config(ROOT / path, overrides) if overrides else deepcopy(load_plain(path))
     replace_vocabularies(dict(config))
     return config
+
+
+@functools.cache
+def load_plain(path):
+    """The config as it stands, for several tests."""
+    return load_config(ROOT / path)
 
 
 def build_model(config):
