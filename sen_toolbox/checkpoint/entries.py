@@ -42,12 +42,15 @@ def join_entries(
         value = content[name]
         if start and not start.endswith('.'):
             check_dense({name: value}, source)
-            pairs.append((start, value.detach()))
+            pairs.append((start, value))
         else:
             check_dense(value, f'{name} of {source}')
+            if not value:
+                raise ValueError(f'{name} of {source} holds no weights')
             pairs += [(start + key.removeprefix('module.'), value[key]) for key in value]
     with named_faults(source):
-        return named_once(pairs)
+        # A classifier may be saved as the parameter that it is.
+        return {name: value.detach() for name, value in named_once(pairs).items()}
 
 
 def split_entries(state: Mapping[str, Tensor], entries: Entries) -> dict[str, Any]:
