@@ -31,6 +31,7 @@ read_first(__name__, parse_args)
 from mmengine.runner.checkpoint import save_checkpoint
 from torch import Tensor, nn
 
+from sen_toolbox.checkpoint.entries import join_entries, split_entries
 from sen_toolbox.checkpoint.keys import check_keys
 from sen_toolbox.checkpoint.layouts import official_layout
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
@@ -59,7 +60,11 @@ def convert_from_official(layout: ModuleType, model: nn.Module, path: Path) -> d
     Raises:
         ValueError: If it does not fit the model; names the keys and shapes.
     """
-    official = read_state(path, getattr(layout, 'ENTRY', 'model'))
+    if entries := getattr(layout, 'ENTRIES', None):
+        content = load_checkpoint_file(str(path), map_location='cpu')
+        official = join_entries(content, entries, path, getattr(layout, 'MAY_LACK', ()))
+    else:
+        official = read_state(path, getattr(layout, 'ENTRY', 'model'))
     with named_faults(path):
         state = layout.from_official(official)
     check_keys(model, state, path)
@@ -87,7 +92,8 @@ def main() -> None:
     layout, model = official_layout(config), MODELS.build(config.model)
     if args.to_official:
         state = convert_to_official(layout, model, args.source)
-        content = dict(model=state)
+        single = {getattr(layout, 'ENTRY', 'model'): ''}
+        content = split_entries(state, getattr(layout, 'ENTRIES', single))
     else:
         state = convert_from_official(layout, model, args.source)
         content = dict(state_dict=state, meta={})

@@ -194,3 +194,17 @@ def test_rates_are_those_of_the_release():
 
 def test_official_names_survive_the_way_there_and_back_and_others_are_refused():
     check_way_back(LAYOUT, official_state())
+
+
+def test_parts_that_are_not_numbered_from_0_on_are_refused():
+    def parts(*numbers):
+        return {f'network.conv_local.{n}.block.0.weight': torch.ones(1, 1, 1, 1) for n in numbers}
+
+    assert (
+        len(LAYOUT.from_official(parts(*map(str, range(11))))['heads.parts.neck.part.weight']) == 11
+    )
+    with pytest.raises(ValueError, match=r'has the parts \[0, 2\]'):
+        LAYOUT.from_official(parts('0', '2'))
+    for other in ('01', '{}'):
+        with pytest.raises(ValueError, match='is there twice'):
+            LAYOUT.from_official(parts('0', '1', other))

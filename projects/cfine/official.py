@@ -1,8 +1,4 @@
-"""Names of the official CFine checkpoints, to ours and back.
-
-They have the model under ``network`` and the classifier under ``W``; what is read here has these
-as beginnings of its names.
-"""
+"""Names of the official CFine checkpoints, to ours and back."""
 
 from collections.abc import Mapping
 
@@ -11,6 +7,8 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
 
+# What a checkpoint holds, and how the names of its weights begin here.
+ENTRIES = {'network': 'network.', 'W': 'W', 'optimizer': None, 'epoch': None}
 NECK, CLASSES = 'heads.groups.neck.', 'heads.groups.classifier.weight'
 TABLE = (
     ('network.image_model.clip_model.', 'backbone.image.'),
@@ -21,7 +19,6 @@ TABLE = (
     ('W', CLASSES),
 )
 UNUSED = ('network.language_model.textExtractor.pooler.',)
-PARALLEL = 'network.module.'
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -30,11 +27,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    plain = {
-        f'network.{key.removeprefix(PARALLEL)}' if key.startswith(PARALLEL) else key: value
-        for key, value in state.items()
-    }
-    ours = rename(used_tensors(plain, UNUSED), TABLE)
+    ours = rename(used_tensors(state, UNUSED), TABLE)
     return {k: v.t().contiguous() if k == CLASSES else v for k, v in ours.items()}
 
 

@@ -264,7 +264,3 @@ def test_a_projection_in_a_file_of_weights_is_left_out(tmp_path):
 
 def test_official_names_survive_the_way_there_and_back_and_others_are_refused():
     check_way_back(LAYOUT, official_state(), LAYOUT.UNUSED)
-    parallel = {
-        key.replace('network.', LAYOUT.PARALLEL): value for key, value in official_state().items()
-    }
-    assert LAYOUT.from_official(parallel).keys() == LAYOUT.from_official(official_state()).keys()

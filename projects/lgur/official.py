@@ -1,15 +1,20 @@
-"""Names of the official LGUR weights, to ours and back.
-
-What is read here has ``network.`` and ``W.`` before its names, the entries of a checkpoint.
-"""
+"""Names of the official LGUR weights, to ours and back."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
+from sen_toolbox.checkpoint.renaming import inverse, named_once, rename, used_tensors
 
+# What a checkpoint holds, and how the names of its weights begin here.
+ENTRIES = {
+    'network': 'network.',
+    'W': 'W.',
+    'optimizer': None,
+    'test_best': None,
+    'epoch': None,
+}
 NECK, CLASSIFIER = 'heads.parts.neck.', 'heads.parts.classifiers.parts.'
 # Official prefix, our prefix.
 TABLE = (
@@ -55,7 +60,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames official tensors, in float32, joins those of all parts and drops the last block.
 
     Raises:
-        ValueError: Names the keys that the table does not know.
+        ValueError: Names the keys that the table does not know, or two that are one here.
     """
     state = used_tensors(state, UNUSED)
     # It is saved and does not run.
@@ -65,10 +70,11 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         count = sum(parts.format(number) in state for number in range(len(state)))
         if count:
             rows = [state.pop(parts.format(number)) for number in range(count)]
-            state[name] = torch.stack(rows)
+            state = named_once([*state.items(), (name, torch.stack(rows))])
     if (name := 'network.conv_1X1_2.weight') in state:
         state[name] = state[name].flatten(2)
-    return {_in_layer(key, OF_LAYER): value for key, value in rename(state, TABLE).items()}
+    renamed = rename(state, TABLE).items()
+    return named_once((_in_layer(key, OF_LAYER), value) for key, value in renamed)
 
 
 def _in_layer(key: str, names: tuple[tuple[str, str], ...]) -> str:

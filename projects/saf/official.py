@@ -1,15 +1,14 @@
-"""Names of the official SAF weights, to ours and back.
-
-What is read here is the entry ``network`` of a checkpoint with the entry ``W`` among it.
-"""
+"""Names of the official SAF weights, to ours and back."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
+from sen_toolbox.checkpoint.renaming import inverse, named_once, rename, used_tensors
 
+# What a checkpoint holds, and how the names of its weights begin here.
+ENTRIES = {'network': '', 'W': 'W', 'optimizer': None, 'epoch': None}
 IMAGE, NECK = 'image_model.transformer.', 'heads.parts.neck.'
 # Official prefix, our prefix.
 TABLE = (
@@ -50,18 +49,20 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: The weights; a ``module.`` prefix is dropped.
 
     Raises:
-        ValueError: Names the keys that the table does not know, or a part of an attention that is
-            missing.
+        ValueError: Names the keys that the table does not know, two that are one here, or a part
+            of an attention that is missing.
     """
     state = used_tensors(state, UNUSED)
     if 'W' in state:
         state['W'] = state['W'].t()
-    found = {_in_block(key, OF_BLOCK): value for key, value in rename(state, TABLE).items()}
+    renamed = rename(state, TABLE).items()
+    found = named_once((_in_block(key, OF_BLOCK), value) for key, value in renamed)
     for key in [key for key in found if key.startswith(BLOCK) and '.attn.query.' in key]:
         names = [key.replace('query', name) for name in PARTS]
         if missing := [name for name in names if name not in found]:
             raise ValueError(f'the checkpoint has {key}, but not {missing}')
-        found[key.replace('query', 'qkv')] = torch.cat([found.pop(name) for name in names])
+        joined = torch.cat([found.pop(name) for name in names])
+        found = named_once([*found.items(), (key.replace('query', 'qkv'), joined)])
     return found
 
 

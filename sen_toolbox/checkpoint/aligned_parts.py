@@ -47,12 +47,21 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: Tensors of ``network``, ``WG``, ``WL`` and ``WN`` under these prefixes.
 
     Raises:
-        ValueError: Names the keys that the table does not know.
+        ValueError: Names the keys that the table does not know, or a layer whose parts are not
+            numbered from 0 on.
     """
-    joined: dict[str, list[Tensor]] = {}
-    for key, value in sorted(used_tensors(state).items()):
-        joined.setdefault(PART.sub(r'\1.{}.', key), []).append(value)
-    ours = rename({key: torch.stack(values) for key, values in joined.items()}, TABLE)
+    joined: dict[str, dict[int, Tensor]] = {}
+    for key, value in used_tensors(state).items():
+        part = PART.match(key)
+        copies = joined.setdefault(PART.sub(r'\1.{}.', key), {})
+        number = int(part[2]) if part else 0
+        if number in copies:
+            raise ValueError(f'{key} is there twice, under two names')
+        copies[number] = value
+    for name, copies in joined.items():
+        if max(copies) >= len(copies):
+            raise ValueError(f'{name} has the parts {sorted(copies)}, expected 0, 1, 2, ...')
+    ours = rename({key: torch.stack([v[n] for n in sorted(v)]) for key, v in joined.items()}, TABLE)
     return {key: _joined(key, value) for key, value in ours.items()}
 
 

@@ -14,7 +14,9 @@ def official_layout(config: Config) -> ModuleType:
 
     It lies beside the config or in the folder above, or where the config's ``official`` says. It
     has ``from_official(state) -> state``, and ``to_official(state, model) -> state`` if there is a
-    way back, and ``ENTRY`` if its checkpoints hold the weights elsewhere than under 'model'.
+    way back, and ``ENTRY`` if its checkpoints hold the weights elsewhere than under 'model', or
+    ``ENTRIES`` if they hold them in several places, as :func:`.join_entries` takes them, with
+    ``MAY_LACK`` if not all of them need be there.
 
     Raises:
         FileNotFoundError: If there is none.

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from sen_toolbox.messages import shown
+
 # Prefix there, prefix here.
 Table = tuple[tuple[str, str], ...]
 # CLIP's towers under the name that several releases give them.
@@ -19,8 +21,11 @@ def used_tensors(state: Mapping[str, Tensor], unused: tuple[str, ...] = ()) -> d
     Args:
         state: Tensors by name.
         unused: Beginnings of the names to be left out.
+
+    Raises:
+        ValueError: If a name is there with the prefix and without.
     """
-    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    state = named_once((key.removeprefix('module.'), value) for key, value in state.items())
     return {
         key: value.float() if value.is_floating_point() else value
         for key, value in state.items()
@@ -32,9 +37,23 @@ def rename(state: Mapping[str, Tensor], table: Table) -> dict[str, Tensor]:
     """The same tensors under the names of the table.
 
     Raises:
-        ValueError: Names the keys that the table does not know.
+        ValueError: Names the keys that the table does not know, and two that it gives one name.
     """
-    return {name: state[key] for key, name in new_names(state, table).items()}
+    return named_once((name, state[key]) for key, name in new_names(state, table).items())
+
+
+def named_once(pairs: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors by their names.
+
+    Raises:
+        ValueError: If two have one name.
+    """
+    state: dict[str, Tensor] = {}
+    for name, value in pairs:
+        if name in state:
+            raise ValueError(f'two weights are to be {shown(name)}: one would be lost')
+        state[name] = value
+    return state
 
 
 def new_names(keys: Iterable[str], table: Table) -> dict[str, str]:

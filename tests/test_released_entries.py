@@ -1,0 +1,247 @@
+"""Files with weights in several entries, as releases save them, become ours and go back.
+
+Each is written here as the training of the release writes it: github.com/reallsp/SAF, commit
+f2b649a86df9; ZhiyinShao-H/LGUR, c203cc7763ab; shuanglinyan/CFine, ab330e3f; zifyloo/SSAN,
+567836932aaf.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from parity import under
+from toy_data import ROOT, run_tool, tool
+
+from sen_toolbox.checkpoint.entries import split_entries
+from sen_toolbox.checkpoint.layouts import official_layout
+from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.config import load_config
+from sen_toolbox.registry import MODELS
+
+State = dict[str, torch.Tensor]
+
+
+def adam() -> dict:
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([weight])
+    weight.sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+def parallel(state: State) -> State:
+    return {f'module.{key}': value for key, value in state.items()}
+
+
+def with_matrix(network: State, matrix: torch.Tensor) -> dict[str, Any]:
+    """What SAF and CFine save: the parameter itself, and the network with its wrapper."""
+    entries = dict(network=parallel(network), optimizer=adam())
+    return entries | dict(W=torch.nn.Parameter(matrix), epoch=5)
+
+
+def saf(state: State) -> dict[str, Any]:
+    matrix = state.pop('W')
+    return with_matrix(state | {'fc.bias': torch.ones(3)}, matrix)
+
+
+def cfine(state: State) -> dict[str, Any]:
+    pooler = {'language_model.textExtractor.pooler.dense.bias': torch.ones(3)}
+    return with_matrix(under('network.', state) | pooler, state['W'])
+
+
+def lgur(state: State) -> dict[str, Any]:
+    unused = dict.fromkeys(('pos_embed_image', f'{LAST_BLOCK}norm1.bias'), torch.ones(3))
+    network = under('network.', state) | unused
+    entries = dict(test_best=np.float64(0.6), network=network, optimizer=adam())
+    return entries | dict(W=under('W.', state), epoch=3)
+
+
+def ssan(state: State) -> dict[str, Any]:
+    entries = dict(network=under('network.', state), test_best=np.float64(0.6), epoch=4)
+    return entries | dict(WN=under('WN.', state), WL=under('WL.', state))
+
+
+WRITERS = dict(saf=saf, lgur=lgur, cfine=cfine, ssan=ssan)
+WEIGHTS = dict(saf=('network', 'W'), lgur=('network', 'W'), cfine=('network', 'W'))
+WEIGHTS['ssan'] = ('network', 'WL', 'WN')
+LAST_BLOCK = 'ImageExtract.model.blocks.3.'
+UNUSED = ('fc.', 'language_model.textExtractor.pooler.', 'pos_embed_image', LAST_BLOCK)
+
+
+@dataclass
+class Release:
+    """A tiny model of a method, and the file that its release would have saved of it."""
+
+    name: str
+    config: Path
+    layout: ModuleType
+    model: torch.nn.Module
+    content: dict[str, Any]
+
+    def part(self) -> dict[str, Any]:
+        """The content with two weights of the network: enough of what is refused before."""
+        few = dict(list(self.content['network'].items())[:2])
+        return self.content | dict(network=few)
+
+    def refusal(self, content: Any, file: str = 'bad.pth') -> str:
+        """The one line with which the converter refuses a file of this content."""
+        torch.save(content, file)
+        with pytest.raises(ValueError, match=re.escape(file)) as caught:
+            tool('convert_checkpoint').convert_from_official(self.layout, self.model, Path(file))
+        assert str(caught.value).isprintable()
+        assert not os.path.exists('harmed')
+        return str(caught.value)
+
+
+@pytest.fixture(scope='module', params=list(WRITERS))
+def release(request) -> Release:
+    path = ROOT / f'projects/{request.param}/configs/{request.param}_tiny_synthetic.py'
+    config = load_config(path)
+    torch.manual_seed(0)
+    layout, model = official_layout(config), MODELS.build(config.model)
+    content = WRITERS[request.param](layout.to_official(model.state_dict(), model))
+    return Release(request.param, path, layout, model, content)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.slow
+def test_every_weight_of_every_entry_becomes_ours_and_goes_back_bit_by_bit(release):
+    torch.save(release.content, 'best.pth.tar')
+    run_tool('convert_checkpoint', release.config, 'best.pth.tar', 'ours.pth')
+    ours = load_checkpoint_file('ours.pth')['state_dict']
+    expected = release.model.state_dict()
+    assert set(ours) == set(expected)
+    for key, value in expected.items():
+        # The release forgets to save it.
+        forgotten = release.name == 'ssan' and key.startswith('heads.parts.classifiers.whole.')
+        assert torch.equal(ours[key], torch.zeros_like(value) if forgotten else value), key
+        assert not ours[key].requires_grad
+
+    run_tool('convert_checkpoint', release.config, 'ours.pth', 'back.pth', '--to-official')
+    back = torch.load('back.pth', weights_only=True)
+    assert set(back) - {'meta'} == {
+        *WEIGHTS[release.name],
+        *getattr(release.layout, 'MAY_LACK', ()),
+    }
+    for name in WEIGHTS[release.name]:
+        there, here = release.content[name], back[name]
+        if isinstance(there, torch.Tensor):
+            there, here = dict(W=there), dict(W=here)
+        plain = {key.removeprefix('module.'): value for key, value in there.items()}
+        assert set(here) == {key for key in plain if not key.startswith(UNUSED)}, name
+        assert all(torch.equal(here[key], plain[key]) for key in here), name
+
+
+def test_each_entry_of_weights_must_be_there(release):
+    for name in WEIGHTS[release.name]:
+        content = {key: value for key, value in release.part().items() if key != name}
+        assert f'lacks the entries {[name]}' in release.refusal(content)
+    assert 'lacks the entries' in release.refusal({})
+    assert 'lacks the entries' in release.refusal(dict(model=release.part()['network']))
+
+
+def test_an_entry_that_the_release_does_not_save_is_refused_by_name(release):
+    message = release.refusal(release.part() | {'W\n2': torch.ones(2)})
+    assert r"unknown entries ['W\n2'], known are ['network', " in message
+    message = release.refusal(release.part() | {3: torch.ones(2)})
+    assert 'has keys that are not names' in message
+
+
+def test_two_weights_of_one_name_are_refused(release):
+    content = release.part()
+    key = next(iter(content['network'])).removeprefix('module.')
+    twice = {key: torch.ones(2), f'module.{key}': torch.ones(2)}
+    assert f"{key}': one would be lost" in release.refusal(content | dict(network=twice))
+    if release.name == 'saf':  # elsewhere each entry has a beginning of its own
+        for key in ('W', 'module.W'):
+            both = content['network'] | {key: torch.ones(2)}
+            message = release.refusal(content | dict(network=both))
+            assert "two weights are to be 'W': one would be lost" in message
+
+
+def test_a_weight_more_or_less_in_any_entry_is_refused_by_name(release):
+    for name in WEIGHTS[release.name]:
+        state = release.content[name]
+        if isinstance(state, torch.Tensor):
+            message = release.refusal(release.content | {name: state[:, 1:]})
+            assert 'classifier.weight has shape' in message
+            nan = release.refusal(release.content | {name: state * float('nan')})
+            assert 'not finite' in nan
+            continue
+        more = release.content | {name: state | {'more.weight': torch.ones(2)}}
+        assert 'more.weight' in release.refusal(more)
+        key = next(key for key in state if not key.removeprefix('module.').startswith(UNUSED))
+        less = release.content | {name: {k: v for k, v in state.items() if k != key}}
+        assert re.search('missing|has the parts|does not fit', release.refusal(less))
+
+
+NO_WEIGHTS = [
+    None,
+    {},
+    [1],
+    'weights',
+    7,
+    {1: torch.ones(2)},
+    {'a\x1b[2J': 'x'},
+    {'a': {'b': torch.ones(2)}},
+    {'a': torch.ones(2).to_sparse()},
+    {'a': torch.ones(2, device='meta')},
+    {'a': torch.zeros(1).expand(10**9, 10**6)},
+    torch.ones(2, 2).to_sparse(),
+    torch.zeros(1).expand(10**9, 10**6),
+]
+
+
+def test_what_is_no_weights_is_refused_in_any_entry(release):
+    for name in WEIGHTS[release.name]:
+        for value in NO_WEIGHTS:
+            message = release.refusal(release.part() | {name: value})
+            assert name in message or "{'a" in message or 'not a dense' in message, value
+        # One tensor where several are expected, and the reverse.
+        other = isinstance(release.content[name], dict)
+        release.refusal(release.part() | {name: torch.ones(2) if other else {'a': torch.ones(2)}})
+
+
+class Harm:
+    def __reduce__(self):
+        return exec, ("open('harmed', 'w').close()",)
+
+
+def test_what_is_left_out_is_not_executed_either(release):
+    left_out = [name for name, start in release.layout.ENTRIES.items() if start is None]
+    assert left_out
+    for name in (*left_out, *WEIGHTS[release.name]):
+        assert 'exec was not' in release.refusal(release.part() | {name: Harm()})
+
+
+def test_what_is_written_is_read_again(release):
+    if release.name == 'lgur':  # takes the last block for one that is not used
+        return
+    expected = release.model.state_dict()
+    official = release.layout.to_official(expected, release.model)
+    torch.save(split_entries(official, release.layout.ENTRIES), 'back.pth')
+    convert = tool('convert_checkpoint').convert_from_official
+    found = convert(release.layout, release.model, Path('back.pth'))
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+@pytest.mark.slow
+def test_what_goes_back_stands_where_the_release_has_it():
+    config = ROOT / 'projects/ctlg/configs/ctlg_tiny_synthetic.py'
+    state = MODELS.build(load_config(config).model).state_dict()
+    torch.save(dict(state_dict=state), 'ours.pth')
+    run_tool('convert_checkpoint', config, 'ours.pth', 'back.pth', '--to-official')
+    assert 'state_dict' in torch.load('back.pth', weights_only=True)
+    run_tool('convert_checkpoint', config, 'back.pth', 'again.pth')
+    again = load_checkpoint_file('again.pth')['state_dict']
+    assert all(torch.equal(again[key], value) for key, value in state.items())
