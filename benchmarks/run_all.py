@@ -20,6 +20,7 @@ from common import shown
 HERE = Path(__file__).parent
 BENCHMARKS = (
     'train_step',
+    'classic_steps',
     'activation_memory',
     'data_pipeline',
     'evaluation',
