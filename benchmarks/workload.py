@@ -28,12 +28,17 @@ def build(method: str, **overrides: object) -> torch.nn.Module:
     return built
 
 
-def draw_tokens(count: int) -> Tokens:
-    """Captions of up to 77 tokens: lengths log-normal, mean 29, deviation 9.4, 14 to 77."""
+def draw_lengths(count: int, longest: int) -> torch.Tensor:
+    """Lengths (count,) of captions: log-normal, mean 29, deviation 9.4, 14 to ``longest``."""
     # Assumed to be those of CUHK-PEDES, start and end token included.
     spread = (torch.tensor((9.4 / 29) ** 2) + 1).log()
     length = torch.exp(torch.randn(count) * spread.sqrt() + torch.tensor(29.0).log() - spread / 2)
-    length = length.round().long().clamp(14, 77)
+    return length.round().long().clamp(14, longest)
+
+
+def draw_tokens(count: int) -> Tokens:
+    """Captions of up to 77 tokens."""
+    length = draw_lengths(count, 77)
     ids = torch.randint(WORDS.start, WORDS.stop, (count, 77))
     mask = torch.arange(77) < length[:, None]
     ids[~mask] = SPECIAL.pad

@@ -14,6 +14,7 @@ import torch
 from toy_data import ROOT
 
 from sen_toolbox.models.text_encoders import RecurrentBERT, RecurrentTextEncoder
+from sen_toolbox.models.text_encoders.recurrence import packed_states, unpacked_states
 from sen_toolbox.text.tokens import Tokens
 
 # What it reads of a tokenizer.
@@ -81,6 +82,38 @@ def test_a_caption_is_read_word_by_word_and_nothing_behind_it(options, pool, kin
             assert (features.tokens[row, length:] == 0).all()
 
 
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(average_directions=True, bias=False),
+        dict(average_directions=False),
+        dict(bidirectional=False),
+    ],
+)
+def test_a_cpu_and_a_gpu_read_an_lstm_alike_in_two_ways(options):
+    encoder, lengths = build(**options), torch.tensor([3, 7, 1])
+    torch.manual_seed(2)
+    words = torch.randn(3, 9, 6)
+    found = []
+    for read in (packed_states, unpacked_states):
+        encoder.zero_grad()
+        states = read(encoder.rnn, words, lengths, encoder.average_directions)
+        states.square().sum().backward()
+        found.append([states, *(parameter.grad for parameter in encoder.rnn.parameters())])
+    for packed, unpacked in zip(*found, strict=True):
+        torch.testing.assert_close(unpacked, packed, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_an_lstm_computes_in_half_precision_on_a_cpu(dtype):
+    encoder = build(average_directions=True)
+    expected = encoder(captions((5, 2)), TOKENS).tokens
+    with torch.autocast('cpu', dtype):
+        found = encoder(captions((5, 2)), TOKENS).tokens
+    found.float().sum().backward()
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.02)
+
+
 def behind_bert(**options) -> RecurrentBERT:
     config = dict(hidden_size=6, intermediate_size=6, num_attention_heads=2, num_hidden_layers=1,
                   max_position_embeddings=9, vocab_size=30)  # fmt: skip
@@ -111,6 +144,17 @@ def test_what_bert_makes_of_the_words_is_read_like_words(kind, options, pool, wi
     for row, length in enumerate(tokens.lengths.tolist()):
         expected = pool(slow_states(encoder, words[row, :length]))
         torch.testing.assert_close(found.embedding[row], expected)
+
+
+@pytest.mark.parametrize(('padding', 'width'), [(0, 5), (3, 8), (6, 9)])
+def test_bert_reads_no_column_that_nothing_behind_it_reads(padding, width):
+    encoder, seen = behind_bert(padding=padding), []
+    encoder.bert.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].ids.shape))
+    features = encoder(captions((5, 2)), TOKENS)
+    assert seen == [(2, width)]
+    assert features.tokens.shape[1] == 9
+    assert not features.tokens[0, width:].any()
+    assert features.mask.sum(dim=1).tolist() == [width, min(2 + padding, 9)]
 
 
 def test_behind_bert_options_that_do_not_exist_are_refused():

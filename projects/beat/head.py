@@ -51,14 +51,12 @@ class ProjectedRankingHead(PartRankingHead):
         """The identities and the ranking of a level, of pairs (P, K, width)."""
         in_text = self.to_text[name](images).unbind(1)
         in_image, seconds_in_image = (self.to_image[name](x).unbind(1) for x in (texts, seconds))
-        identity = self.classify(name, images, labels) + self.classify(name, texts, labels)
+        identity = self.classify(name, (images, texts, *in_text, *in_image), labels)
         ranking = 0.0
         # In this order the release draws.
         for number, (image, text, second) in enumerate(
             zip(in_text, in_image, seconds_in_image, strict=True)
         ):
-            identity = identity + self.classify(name, image, labels)
-            identity = identity + self.classify(name, text, labels)
             one, other = f'{name}.{number}.image', f'{name}.{number}.text'
             ranking = ranking + self.rank(one, images, text, second, labels)
             ranking = ranking + self.rank(other, image, texts, seconds, labels)

@@ -1,6 +1,6 @@
 """Identities and ranking of features on several levels, such as a whole and its parts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +102,7 @@ class PartRankingHead(nn.Module):
             seconds: Those of second captions.
             labels: Identity labels (P,).
         """
-        identity = sum(self.classify(name, parts, labels) for parts in (images, texts))
+        identity = self.classify(name, (images, texts), labels)
         return identity, self.rank(name, images, texts, seconds, labels)
 
     def rank(
@@ -146,10 +146,20 @@ class PartRankingHead(nn.Module):
         """
         return torch.rand(count, DRAWS, device=device)
 
-    def classify(self, name: str, parts: Tensor, labels: Tensor) -> Tensor:
-        """The cross-entropy of the parts (P, K, width) of a level, the mean over them."""
-        logits = self.classifiers[name](parts)
-        return F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1]))
+    def classify(self, name: str, sides: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """The cross-entropy of each of several parts (P, K, width) of a level, added up.
+
+        That of one is the mean over its parts. All at once: a gradient of all classes for each
+        would take longer than the rest.
+
+        Args:
+            name: The level.
+            sides: The parts, of images, captions and what else shares the classifiers.
+            labels: Identity labels (P,).
+        """
+        logits = self.classifiers[name](torch.cat(list(sides)))
+        labels = labels.repeat(len(sides)).repeat_interleave(logits.shape[1])
+        return len(sides) * F.cross_entropy(logits.flatten(0, 1), labels)
 
     def embed_image(self, pair: PairFeatures) -> Tensor:
         """Unit vectors of all levels side by side; their inner product is the sum of cosines."""

@@ -63,9 +63,10 @@ class AlignedParts(nn.Module):
         whole, words = self.whole_and_words(text)
         inside = text.mask[:, :, None]
         shares = self.word_part(words).sigmoid()
-        # One part after the other: all at once would take the memory of as many sets of words.
+        # One part after the other, by a maximum that keeps places: all at once, or with amax, would
+        # take the memory of as many sets of words.
         parts = [
-            (words * share[:, :, None]).masked_fill(~inside, -torch.inf).amax(dim=1)
+            (words * share[:, :, None]).masked_fill(~inside, -torch.inf).max(dim=1).values
             for share in shares.unbind(2)
         ]
         return self._levels(whole, torch.stack(parts, dim=1))

@@ -1,5 +1,6 @@
 """A recurrent layer that reads what BERT makes of the words."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.checks import checked_at_least
@@ -102,10 +103,13 @@ class RecurrentBERT(nn.Module):
             ValueError: If the captions are longer, or if it has no such features.
         """
         check_text_request(self, tokens, reads)
-        words = self.input_dropout(self.bert(tokens, frozenset({'tokens'})).tokens)
-        lengths = (tokens.lengths + self.padding).clamp(max=words.shape[1])
-        states = self.states(words, lengths)
-        _, behind = columns_behind(words, lengths)
+        width = tokens.ids.shape[1]
+        lengths = (tokens.lengths + self.padding).clamp(max=width)
+        # Nobody reads what BERT makes of the padding behind, which no word attends to.
+        read = tokens.cut(int(lengths.max()))
+        words = self.input_dropout(self.bert(read, frozenset({'tokens'})).tokens)
+        states = F.pad(self.states(words, lengths), (0, 0, 0, width - words.shape[1]))
+        _, behind = columns_behind(states, lengths)
         return TextFeatures(
             pooled_words(self.rnn, states, lengths, self.pooling),
             tokens=states if 'tokens' in reads else None,

@@ -1,12 +1,15 @@
 """What the encoders with recurrent layers share: states of words, and what stands for a caption."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sen_toolbox.models.gather import gather
 
 KINDS = {'lstm': nn.LSTM, 'gru': nn.GRU}
+# Numbers in which oneDNN computes an LSTM on any CPU that torch runs on.
+BY_ONEDNN = frozenset({torch.float32, torch.bfloat16})
 # Ways to one embedding from the states of a caption's words.
 POOLINGS = ('max', 'mean', 'last')
 
@@ -22,12 +25,74 @@ def recurrent_states(
         lengths: How many of each row are read, from 1.
         average_directions: Whether a state is the mean of both directions.
     """
+    if isinstance(rnn, nn.LSTM) and words.device.type == 'cpu' and _dtype_of(words) in BY_ONEDNN:
+        return unpacked_states(rnn, words, lengths, average_directions)
+    return packed_states(rnn, words, lengths, average_directions)
+
+
+def _dtype_of(words: Tensor) -> torch.dtype:
+    """In which a CPU computes what they enter."""
+    return torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else words.dtype
+
+
+def packed_states(
+    rnn: nn.RNNBase, words: Tensor, lengths: Tensor, average_directions: bool
+) -> Tensor:
+    """:func:`recurrent_states` by torch's packed captions."""
     # Torch wants the lengths on the CPU: on a GPU this waits for it, once a step.
     packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
     packed, _ = rnn(packed)
     if average_directions:
         packed = packed._replace(data=packed.data.unflatten(1, (2, -1)).mean(dim=1))
     return pad_packed_sequence(packed, batch_first=True, total_length=words.shape[1])[0]
+
+
+def unpacked_states(
+    lstm: nn.LSTM, words: Tensor, lengths: Tensor, average_directions: bool
+) -> Tensor:
+    """:func:`recurrent_states` on a CPU, where oneDNN computes an LSTM that is not packed.
+
+    Torch's own, of packed captions of several lengths, adds up a gradient of all weights word by
+    word, which takes twice as long. oneDNN keeps a copy of the weights until the backward pass.
+    """
+    width, words = words.shape[1], words[:, : columns_read(lengths, words.shape[1])]
+    columns, behind = columns_behind(words, lengths)
+    turned = turned_columns(columns, behind, lengths)
+    start = words.new_zeros(1, len(words), lstm.hidden_size)
+    states = []
+    for number, weights in enumerate(lstm.all_weights):
+        given = in_order(words, turned) if number else words
+        read = torch.lstm(
+            given, (start, start), weights, lstm.bias, 1, 0.0, lstm.training, False, True
+        )[0]
+        states.append(in_order(read, turned) if number else read)
+    joined = sum(states) / 2 if average_directions else torch.cat(states, dim=2)
+    joined = joined.masked_fill(behind[:, :, None], 0)
+    return F.pad(joined, (0, 0, 0, width - joined.shape[1]))
+
+
+def columns_read(lengths: Tensor, width: int) -> int:
+    """Up to which of ``width`` columns captions are read.
+
+    That is their longest length (T,), but on a GPU all columns: the host would wait for it.
+    """
+    return int(lengths.max()) if lengths.device.type == 'cpu' else width
+
+
+def turned_columns(columns: Tensor, behind: Tensor, lengths: Tensor) -> Tensor:
+    """Order (T, L, 1) of columns from the last word to the first; those behind stay there.
+
+    Args:
+        columns: Of :func:`columns_behind`.
+        behind: Of the same.
+        lengths: Number (T,) of words.
+    """
+    return torch.where(behind, columns, lengths[:, None] - 1 - columns)[:, :, None]
+
+
+def in_order(rows: Tensor, order: Tensor) -> Tensor:
+    """Columns of (T, L, C) in the order (T, L, 1)."""
+    return rows.gather(1, order.expand(-1, -1, rows.shape[2]))
 
 
 def columns_behind(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

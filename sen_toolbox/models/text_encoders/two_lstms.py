@@ -11,7 +11,10 @@ from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_text_request
 from sen_toolbox.models.text_encoders.recurrence import (
     columns_behind,
+    columns_read,
+    in_order,
     maximum_of_words,
+    turned_columns,
     with_padding,
 )
 from sen_toolbox.registry import TEXT_ENCODERS
@@ -111,21 +114,21 @@ class TwoLSTMs(nn.Module):
         """
         check_text_request(self, tokens, reads)
         lengths = tokens.lengths.clamp(min=1)
-        columns, behind = columns_behind(tokens.ids, lengths)
-        words = self.word_embedding(tokens.ids)
-        # From the last word to the first; what stands behind the caption stays there.
-        turned = torch.where(behind, columns, lengths[:, None] - 1 - columns)[:, :, None]
+        ids = tokens.ids[:, : columns_read(lengths, tokens.ids.shape[1])]
+        columns, behind = columns_behind(ids, lengths)
+        words = self.word_embedding(ids)
+        turned = turned_columns(columns, behind, lengths)
         first = self._read(self.first, 0, words)
         if self.both_forwards:
             second = self._read(self.second, 1, words)
         else:
-            second = self._read(self.second, 1, _in_order(words, turned))
-            second = _in_order(second, turned)
+            second = self._read(self.second, 1, in_order(words, turned))
+            second = in_order(second, turned)
         states = torch.cat([first, second], dim=2)
         pooled = self._longest_aware_maximum(states, behind, lengths)
         return TextFeatures(
             pooled,
-            tokens=states.masked_fill(behind[:, :, None], 0) if 'tokens' in reads else None,
+            tokens=self._of_all_columns(states, behind, tokens) if 'tokens' in reads else None,
             mask=tokens.mask,
             end=tokens.end,
             extra=dict(pooled=pooled) if 'extra.pooled' in reads else {},
@@ -139,6 +142,12 @@ class TwoLSTMs(nn.Module):
             start = rows[0].contiguous(), rows[1].contiguous()
         states, _ = lstm(F.dropout(words, self.dropout, self.training), start)
         return F.dropout(states, self.dropout, self.training)
+
+    @staticmethod
+    def _of_all_columns(states: Tensor, behind: Tensor, tokens: Tokens) -> Tensor:
+        """States (T, L, 2 H), 0 ``behind`` a caption and in the columns that were not read."""
+        unread = tokens.ids.shape[1] - states.shape[1]
+        return F.pad(states.masked_fill(behind[:, :, None], 0), (0, 0, 0, unread))
 
     def _longest_aware_maximum(self, states: Tensor, behind: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings (T, 2 H): the maximum over the words and, in training, over padding."""
@@ -154,8 +163,3 @@ def _lstm(word_dim: int, hidden_dim: int, bias: bool) -> nn.LSTM:
             # Gates stand in the order input, forget, candidate, output.
             nn.init.constant_(values[hidden_dim : 2 * hidden_dim], forget)
     return lstm
-
-
-def _in_order(rows: Tensor, order: Tensor) -> Tensor:
-    """Columns of (T, L, C) in the order (T, L, 1)."""
-    return rows.gather(1, order.expand(-1, -1, rows.shape[2]))

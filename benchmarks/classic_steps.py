@@ -1,0 +1,150 @@
+"""One training step of the classic methods: ours and a plain rendition of each release's step.
+
+On one core, in float32, with the widths of the papers; images (192 x 64), captions (a third of the
+usual length, in rows of the usual number of tokens), batches and the number of identities (1,000)
+are small, and nothing is dropped, so that both compute the same. The plain renditions
+(``plain_matching.py``, ``plain_ranked_parts.py``, ``plain_manet.py``) have weights of their own,
+copied from ours, and torch's Adam in the groups of the releases. Missing are those of Dual Path,
+CM-MoCo, NAFS and ViTAA.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from activation_memory import LiveStorages
+from common import Report, alternate, arguments
+from plain_manet import PlainMANet
+from plain_matching import PlainCMPM, PlainTIPCB
+from plain_ranked_parts import PlainBEAT, PlainSSAN
+from torch import Tensor, nn
+from train_step import own_optimizer
+from workload import draw_lengths
+
+from sen_toolbox.config import load_config
+from sen_toolbox.registry import MODELS
+from sen_toolbox.text.tokens import Tokens
+
+GOAL = '1x'
+METHODS = {
+    'cmpm': ('cmpm_port_r50_cuhk', PlainCMPM),
+    'ssan': ('ssan_r50_cuhk', PlainSSAN),
+    'tipcb': ('tipcb_r50_cuhk', PlainTIPCB),
+    'manet': ('manet_r50_cuhk', PlainMANet),
+    'beat': ('beat_r50_cuhk', PlainBEAT),
+}
+WORDS = 5000
+SIZES = dict(image_size=(192, 64), num_classes=1000)
+
+
+def build(method: str) -> nn.Module:
+    """The model of a method's config with random weights and without dropout."""
+    config = load_config(f'projects/{method}/configs/{METHODS[method][0]}.py', SIZES)
+    without_files(config.model)
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.config = config
+    drawn = {}
+
+    def draw_choices(name: str, count: int, device: torch.device) -> Tensor:
+        # Ours and the rendition choose the same negatives.
+        return drawn.setdefault(name, torch.rand(count, 4))
+
+    for head in model.heads.values():
+        if hasattr(head, 'draw_choices'):
+            head.draw_choices = draw_choices
+            head.ranking.adaptive = True
+    return model
+
+
+def without_files(part: dict) -> None:
+    """Random weights, a vocabulary of numbered words, and no dropout in a part of a config."""
+    for name, value in list(part.items()):
+        if name in ('pretrained', 'word_vectors'):
+            part[name] = None
+        elif name.endswith('dropout'):
+            part[name] = 0.0
+        elif name == 'vocab_file':
+            del part[name]
+            part['vocabulary'] = [f'word{number}' for number in range(WORDS)]
+        elif isinstance(value, dict):
+            without_files(value)
+
+
+def draw_batch(model: nn.Module, size: int) -> dict[str, Tensor | Tokens]:
+    """A preprocessed batch, two pairs an identity, with second captions."""
+    torch.manual_seed(1)
+    spec = model.backbone.spec.text
+
+    def draw_tokens() -> Tokens:
+        length = draw_lengths(size, spec.context_length) // 3
+        mask = torch.arange(spec.context_length) < length[:, None]
+        ids = torch.randint(1, WORDS, mask.shape) * mask
+        return Tokens(ids, mask, length - 1)
+
+    return dict(
+        images=torch.randn(size, 3, *model.backbone.spec.image.image_size),
+        tokens=draw_tokens(),
+        second_tokens=draw_tokens(),
+        labels=torch.arange(size) // 2,
+    )
+
+
+def kept_by(loss_of: Callable[[], Tensor], parameters: list[Tensor]) -> tuple[float, float, float]:
+    """MiB that a forward pass keeps, the loss, and the length of all gradients."""
+    with LiveStorages(parameters) as live:
+        loss = loss_of()
+        kept = live.mebibytes()
+    loss.backward()
+    return (
+        kept,
+        loss.item(),
+        math.hypot(*(p.grad.norm().item() for p in parameters if p.grad is not None)),
+    )
+
+
+def add_rows(report: Report, method: str, size: int, repeats: int) -> None:
+    """Compares one method and takes its times."""
+    model = build(method)
+    batch, reference = draw_batch(model, size), METHODS[method][1](model)
+
+    def our_loss() -> Tensor:
+        return model.parse_losses(model(**batch, mode='loss'))[0]
+
+    (our_kept, *found), (their_kept, *expected) = (
+        kept_by(loss, [*net.parameters(), *net.buffers()])
+        for loss, net in ((our_loss, model), (lambda: reference(batch), reference))
+    )
+    for name, one, other in zip(('loss', 'length of gradients'), found, expected, strict=True):
+        report.check(f'{method}: {name}', abs(one / other - 1), 1e-4)
+    own = own_optimizer(model)
+    plain = torch.optim.Adam(reference.groups(), lr=1e-3)
+
+    def ours() -> None:
+        own.zero_grad()
+        our_loss().backward()
+
+    def theirs() -> None:
+        plain.zero_grad()
+        reference(batch).backward()
+
+    # The first step of an optimiser allocates its state; of the rest the comparison was the first.
+    own.step(), plain.step()
+    fast, update, slow, their_update = alternate(repeats, ours, own.step, theirs, plain.step)
+    report.add(f'{method}: loss and gradients', fast, slow, 'CPU s', goal=GOAL)
+    report.add(f'{method}: step', fast + update, slow + their_update, 'CPU s', goal=GOAL)
+    report.add(f'{method}: kept for the gradients', our_kept, their_kept, 'MiB')
+
+
+def main() -> None:
+    args = arguments(__doc__, batch_size=4, repeats=3, only='')
+    report = Report(
+        f'train step of classic methods on the CPU, float32, batch of {args.batch_size}, 192 x 64'
+    )
+    for method in METHODS if not args.only else args.only.split(','):
+        add_rows(report, method, args.batch_size, args.repeats)
+    report.finish(args.json)
+
+
+if __name__ == '__main__':
+    main()
