@@ -7,6 +7,7 @@ Milvus's own script starts one server in a container, which listens on port 1953
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections import Counter
@@ -27,11 +28,15 @@ from sen_toolbox.search.index import (
     checked_entry,
     wrong_model,
 )
+from sen_toolbox.search.milvus_approximate import EXACT, effort, is_made, search_pages, structure
 
 # The first with upsert; 2.3.5 tried.
 OLDEST = (2, 3)
 # Names or rows in one request; Milvus takes messages of 64 MB.
 CHUNK = 1000
+# Entries that are read at once: with paths of 4096 bytes, and with vectors, less than 64 MB. An
+# answer takes a server a fifth of a second, however small it is.
+PAGE = 4000
 STATE_FIELDS = ['size', 'mtime_ns', 'digest']
 ENTRY_FIELDS = ['path', 'identity', 'place']
 # Fields without a value take a server from 2.5 on.
@@ -78,6 +83,9 @@ class MilvusIndex:
                 'has the file open'
             ) from error
         _check_version(self._client.get_server_version(), uri)
+        # A server before 2.4 names no time for a reading of several pages, and the client takes its
+        # own, with a warning for each.
+        logging.getLogger('pymilvus.client.iterator.query_iterator').setLevel(logging.ERROR)
         self._types = pymilvus.DataType
         if self._client.has_collection(collection) and self._has_index():
             # Waits for a server that has just started.
@@ -160,32 +168,35 @@ class MilvusIndex:
             queries: L2-normalised embeddings, float32.
             k: From 1; fewer are returned if there are fewer.
             within: Absolute path of a folder to stay in.
-            approximate: Whether the collection is indexed approximately.
+            approximate: Whether to ask what :meth:`build_approximate` made. Otherwise the search is
+                exact; a collection for which that was called is then read by this client, whole or
+                as far as it is within the folder, since Milvus itself looks at new entries by
+                groups of its own.
 
         Raises:
             FileNotFoundError: If there is no such collection.
-            ValueError: If it was made with another model, or is indexed the other way.
+            ValueError: If it was made with another model, or an approximate search was not
+                prepared.
         """
         self._check_model()
-        kind = self._client.describe_index(self.collection, 'vector')['index_type']
-        if approximate != (kind != 'FLAT'):
+        made = self._index()
+        if approximate and made['index_type'] == EXACT:
             raise ValueError(
-                f'collection {self.collection} has the index {kind}, so it is searched '
-                f'{"exactly" if kind == "FLAT" else "approximately"} only; build_approximate() '
-                'makes it approximate'
+                f'collection {self.collection} is not prepared for approximate search: call '
+                'build_approximate() or sen-search index --approximate'
             )
-        options = {}
-        if within is not None:
-            folder = _quoted(os.path.join(within, ''))
-            # The character after the separator ends the names that begin with the folder.
-            options['filter'] = f'path > "{folder}" and path < "{folder[:-1]}0"'
+        inside = '' if within is None else _inside(within)
+        if not approximate and made['index_type'] != EXACT:
+            pages = self._pages([*ENTRY_FIELDS, 'vector'], inside)
+            best = search_pages(pages, queries, k)
+            return [[(_entry_of(row), score) for row, score in hits] for hits in best]
         found = self._client.search(
             self.collection,
             data=list(queries),
             limit=k,
             output_fields=ENTRY_FIELDS,
-            search_params=dict(metric_type='IP'),
-            **options,
+            search_params=dict(metric_type='IP', params=effort(made, k)),
+            filter=inside,
         )
         return [[(_entry_of(hit['entity']), hit['distance']) for hit in hits] for hits in found]
 
@@ -209,14 +220,34 @@ class MilvusIndex:
 
     def details(self) -> dict[str, str]:
         """Where it is and how it is searched."""
-        kind = self._client.describe_index(self.collection, 'vector')['index_type']
-        return {'Milvus': self.uri, 'index of vectors': kind}
+        kind = self._index()['index_type']
+        return {
+            'Milvus': self.uri,
+            'approximate search': 'not prepared' if kind == EXACT else f'prepared, {kind}',
+        }
 
-    def build_approximate(self) -> None:
-        """Lets Milvus choose an approximate index; exact search is then no longer possible."""
-        self._client.release_collection(self.collection)
-        self._client.drop_index(self.collection, 'vector')
-        self._index_vectors('AUTOINDEX')
+    def build_approximate(self, kind: str = 'ivf') -> None:
+        """Has Milvus prepare approximate search, and waits until it has for what is there.
+
+        Meanwhile the collection cannot be searched. What is written later Milvus adds by itself.
+
+        Args:
+            kind: 'ivf', groups as in a folder, or 'hnsw', a graph, which is searched faster and
+                takes longer to make. Milvus Lite, which is told no number of groups and makes too
+                many for few vectors, makes a graph for both.
+
+        Raises:
+            ValueError: If there is no such kind.
+        """
+        wanted = structure(kind, len(self))
+        if '://' not in self.uri:
+            wanted = structure('hnsw', len(self))
+        # Milvus prepares what is flushed.
+        self._client.flush(self.collection)
+        if not is_made(self._index(), wanted):
+            self._client.release_collection(self.collection)
+            self._client.drop_index(self.collection, 'vector')
+        self._index_vectors(**wanted)
 
     def compact(self) -> None:
         """Milvus frees the room of removed entries by itself."""
@@ -245,15 +276,20 @@ class MilvusIndex:
         schema.add_field('vector', self._types.FLOAT_VECTOR, dim=self.model.dim)
         # A client then reads what it has written.
         self._client.create_collection(self.collection, schema=schema, consistency_level='Strong')
-        self._index_vectors('FLAT')
+        self._index_vectors(EXACT)
 
     def _has_index(self) -> bool:
         return bool(self._client.list_indexes(self.collection, field_name='vector'))
 
-    def _index_vectors(self, kind: str) -> None:
-        params = self._client.prepare_index_params()
-        params.add_index('vector', index_type=kind, metric_type='IP')
-        self._client.create_index(self.collection, params)
+    def _index(self) -> dict:
+        return self._client.describe_index(self.collection, 'vector')
+
+    def _index_vectors(self, index_type: str, params: Mapping[str, int] | None = None) -> None:
+        asked = self._client.prepare_index_params()
+        asked.add_index(
+            'vector', index_type=index_type, metric_type='IP', params=dict(params or {})
+        )
+        self._client.create_index(self.collection, asked)
         self._client.load_collection(self.collection)
 
     def _models(self) -> Iterator[tuple[str, str]]:
@@ -279,7 +315,7 @@ class MilvusIndex:
             self._client.load_collection(self.collection)
         else:
             # Another client is about to, or ended before it did; twice does no harm.
-            self._index_vectors('FLAT')
+            self._index_vectors(EXACT)
         found = self._client.query(self.collection, filter='', output_fields=['model'], limit=1)
         for row in found:
             fingerprint, _, name = row['model'].partition(' ')
@@ -301,13 +337,16 @@ class MilvusIndex:
         """Some fields of all entries, or of those of some files."""
         parts = [None] if paths is None else _chunks([_quoted(path) for path in paths])
         for part in parts:
-            names = '' if part is None else f'path in {json.dumps(part)}'
-            pages = self._client.query_iterator(
-                self.collection, batch_size=CHUNK, filter=names, output_fields=fields
-            )
-            while page := pages.next():
+            for page in self._pages(fields, '' if part is None else f'path in {json.dumps(part)}'):
                 yield from page
-            pages.close()
+
+    def _pages(self, fields: list[str], condition: str) -> Iterator[list[dict]]:
+        pages = self._client.query_iterator(
+            self.collection, batch_size=PAGE, filter=condition, output_fields=fields
+        )
+        while page := pages.next():
+            yield page
+        pages.close()
 
     def _change(self, paths: Collection[str], change: Callable[[str], Mapping[str, Any]]) -> None:
         if not paths:
@@ -346,6 +385,13 @@ def _chunks(items: Collection) -> Iterator[list]:
 def _quoted(path: str) -> str:
     # A file name is any bytes; Milvus takes UTF-8, and a filter must not end at a quote.
     return quote_from_bytes(os.fsencode(path))
+
+
+def _inside(folder: str) -> str:
+    """The condition that a path lies below a folder."""
+    name = _quoted(os.path.join(folder, ''))
+    # The character after the separator ends the names that begin with the folder.
+    return f'path > "{name}" and path < "{name[:-1]}0"'
 
 
 def _path_of(row: Mapping[str, Any]) -> str:
