@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_search_index import ROOT, ColourEncoder, draw, expected
 
-from sen_toolbox.search.index import Entry, FileState, open_index
+from sen_toolbox.search.index import Entry, FileState, ModelId, open_index
 from sen_toolbox.search.indexing import update_index
 from sen_toolbox.search.milvus_index import _check_version
 from sen_toolbox.search.shard import Shard
@@ -99,7 +99,7 @@ def contents(index):
 
 
 @pytest.mark.slow
-def test_a_server_holds_and_finds_what_a_folder_does(server, gallery, tmp_path):
+def test_a_server_holds_and_finds_what_a_folder_does(server, gallery, tmp_path, monkeypatch):
     both = [
         open_index('people', MODEL, uri=server.uri),
         open_index(tmp_path / 'index', MODEL),
@@ -115,6 +115,11 @@ def test_a_server_holds_and_finds_what_a_folder_does(server, gallery, tmp_path):
         seen.append((contents(index), len(index), *([e for e, _ in h] for h in (hits, near))))
     assert seen[0] == seen[1]
     assert len(seen[0][3]) == 5
+    # Of another model's collection nothing is found, even if that is not yet known beforehand.
+    other = open_index('people', ModelId('other', 'other', 96), uri=server.uri)
+    monkeypatch.setattr(other, '_models', lambda **_: iter(()))
+    with pytest.raises(ValueError, match="made with the model 'colours'"):
+        other.search(query, 1)
 
 
 @pytest.mark.slow
