@@ -440,6 +440,8 @@ def test_the_command_passes_detector_and_time(folder, tmp_path, monkeypatch, cap
     ('arguments', 'message'),
     [
         (['--every', '1'], '--every takes --detect'),
+        (['--approximate-kind', 'ivf'], '--approximate-kind takes --approximate'),
+        (['--approximate', '--approximate-kind', 'hnsw'], 'hnsw takes --uri'),
         (['--detect', '--every', '0'], "'0' is not a number of seconds above 0"),
         (['--detect', '--every', 'nan'], "'nan' is not a number of seconds above 0"),
     ],

@@ -133,3 +133,36 @@ def test_an_approximate_search_of_all_groups_and_of_later_rows_finds_the_best(tm
     for query, line, hits in zip(queries, scores, found, strict=True):
         there = hits >= 0
         np.testing.assert_array_equal(vectors[hits[there]] @ query, np.rint(line[there]))
+
+
+def test_a_choice_of_more_than_the_groups_looked_at_hold_is_made_among_those_groups(tmp_path):
+    vectors, queries = whole_numbers(1000, DIM), whole_numbers(20, DIM, seed=1)
+    build_lists(vectors, tmp_path / 'lists')
+    lists = open_lists(tmp_path / 'lists', rows=1000, dim=DIM)
+    assert lists.nprobe == 8 and lists.nlist == 1000 // 39
+    allowed = np.arange(1, 1000, 2)
+    scores, found = search_lists(lists, vectors, queries, 10, allowed)
+    _, group = lists.quantizer.search(vectors, 1)
+    _, near = lists.quantizer.search(queries, 8)
+    for query, groups, line in zip(queries, near, scores, strict=True):
+        rows = np.intersect1d(np.flatnonzero(np.isin(group[:, 0], groups)), allowed)
+        negative, _ = sorted_product(vectors, query[None], 10, rows)
+        np.testing.assert_array_equal(np.rint(line), -negative[0])
+
+
+@pytest.mark.parametrize('choice', ['a folder', 'one in fifty', 'the last'])
+def test_a_choice_of_fewer_is_searched_exactly(tmp_path, choice):
+    vectors, queries = whole_numbers(ROWS, DIM), whole_numbers(20, DIM, seed=1)
+    build_lists(vectors[:1000], tmp_path / 'lists')
+    lists = open_lists(tmp_path / 'lists', rows=1000, dim=DIM)
+    rows = CHOICES[choice]
+    scores, found = search_lists(lists, vectors, queries, min(10, len(rows)), rows)
+    negative, expected = sorted_product(vectors, queries, min(10, len(rows)), rows)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(scores, -negative)
+
+
+@pytest.mark.parametrize('rows', [1000, 5000])
+def test_faiss_has_nothing_to_say_of_groups_of_few_vectors(tmp_path, rows, capfd):
+    build_lists(whole_numbers(rows, DIM), tmp_path / 'lists')
+    assert capfd.readouterr() == ('', '')

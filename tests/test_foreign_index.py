@@ -404,7 +404,8 @@ LISTS = {
     'another metric': with_bytes(33, struct.pack('<i', 1)),
     'more groups': with_bytes(37, struct.pack('<q', 2**60)),
     'no group looked at': with_bytes(45, struct.pack('<q', 0)),
-    'a long group': with_bytes(53 + 45 + 64 * 96 * 4 + 82, struct.pack('<Q', 2**63)),
+    # Of 1200 // 39 groups.
+    'a long group': with_bytes(53 + 45 + 30 * 96 * 4 + 82, struct.pack('<Q', 2**63)),
 }
 
 

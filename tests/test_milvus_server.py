@@ -1,83 +1,82 @@
 """The gallery on a real Milvus server, which the tests start, kill and stop."""
 
+import importlib.util
 import random
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from test_search_index import ROOT, ColourEncoder, draw, expected
 
-from sen_toolbox.search.index import Entry, FileState, open_index
+from sen_toolbox.search.index import Entry, FileState, ModelId, open_index
 from sen_toolbox.search.indexing import update_index
 from sen_toolbox.search.milvus_index import _check_version
 from sen_toolbox.search.shard import Shard
 
+_spec = importlib.util.spec_from_file_location('server', ROOT / 'benchmarks/milvus_server.py')
+milvus_server = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(milvus_server)
 MODEL = ColourEncoder.model_id
+# Tells before each write and after each batch, and begins at a word.
 CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from test_search_index import ColourEncoder
 from sen_toolbox.search.index import open_index
 from sen_toolbox.search.indexing import update_index
-index = open_index('killed', ColourEncoder.model_id, uri=sys.argv[3])
+index = open_index(sys.argv[3], ColourEncoder.model_id, uri=sys.argv[4])
+upsert = index._client.upsert
+def told(*values):
+    print('writes', flush=True)
+    return upsert(*values)
+index._client.upsert = told
+print('ready', flush=True)
+sys.stdin.readline()
 update_index(index, ColourEncoder(), sys.argv[2], batch_size=4,
              progress=lambda done, total: print(done, flush=True))
 """
 
 
-class Server:
-    """A Milvus of its own: free ports, a folder, and a process to kill."""
+class Writer:
+    """A process that indexes a gallery on a server, as far as it is let."""
 
-    def __init__(self, folder):
-        self.folder, self._server = folder, None
+    def __init__(self, server, gallery, collection):
+        command = [sys.executable, '-c', CHILD, ROOT / 'tests', gallery, collection, server.uri]
+        self._process = subprocess.Popen(
+            list(map(str, command)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.line() == 'ready', self._process.communicate()[1]
 
-    @property
-    def uri(self):
-        return f'http://127.0.0.1:{self._server.listen_port}'
+    def begin(self):
+        self._process.stdin.write('\n')
+        self._process.stdin.flush()
 
-    def start(self):
-        milvus = pytest.importorskip('milvus', reason='the server has no wheel for this machine')
-        # Its own way to wait does not notice a server that has ended.
-        self._server = milvus.MilvusServer(wait_for_started=False)
-        self._server.set_base_dir(str(self.folder))
-        # It takes the next free one, as it does for its inner ports.
-        self._server.listen_port = 19530
-        # Seconds until a server that was killed is taken for dead, 30 by default.
-        self._server.config.set('common.session.ttl', 3)
-        self._server.start()
-        until = time.monotonic() + 90
-        while not self._is_healthy():
-            ended = self._server.server_proc.poll()
-            if ended is not None or time.monotonic() > until:
-                log = (self.folder / 'logs' / 'milvus-stderr.log').read_text('utf-8', 'replace')
-                raise RuntimeError(f'the server did not start ({ended}): {log[-500:]}')
-            time.sleep(0.2)
+    def line(self):
+        return self._process.stdout.readline().strip()
 
-    def _is_healthy(self):
-        url = f'http://127.0.0.1:{self._server.webservice_port}/healthz'
-        try:
-            with urlopen(url, timeout=5) as answer:
-                return b'OK' in answer.read()
-        except OSError:
-            return False
+    def lines(self):
+        """What it says up to its end; it has nothing to say in other ways."""
+        said, errors = self._process.communicate()
+        assert (self._process.returncode, errors) == (0, '')
+        return said.split()
 
     def kill(self):
-        self._server.server_proc.kill()
-        self._server.server_proc.wait()
-        self._server.stop()
-
-    def stop(self):
-        self._server.stop()
+        self._process.kill()
+        return self._process.communicate()[0].split()
 
 
 @pytest.fixture(scope='module')
 def server(tmp_path_factory):
     pytest.importorskip('pymilvus', reason='the extra milvus is not installed')
-    server = Server(tmp_path_factory.mktemp('milvus'))
+    pytest.importorskip('milvus', reason='the server has no wheel for this machine')
+    server = milvus_server.Server(tmp_path_factory.mktemp('milvus'))
     try:
         server.start()
         yield server
@@ -100,7 +99,7 @@ def contents(index):
 
 
 @pytest.mark.slow
-def test_a_server_holds_and_finds_what_a_folder_does(server, gallery, tmp_path):
+def test_a_server_holds_and_finds_what_a_folder_does(server, gallery, tmp_path, monkeypatch):
     both = [
         open_index('people', MODEL, uri=server.uri),
         open_index(tmp_path / 'index', MODEL),
@@ -116,15 +115,20 @@ def test_a_server_holds_and_finds_what_a_folder_does(server, gallery, tmp_path):
         seen.append((contents(index), len(index), *([e for e, _ in h] for h in (hits, near))))
     assert seen[0] == seen[1]
     assert len(seen[0][3]) == 5
+    # Of another model's collection nothing is found, even if that is not yet known beforehand.
+    other = open_index('people', ModelId('other', 'other', 96), uri=server.uri)
+    monkeypatch.setattr(other, '_models', lambda **_: iter(()))
+    with pytest.raises(ValueError, match="made with the model 'colours'"):
+        other.search(query, 1)
 
 
 @pytest.mark.slow
 def test_a_killed_client_loses_nothing_that_it_reported(server, gallery):
-    command = [sys.executable, '-c', CHILD, str(ROOT / 'tests'), str(gallery), server.uri]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    reported = int(child.stdout.readline())
-    child.kill()
-    child.communicate()
+    writer = Writer(server, gallery, 'killed')
+    writer.begin()
+    assert [writer.line(), writer.line()] == ['writes', '4']
+    said = writer.kill()
+    reported = max([4, *(int(line) for line in said if line.isdigit())])
     index = open_index('killed', MODEL, uri=server.uri)
     paths = sorted(map(str, gallery.glob('*/*.png')))
     assert set(paths[:reported]) <= set(index.files())
@@ -134,13 +138,11 @@ def test_a_killed_client_loses_nothing_that_it_reported(server, gallery):
 
 
 @pytest.mark.slow
-def test_two_writers_leave_what_one_would(server, gallery):
-    def write(_):
-        index = open_index('two', MODEL, uri=server.uri)
-        return update_index(index, ColourEncoder(), gallery, batch_size=3)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(write, range(2)))
+def test_two_writers_at_once_leave_what_one_would(server, gallery):
+    writers = [Writer(server, gallery, 'two') for _ in range(2)]
+    for writer in writers:
+        writer.begin()
+    assert [writer.lines()[-1] for writer in writers] == ['12', '12']
     index = open_index('two', MODEL, uri=server.uri)
     paths = list(map(str, gallery.glob('*/*.png')))
     assert len(index) == len(paths)
@@ -182,7 +184,51 @@ def test_a_collection_whose_maker_ended_before_its_index_is_finished_by_the_next
 
 
 @pytest.mark.slow
-def test_a_killed_server_loses_nothing_that_it_took(server):
+def test_a_server_prepares_approximate_search_and_still_searches_exactly(server):
+    rng = np.random.default_rng(0)
+    # In ten bunches of 300; Milvus makes no structure for fewer than 1024.
+    vectors = np.repeat(rng.standard_normal((10, 96)), 300, axis=0)
+    vectors = (vectors + 0.3 * rng.standard_normal(vectors.shape)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    paths = [f'/{row % 3}/{row:04d}' for row in range(3000)]
+    index = open_index('approximate', MODEL, uri=server.uri)
+
+    def write(rows):
+        some = [paths[row] for row in rows]
+        states = dict.fromkeys(some, FileState(1, 1, 'x'))
+        index.write(states, list(map(Entry, some)), vectors[rows])
+
+    gone = [5, 1500, 2950]
+    with index.writing():
+        write(range(2900))
+        with pytest.raises(ValueError, match='is not prepared for approximate search'):
+            index.search(vectors[:1], 1, approximate=True)
+        index.build_approximate('hnsw')
+        write(range(2900, 3000))
+        index.write({}, [], vectors[:0], removed=[paths[row] for row in gone])
+    queries, kept = vectors[::500], np.delete(np.arange(3000), gone)
+    for kind in ('HNSW', 'IVF_FLAT'):
+        assert index.details()['approximate search'] == f'prepared, {kind}'
+        for inside, rows in ((None, kept), ('/1', kept[kept % 3 == 1])):
+            scores = queries.astype(np.float64) @ vectors[rows].astype(np.float64).T
+            best = [[paths[rows[i]] for i in line] for line in np.argsort(-scores)[:, :10]]
+            exact = index.search(queries, 10, within=inside)
+            assert [[entry.path for entry, _ in hits] for hits in exact] == best
+            near = index.search(queries, 10, within=inside, approximate=True)
+            near = [{entry.path for entry, _ in hits} for hits in near]
+            shared = [len(some & set(line)) for some, line in zip(near, best, strict=True)]
+            assert sum(shared) >= 0.9 * 60
+            assert set.union(*near) <= {paths[row] for row in rows}
+        # What was written behind it is among those to find.
+        [[(entry, _)]] = index.search(vectors[2999:], 1, approximate=True)
+        assert entry.path == paths[2999]
+        if kind == 'HNSW':
+            with index.writing():
+                index.build_approximate('ivf')
+
+
+@pytest.mark.slow
+def test_a_server_killed_while_it_writes_loses_nothing_that_it_took(server, gallery, tmp_path):
     index = open_index('taken', MODEL, uri=server.uri)
     vectors = np.eye(20, 96, dtype=np.float32)
     files = {f'/{number}': FileState(1, 2, 'digest') for number in range(20)}
@@ -190,13 +236,30 @@ def test_a_killed_server_loses_nothing_that_it_took(server):
         index.write(files, [Entry(path) for path in files], vectors)
         # Nothing is flushed.
         raise InterruptedError
+    writer = Writer(server, gallery, 'cut')
+    writer.begin()
+    assert [writer.line() for _ in range(3)] == ['writes', '4', 'writes']
+    # The request is under way.
+    time.sleep(0.005)
     server.kill()
+    said = writer.kill()
+    reported = max([4, *(int(line) for line in said if line.isdigit())])
     server.start()
+
     index = open_index('taken', MODEL, uri=server.uri)
     assert index.files() == files
     assert {e.path: v.tobytes() for e, v in index.items()} == {
         path: vector.tobytes() for path, vector in zip(files, vectors, strict=True)
     }
+    index, folder = open_index('cut', MODEL, uri=server.uri), open_index(tmp_path / 'index', MODEL)
+    paths = sorted(map(str, gallery.glob('*/*.png')))
+    assert set(paths[:reported]) <= set(index.files())
+    # The run that goes on does the rest.
+    report = update_index(index, ColourEncoder(), gallery, batch_size=4)
+    assert report.added <= len(paths) - reported
+    update_index(folder, ColourEncoder(), gallery, batch_size=4)
+    assert index.files() == folder.files()
+    assert contents(index) == contents(folder)
 
 
 @pytest.mark.parametrize('version', ['v2.2.16', '1.1.0'])

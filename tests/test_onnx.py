@@ -121,11 +121,12 @@ def rewritten(exported, tmp_path, description):
 
 
 @pytest.mark.slow
-def test_eight_bits_are_smaller_close_and_another_model(made, exported, original):
+def test_eight_bits_are_smaller_close_and_another_model(made, exported, original, caplog):
     code = main(
         ['export', str(made / 'small.onnx'), '--int8', '--model', str(made / 'm.safetensors')]
     )
     assert code == 0
+    assert [record.getMessage() for record in caplog.records if record.levelname == 'WARNING'] == []
     small = OnnxEncoder(made / 'small.onnx')
     cosines = (small.embed_text(SENTENCES) * original.embed_text(SENTENCES)).sum(axis=1)
     assert cosines.min() > 0.99

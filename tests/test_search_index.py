@@ -166,6 +166,11 @@ def test_a_missing_index_says_how_to_make_one(index):
         index.search(np.eye(96, dtype=np.float32)[:1], 1)
 
 
+def test_a_folder_has_no_graph(tmp_path):
+    with pytest.raises(ValueError, match="'ivf' alone, got 'hnsw'"):
+        open_index(tmp_path / 'index', MODEL).build_approximate('hnsw')
+
+
 @pytest.mark.slow
 def test_approximate_search_must_be_prepared_and_finds_later_entries(index):
     rng = np.random.default_rng(0)
@@ -187,6 +192,15 @@ def test_approximate_search_must_be_prepared_and_finds_later_entries(index):
     found = index.search(vectors, 1, approximate=True)
     assert [hits[0][0].path for hits in found[3:]] == paths[3:]
     assert {hits[0][0].path for hits in found[:3]}.isdisjoint(paths[:3])
+    # It is searched exactly where that is asked for: with the numbers of the product of everything.
+    [hits] = index.search(vectors[5:6], 1500)
+    order = np.argsort(-(vectors[3:] @ vectors[5]), kind='stable') + 3
+    assert [entry.path for entry, _ in hits[:20]] == [paths[row] for row in order[:20]]
+    assert len(hits) == 1497
+    # Made anew, it holds what came later, too.
+    with index.writing():
+        index.build_approximate()
+    assert index.search(vectors[1450:1451], 1, approximate=True)[0][0][0].path == paths[1450]
 
 
 def test_room_of_removed_entries_is_freed(tmp_path, gallery):

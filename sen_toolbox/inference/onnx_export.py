@@ -264,7 +264,11 @@ def _drop_unused_inputs(graph: 'onnx.GraphProto') -> None:
 
 def _quantise(path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    # The shapes, without which onnxruntime advises the user's terminal to run this first. torch has
+    # simplified the graph already.
+    quant_pre_process(path, path, skip_optimization=True, skip_symbolic_shape=True)
     # The convolution that cuts patches stays as it is: in 8 bits it is the slower one.
     quantize_dynamic(
         path,

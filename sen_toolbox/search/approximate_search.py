@@ -14,6 +14,15 @@ MIN_LISTED = 1000
 CHUNK = 32768
 
 
+def groups_of(rows: int) -> int:
+    """How many groups so many vectors are divided into."""
+    # Four times as many groups as vectors in a group: finer ones miss fewer neighbours for the same
+    # number of vectors looked at, and take longer to make.
+    groups = 2 ** round(np.log2(max(1, rows)) / 2 + 1)
+    # faiss asks for 39 to 256 vectors a centre, and warns the user's terminal of fewer.
+    return max(1, min(groups, rows // 39))
+
+
 def build_lists(vectors: np.ndarray, path: Path) -> None:
     """Groups vectors (N, D) and writes the groups to a file, at once or not at all.
 
@@ -26,12 +35,9 @@ def build_lists(vectors: np.ndarray, path: Path) -> None:
             f'approximate search takes at least {MIN_LISTED} entries, the index holds {rows}: '
             'search it exactly'
         )
-    # Four times as many groups as vectors in a group: finer ones miss fewer neighbours for the same
-    # number of vectors looked at, and take longer to make.
-    groups = 2 ** round(np.log2(rows) / 2 + 1)
+    groups = groups_of(rows)
     # Half precision in the groups: twice as many vectors looked at in the same time.
     index = faiss.index_factory(dim, f'IVF{groups},SQfp16', faiss.METRIC_INNER_PRODUCT)
-    # faiss asks for 39 to 256 vectors a centre.
     step = max(1, rows // (40 * groups))
     index.train(vectors[::step].astype(np.float32))
     for start in range(0, rows, CHUNK):
@@ -75,6 +81,10 @@ def search_lists(
     Raises:
         ValueError: If the groups name a row that is not theirs.
     """
+    looked_at = len(vectors) * lists.nprobe // lists.nlist
+    if allowed is not None and len(allowed) <= looked_at:
+        # No more than groups would hold, and nothing is missed.
+        return search_exactly(vectors, queries, k, allowed)
     later = np.arange(lists.ntotal, len(vectors))
     options = {}
     if allowed is not None:

@@ -140,8 +140,15 @@ class GalleryIndex(Protocol):
     def details(self) -> dict[str, str]:
         """What else there is to know, for people to read, by what it is."""
 
-    def build_approximate(self) -> None:
-        """Prepares approximate search of what is indexed now."""
+    def build_approximate(self, kind: str = 'ivf') -> None:
+        """Prepares approximate search of what is indexed now.
+
+        Args:
+            kind: 'ivf', groups of vectors, or 'hnsw', a graph, which only a Milvus server makes.
+
+        Raises:
+            ValueError: If there is no such kind here, or there are too few entries.
+        """
 
     def compact(self) -> None:
         """Frees the room of removed entries where that is worth it."""

@@ -229,14 +229,21 @@ class LocalIndex:
         with self._reading() as (_, values):
             remove_leftovers(self.folder, _data_files(values))
 
-    def build_approximate(self) -> None:
+    def build_approximate(self, kind: str = 'ivf') -> None:
         """Groups the vectors indexed now, so that a search looks at the nearest groups only.
 
         What is indexed later is searched exactly beside them until this is called again.
 
+        Args:
+            kind: 'ivf', the only one of a folder.
+
         Raises:
-            ValueError: If there are too few entries to group.
+            ValueError: If there are too few entries to group, or the kind is another.
         """
+        if kind != 'ivf':
+            raise ValueError(
+                f"approximate search in a folder is 'ivf' alone, got {kind!r}: 'hnsw' takes Milvus"
+            )
         with self._reading() as (_, values):
             vectors = self._open_vectors(values)
         name = lists_name(values.generation, values.rows)

@@ -5,17 +5,16 @@ Milvus's own script starts one server in a container, which listens on port 1953
 ``bash standalone_embed.sh start``.
 """
 
-import hashlib
 import json
+import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 
@@ -24,16 +23,21 @@ from sen_toolbox.search.index import (
     FileState,
     ModelId,
     check_vectors,
-    checked_entry,
     wrong_model,
 )
+from sen_toolbox.search.milvus_approximate import EXACT, effort, is_made, search_pages, structure
+from sen_toolbox.search.milvus_rows import entry_of, inside_folder, key_of, path_of, quoted
 
 # The first with upsert; 2.3.5 tried.
 OLDEST = (2, 3)
 # Names or rows in one request; Milvus takes messages of 64 MB.
 CHUNK = 1000
+# Entries that are read at once: with paths of 4096 bytes, and with vectors, less than 64 MB. An
+# answer takes a server a fifth of a second, however small it is.
+PAGE = 4000
 STATE_FIELDS = ['size', 'mtime_ns', 'digest']
 ENTRY_FIELDS = ['path', 'identity', 'place']
+HIT_FIELDS = [*ENTRY_FIELDS, 'model']
 # Fields without a value take a server from 2.5 on.
 UNKNOWN = ''
 FIELDS = {'key', 'model', 'vector', *ENTRY_FIELDS, *STATE_FIELDS}
@@ -78,6 +82,9 @@ class MilvusIndex:
                 'has the file open'
             ) from error
         _check_version(self._client.get_server_version(), uri)
+        # A server before 2.4 names no time for a reading of several pages, and the client takes its
+        # own, with a warning for each.
+        logging.getLogger('pymilvus.client.iterator.query_iterator').setLevel(logging.ERROR)
         self._types = pymilvus.DataType
         if self._client.has_collection(collection) and self._has_index():
             # Waits for a server that has just started.
@@ -102,7 +109,7 @@ class MilvusIndex:
         states: dict[str, FileState] = {}
         torn = set()
         for row in self._rows(['path', *STATE_FIELDS]):
-            path = _path_of(row)
+            path = path_of(row)
             state = FileState(*(row[key] for key in STATE_FIELDS))
             if states.setdefault(path, state) != state:
                 # A crash between adding the new entries and removing the old.
@@ -121,8 +128,8 @@ class MilvusIndex:
         check_vectors(vectors, len(entries), self.model.dim)
         rows = [
             dict(
-                key=_key(entry),
-                path=_quoted(entry.path),
+                key=key_of(entry),
+                path=quoted(entry.path),
                 identity=entry.identity or UNKNOWN,
                 place=dict(entry.place),
                 model=f'{self.model.fingerprint} {self.model.name}',
@@ -160,45 +167,49 @@ class MilvusIndex:
             queries: L2-normalised embeddings, float32.
             k: From 1; fewer are returned if there are fewer.
             within: Absolute path of a folder to stay in.
-            approximate: Whether the collection is indexed approximately.
+            approximate: Whether to ask what :meth:`build_approximate` made. Otherwise the search is
+                exact; a collection for which that was called is then read by this client, whole or
+                as far as it is within the folder, since Milvus itself looks at new entries by
+                groups of its own.
 
         Raises:
             FileNotFoundError: If there is no such collection.
-            ValueError: If it was made with another model, or is indexed the other way.
+            ValueError: If it was made with another model, or an approximate search was not
+                prepared.
         """
-        self._check_model()
-        kind = self._client.describe_index(self.collection, 'vector')['index_type']
-        if approximate != (kind != 'FLAT'):
+        # A server waits a fifth of a second to be sure of the newest, and what is found is checked.
+        self._check_model(consistency_level='Eventually')
+        made = self._index()
+        if approximate and made['index_type'] == EXACT:
             raise ValueError(
-                f'collection {self.collection} has the index {kind}, so it is searched '
-                f'{"exactly" if kind == "FLAT" else "approximately"} only; build_approximate() '
-                'makes it approximate'
+                f'collection {self.collection} is not prepared for approximate search: call '
+                'build_approximate() or sen-search index --approximate'
             )
-        options = {}
-        if within is not None:
-            folder = _quoted(os.path.join(within, ''))
-            # The character after the separator ends the names that begin with the folder.
-            options['filter'] = f'path > "{folder}" and path < "{folder[:-1]}0"'
+        inside = '' if within is None else inside_folder(within)
+        if not approximate and made['index_type'] != EXACT:
+            pages = self._pages([*HIT_FIELDS, 'vector'], inside)
+            best = search_pages(pages, queries, k)
+            return [self._hits(rows) for rows in best]
         found = self._client.search(
             self.collection,
             data=list(queries),
             limit=k,
-            output_fields=ENTRY_FIELDS,
-            search_params=dict(metric_type='IP'),
-            **options,
+            output_fields=HIT_FIELDS,
+            search_params=dict(metric_type='IP', params=effort(made, k)),
+            filter=inside,
         )
-        return [[(_entry_of(hit['entity']), hit['distance']) for hit in hits] for hits in found]
+        return [self._hits((hit['entity'], hit['distance']) for hit in hits) for hits in found]
 
     def items(self, paths: Collection[str] | None = None) -> Iterator[tuple[Entry, np.ndarray]]:
         """Entries, all or those of some files, each with its vector (D,) float32."""
         self._check_model()
         for row in self._rows([*ENTRY_FIELDS, 'vector'], paths):
-            yield _entry_of(row), np.asarray(row['vector'], np.float32)
+            yield entry_of(row), np.asarray(row['vector'], np.float32)
 
     def counts(self) -> dict[str, int]:
         """Number of entries of each file, by its path."""
         self._check_model()
-        return Counter(map(_path_of, self._rows(['path'])))
+        return Counter(map(path_of, self._rows(['path'])))
 
     def recipes(self) -> dict[str, str]:
         """Nothing: an entry has the mark of its recipe alone."""
@@ -209,14 +220,34 @@ class MilvusIndex:
 
     def details(self) -> dict[str, str]:
         """Where it is and how it is searched."""
-        kind = self._client.describe_index(self.collection, 'vector')['index_type']
-        return {'Milvus': self.uri, 'index of vectors': kind}
+        kind = self._index()['index_type']
+        return {
+            'Milvus': self.uri,
+            'approximate search': 'not prepared' if kind == EXACT else f'prepared, {kind}',
+        }
 
-    def build_approximate(self) -> None:
-        """Lets Milvus choose an approximate index; exact search is then no longer possible."""
-        self._client.release_collection(self.collection)
-        self._client.drop_index(self.collection, 'vector')
-        self._index_vectors('AUTOINDEX')
+    def build_approximate(self, kind: str = 'ivf') -> None:
+        """Has Milvus prepare approximate search, and waits until it has for what is there.
+
+        Meanwhile the collection cannot be searched. What is written later Milvus adds by itself.
+
+        Args:
+            kind: 'ivf', groups as in a folder, or 'hnsw', a graph, which is searched faster and
+                takes longer to make. Milvus Lite, which is told no number of groups and makes too
+                many for few vectors, makes a graph for both.
+
+        Raises:
+            ValueError: If there is no such kind.
+        """
+        wanted = structure(kind, len(self))
+        if '://' not in self.uri:
+            wanted = structure('hnsw', len(self))
+        # Milvus prepares what is flushed.
+        self._client.flush(self.collection)
+        if not is_made(self._index(), wanted):
+            self._client.release_collection(self.collection)
+            self._client.drop_index(self.collection, 'vector')
+        self._index_vectors(**wanted)
 
     def compact(self) -> None:
         """Milvus frees the room of removed entries by itself."""
@@ -245,19 +276,24 @@ class MilvusIndex:
         schema.add_field('vector', self._types.FLOAT_VECTOR, dim=self.model.dim)
         # A client then reads what it has written.
         self._client.create_collection(self.collection, schema=schema, consistency_level='Strong')
-        self._index_vectors('FLAT')
+        self._index_vectors(EXACT)
 
     def _has_index(self) -> bool:
         return bool(self._client.list_indexes(self.collection, field_name='vector'))
 
-    def _index_vectors(self, kind: str) -> None:
-        params = self._client.prepare_index_params()
-        params.add_index('vector', index_type=kind, metric_type='IP')
-        self._client.create_index(self.collection, params)
+    def _index(self) -> dict:
+        return self._client.describe_index(self.collection, 'vector')
+
+    def _index_vectors(self, index_type: str, params: Mapping[str, int] | None = None) -> None:
+        asked = self._client.prepare_index_params()
+        asked.add_index(
+            'vector', index_type=index_type, metric_type='IP', params=dict(params or {})
+        )
+        self._client.create_index(self.collection, asked)
         self._client.load_collection(self.collection)
 
-    def _models(self) -> Iterator[tuple[str, str]]:
-        """Fingerprint and name of what made an entry, if there are entries.
+    def _models(self, **how: str) -> Iterator[str]:
+        """What made an entry, if there are entries.
 
         Raises:
             FileNotFoundError: If there is no collection.
@@ -279,42 +315,56 @@ class MilvusIndex:
             self._client.load_collection(self.collection)
         else:
             # Another client is about to, or ended before it did; twice does no harm.
-            self._index_vectors('FLAT')
-        found = self._client.query(self.collection, filter='', output_fields=['model'], limit=1)
-        for row in found:
-            fingerprint, _, name = row['model'].partition(' ')
-            yield fingerprint, name
+            self._index_vectors(EXACT)
+        found = self._client.query(
+            self.collection, filter='', output_fields=['model'], limit=1, **how
+        )
+        yield from (row['model'] for row in found)
 
     def _made_with(self) -> ModelId:
-        fingerprint, name = next(self._models(), ('', ''))
+        fingerprint, _, name = next(self._models(), '').partition(' ')
         fields = self._client.describe_collection(self.collection)['fields']
         [dim] = [field['params']['dim'] for field in fields if field['name'] == 'vector']
         return ModelId(name, fingerprint, int(dim))
 
-    def _check_model(self) -> None:
-        for fingerprint, name in self._models():
-            if fingerprint != self.model.fingerprint:
-                made_with = f'{name!r} (fingerprint {fingerprint[:12]})'
-                raise wrong_model(f'{self.collection} at {self.uri}', made_with, self.model)
+    def _check_model(self, **how: str) -> None:
+        for model in self._models(**how):
+            self._check_maker(model)
+
+    def _check_maker(self, model: str) -> None:
+        fingerprint, _, name = model.partition(' ')
+        if fingerprint != self.model.fingerprint:
+            made_with = f'{name!r} (fingerprint {fingerprint[:12]})'
+            raise wrong_model(f'{self.collection} at {self.uri}', made_with, self.model)
+
+    def _hits(self, rows: Iterable[tuple[Mapping, float]]) -> list[tuple[Entry, float]]:
+        hits = []
+        for row, score in rows:
+            self._check_maker(row['model'])
+            hits.append((entry_of(row), score))
+        return hits
 
     def _rows(self, fields: list[str], paths: Collection[str] | None = None) -> Iterator[dict]:
         """Some fields of all entries, or of those of some files."""
-        parts = [None] if paths is None else _chunks([_quoted(path) for path in paths])
+        parts = [None] if paths is None else _chunks([quoted(path) for path in paths])
         for part in parts:
-            names = '' if part is None else f'path in {json.dumps(part)}'
-            pages = self._client.query_iterator(
-                self.collection, batch_size=CHUNK, filter=names, output_fields=fields
-            )
-            while page := pages.next():
+            for page in self._pages(fields, '' if part is None else f'path in {json.dumps(part)}'):
                 yield from page
-            pages.close()
+
+    def _pages(self, fields: list[str], condition: str) -> Iterator[list[dict]]:
+        pages = self._client.query_iterator(
+            self.collection, batch_size=PAGE, filter=condition, output_fields=fields
+        )
+        while page := pages.next():
+            yield page
+        pages.close()
 
     def _change(self, paths: Collection[str], change: Callable[[str], Mapping[str, Any]]) -> None:
         if not paths:
             return
         rows = self._rows(sorted(FIELDS), paths)
         changed = (
-            {key: value for key, value in {**row, **change(_path_of(row))}.items() if key in FIELDS}
+            {key: value for key, value in {**row, **change(path_of(row))}.items() if key in FIELDS}
             for row in rows
         )
         for part in _chunks(list(changed)):
@@ -341,21 +391,3 @@ def _chunks(items: Collection) -> Iterator[list]:
     iterator = iter(items)
     while part := list(islice(iterator, CHUNK)):
         yield part
-
-
-def _quoted(path: str) -> str:
-    # A file name is any bytes; Milvus takes UTF-8, and a filter must not end at a quote.
-    return quote_from_bytes(os.fsencode(path))
-
-
-def _path_of(row: Mapping[str, Any]) -> str:
-    return os.fsdecode(unquote_to_bytes(row['path']))
-
-
-def _entry_of(row: Mapping[str, Any]) -> Entry:
-    return checked_entry(_path_of(row), row['identity'] or None, row['place'])
-
-
-def _key(entry: Entry) -> str:
-    place = json.dumps(dict(entry.place), sort_keys=True).encode()
-    return hashlib.sha256(os.fsencode(entry.path) + b'\0' + place).hexdigest()

@@ -82,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='then prepare approximate search, for a million images and more',
     )
     parser.add_argument(
+        '--approximate-kind',
+        choices=['ivf', 'hnsw'],
+        help='with --approximate: groups of vectors, or (with --uri) a graph, which is searched '
+        'faster and takes longer to make (default: ivf)',
+    )
+    parser.add_argument(
         '--batch-size', type=positive, default=64, help='images at once (default: %(default)s)'
     )
 
@@ -90,6 +96,12 @@ def run(args: argparse.Namespace) -> int:
     """Indexes; returns the exit code."""
     if args.every and not args.detect:
         note('sen-search index: --every takes --detect')
+        return 2
+    if args.approximate_kind and not args.approximate:
+        note('sen-search index: --approximate-kind takes --approximate')
+        return 2
+    if args.approximate_kind == 'hnsw' and not args.uri:
+        note('sen-search index: --approximate-kind hnsw takes --uri: a folder has ivf alone')
         return 2
     check_sources(args.sources, args.detect)
     if not args.sources:
@@ -132,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
         if args.approximate:
             bar.update(task, description='grouping', total=None)
             with search.gallery.writing():
-                search.gallery.build_approximate()
+                search.gallery.build_approximate(args.approximate_kind or 'ivf')
     for remark in remarks:
         note(f'note: {remark.message}')
     # Of a part nobody knows which images the others will have.
