@@ -52,9 +52,9 @@ class Writer:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert self.line() == 'ready', self._process.communicate()[1]
 
     def begin(self):
+        assert self.line() == 'ready', self._process.communicate()[1]
         self._process.stdin.write('\n')
         self._process.stdin.flush()
 
