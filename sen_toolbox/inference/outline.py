@@ -15,7 +15,7 @@ INITS = {'normal_', 'uniform_', 'trunc_normal_', 'kaiming_normal_', 'kaiming_uni
 
 
 class NothingDrawn(TorchFunctionMode):
-    """What is built in the block holds whatever was in the memory, where it would draw numbers.
+    """What is built in the block holds one number over and over, or any, where it would draw some.
 
     Drawing those of a ViT-B/16 takes as long as to load all else.
     """
@@ -24,9 +24,12 @@ class NothingDrawn(TorchFunctionMode):
         self, func: Callable, types: Any, args: tuple = (), kwargs: Mapping | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        is_init = getattr(func, '__module__', None) == nn.init.__name__ and func.__name__ in INITS
-        if is_init or func in FILLING:
+        if getattr(func, '__module__', None) == nn.init.__name__ and func.__name__ in INITS:
             return args[0] if args else kwargs['tensor']
+        if func in FILLING:
+            # Their mean or lowest: what draws until all are within bounds would never end else.
+            tensor, *given = args
+            return tensor.fill_(given[0] if given else kwargs.get('mean', kwargs.get('from', 0)))
         return func(*args, **kwargs)
 
 
