@@ -4,6 +4,7 @@ MMEngine puts any key where it is told to, and a misspelt one then changes nothi
 exist, or be a parameter of what is built at its place.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator
 from copy import deepcopy
@@ -205,11 +206,12 @@ def _registered(kind: Any) -> Iterator[tuple[Registry, Callable]]:
             yield registry, registry.module_dict[name]
 
 
-def _registries() -> Iterator[Registry]:
+@functools.cache
+def _registries() -> tuple[Registry, ...]:
     """Those of this toolbox and of MMEngine, with all that they hold."""
-    for module in (sen_toolbox.registry, mmengine.registry):
-        # A list, because an import may add to the module.
-        for registry in list(vars(module).values()):
-            if isinstance(registry, Registry):
-                registry.import_from_location()
-                yield registry
+    modules = (sen_toolbox.registry, mmengine.registry)
+    found = [value for module in modules for value in vars(module).values()]
+    registries = tuple(value for value in found if isinstance(value, Registry))
+    for registry in registries:
+        registry.import_from_location()
+    return registries

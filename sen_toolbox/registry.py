@@ -39,6 +39,8 @@ class PartRegistry(Registry):
 
     def import_from_location(self) -> None:
         """Imports every part, as for a list of all."""
+        if self._imported:
+            return
         for location, homes in self._tables():
             for home in dict.fromkeys(homes.values()):
                 import_module(f'{location}.{home}')

@@ -11,7 +11,7 @@ from tiny_methods import replace_vocabularies, settings, shrink_encoders
 from torch.utils.data import DataLoader
 from toy_data import ROOT
 
-from sen_toolbox.config import load_config
+from sen_toolbox.config import READ_KEYS, load_config
 from sen_toolbox.datasets.synthetic import write_synthetic_pedes
 from sen_toolbox.models.open_clip_config import open_clip_config
 
@@ -122,12 +122,16 @@ def small_config(path: str, data_root: Path) -> Config:
     return config
 
 
-def but_for_the_data_set(value: object) -> object:
-    """A config without what names a data set."""
+def but_for_the_data_set(config: Config) -> str:
+    """What is run of a config, without what names a data set: equal for those that differ in it."""
+    return repr(_without_data_set({name: config[name] for name in READ_KEYS & config.keys()}))
+
+
+def _without_data_set(value: object) -> object:
     if isinstance(value, dict):
         names = value.keys() - {'type', 'split', 'data_root'} if 'data_root' in value else value
-        return {name: but_for_the_data_set(value[name]) for name in sorted(names)}
-    return [*map(but_for_the_data_set, value)] if isinstance(value, list | tuple) else value
+        return {name: _without_data_set(value[name]) for name in sorted(names)}
+    return [*map(_without_data_set, value)] if isinstance(value, list | tuple) else value
 
 
 def write_config(config: Config, path: Path) -> None:

@@ -33,7 +33,7 @@ def stepped():
 @pytest.mark.parametrize('path', CONFIGS)
 def test_a_config_takes_a_training_and_an_evaluation_step(path, drawn_people, stepped):
     config = small_config(path, drawn_people)
-    rest = repr(but_for_the_data_set(config.to_dict()))
+    rest = but_for_the_data_set(config)
     if rest in stepped:
         return
     torch.manual_seed(0)

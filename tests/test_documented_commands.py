@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_configs import SEN
+from test_configs import SEN, load_plain
 from toy_data import ROOT
 
 from sen_toolbox.config import load_config
@@ -161,7 +161,8 @@ def test_a_documented_command_is_one_that_the_tool_takes(document, command):
     if name:
         args = tool(name).parse_args(arguments)
         for path in configs_of(args):
-            load_config(path, getattr(args, 'cfg_options', None))
+            options = getattr(args, 'cfg_options', None)
+            assert load_config(path, options) if options else load_plain(path)
     elif words[0] not in ('-m', 'bash'):
         assert (ROOT / words[0]).is_file()
 

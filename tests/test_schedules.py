@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
-from test_configs import CONFIGS, SEN
+from test_configs import CONFIGS, SEN, load_plain
 from toy_data import ROOT
 
 from sen_toolbox.config import load_config
@@ -30,7 +30,7 @@ def schedules():
     """One config of each schedule that is written somewhere, as many share one."""
     found = {}
     for path in CONFIGS:
-        config = load_config(path)
+        config = load_plain(path)
         written = repr((config.param_scheduler, config.max_epochs))
         found.setdefault(written, path)
     return sorted(found.values())
