@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
+
+# The ids of one caption.
+Ids: TypeAlias = Sequence[int] | np.ndarray
 
 if TYPE_CHECKING:
     # At run time torch is not needed: an exported model searches without it.
@@ -71,7 +74,8 @@ class Tokens:
         """The first ``length`` columns."""
         return Tokens(self.ids[:, :length], self.mask[:, :length], self.end)
 
-    def map(self, function: Callable[[Array], Array]) -> Tokens:
+    # Which of the two kinds of arrays a function gets, its caller alone knows.
+    def map(self, function: Callable[[Any], Array]) -> Tokens:
         """The function's results on each of the three."""
         return Tokens(function(self.ids), function(self.mask), function(self.end))
 
@@ -95,25 +99,27 @@ class Tokenizer(Protocol):
         context_length: Columns L of a row; longer captions are cut.
         special: Ids that no word has.
         words: Ids of ordinary words, which masking may choose and draw.
-        fingerprint: Names everything that ids depend on; names a cache.
     """
 
     vocab_size: int
     context_length: int
     special: SpecialTokens
     words: range
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Names everything that ids depend on; names a cache."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of the words of a text, without special tokens and not cut."""
 
-    def pack(self, rows: Sequence[Sequence[int]]) -> Tokens:
+    def pack(self, rows: Sequence[Ids]) -> Tokens:
         """Rows of :meth:`encode` with special tokens, cut and padded to (T, L), in NumPy."""
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokens of some captions, in NumPy."""
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> list[Piece]:
+    def decode(self, ids: Ids) -> list[Piece]:
         """The tokens of a row as text, without start, end and padding."""
 
     def describe(self) -> dict:

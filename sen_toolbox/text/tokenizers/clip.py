@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from sen_toolbox.text.tokens import Piece, SpecialTokens, Tokens
+from sen_toolbox.text.tokens import Ids, Piece, SpecialTokens, Tokens
 
 from .rows import MASK_TEXT, check_context_length, fingerprint_of, pack_rows, without_padding
 
@@ -74,7 +74,7 @@ class CLIPTokenizer:
         """Ids of a word whose capitals stay and which is not divided at punctuation."""
         return [token.id for token in _byte_pairs().model.tokenize(word)]
 
-    def pack(self, rows: Sequence[Sequence[int]]) -> Tokens:
+    def pack(self, rows: Sequence[Ids]) -> Tokens:
         """Rows of :meth:`encode` with start, end and zeros, cut to (T, L), in NumPy."""
         return pack_rows(rows, self.special, self.context_length)
 
@@ -82,7 +82,7 @@ class CLIPTokenizer:
         """Tokens of some captions, in NumPy."""
         return self.pack([self.encode(text) for text in texts])
 
-    def decode(self, ids: Sequence[int]) -> list[Piece]:
+    def decode(self, ids: Ids) -> list[Piece]:
         """The tokens of a row as text, without start, end and padding."""
         pieces = []
         for position, token in enumerate(without_padding(ids, self.special.pad)):
@@ -130,7 +130,7 @@ def _pairs() -> list[tuple[str, str]]:
     """What is joined, the most frequent first."""
     # The package is found but not imported: it loads torch.
     package = find_spec('open_clip')
-    if package is None:
+    if package is None or package.origin is None:
         raise FileNotFoundError(
             f"CLIP's vocabulary {VOCABULARY} lies in the package open_clip, which is not "
             'installed: pip install open_clip_torch'

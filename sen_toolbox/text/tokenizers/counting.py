@@ -5,11 +5,20 @@ import string
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from sen_toolbox.messages import shown
 
 ORDERS = ('appearance', 'frequency')
 COMMAND = 'python tools/make_vocabulary.py CONFIG'
+
+
+class Splitting(TypedDict):
+    """Options of :func:`split_words`."""
+
+    lower_case: bool
+    deleted: str
+    separators: str
 
 
 def split_words(
@@ -55,7 +64,7 @@ def build_vocabulary(
     """
     if order not in ORDERS:
         raise ValueError(f'order is one of {", ".join(ORDERS)}, got {order!r}')
-    options = dict(lower_case=lower_case, deleted=deleted, separators=separators)
+    options = Splitting(lower_case=lower_case, deleted=deleted, separators=separators)
     counts = Counter(word for text in captions for word in split_words(text, **options))
     # Both keep the order of the first occurrence, the latter among equals.
     pairs = counts.items() if order == 'appearance' else counts.most_common()

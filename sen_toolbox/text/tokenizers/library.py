@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from sen_toolbox.checks import checked_whole_number
 from sen_toolbox.messages import one_line
-from sen_toolbox.text.tokens import Piece, SpecialTokens, Tokens
+from sen_toolbox.text.tokens import Ids, Piece, SpecialTokens, Tokens
 
 from .rows import check_context_length, fingerprint_of, longest_run, pack_rows, without_padding
 
@@ -74,7 +74,7 @@ class LibraryTokenizer:
         ids = self._model.encode(_cleaned(text, self._clean), add_special_tokens=False).ids
         return [id for id in ids if id not in self._ends]
 
-    def pack(self, rows: Sequence[Sequence[int]]) -> Tokens:
+    def pack(self, rows: Sequence[Ids]) -> Tokens:
         """Rows of :meth:`encode` with special tokens and padding, cut to (T, L), in NumPy."""
         # Where the end token is taken out again, its room stays empty.
         room = self.context_length - (self.special.start is not None) - 1
@@ -85,7 +85,7 @@ class LibraryTokenizer:
         """Tokens of some captions, in NumPy."""
         return self.pack([self.encode(text) for text in texts])
 
-    def decode(self, ids: Sequence[int]) -> list[Piece]:
+    def decode(self, ids: Ids) -> list[Piece]:
         """The tokens of a row as text, without start, end and padding."""
         ids = without_padding(ids, self.special.pad)
         pieces = []

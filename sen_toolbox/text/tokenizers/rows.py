@@ -8,7 +8,7 @@ from importlib.metadata import version
 import numpy as np
 
 from sen_toolbox.checks import checked_at_least, checked_whole_number
-from sen_toolbox.text.tokens import SpecialTokens, Tokens
+from sen_toolbox.text.tokens import Ids, SpecialTokens, Tokens
 
 MASK_TEXT = '[mask]'
 # Beyond any caption; a row that a model file asks for takes memory.
@@ -16,7 +16,7 @@ LONGEST = 10_000
 
 
 def pack_rows(
-    rows: Sequence[Sequence[int]],
+    rows: Sequence[Ids],
     special: SpecialTokens,
     length: int,
     *,
@@ -35,16 +35,15 @@ def pack_rows(
             too long is cut behind its end token is added, so that it has none (BERT).
     """
     begin = 0 if special.start is None else 1
-    has_end = special.end is not None
-    room = length - begin - (has_end and not first_stands_for_all)
+    room = length - begin - (special.end is not None and not first_stands_for_all)
     ids = np.full((len(rows), length), special.pad, dtype=np.int64)
     counts = np.empty(len(rows), dtype=np.int64)
-    if begin:
+    if special.start is not None:
         ids[:, 0] = special.start
     for number, row in enumerate(rows):
         stop = begin + min(len(row), room)
         ids[number, begin:stop] = row[: stop - begin]
-        if has_end and stop < length:
+        if special.end is not None and stop < length:
             ids[number, stop] = special.end
             stop += 1
         counts[number] = max(stop, 1)
@@ -52,7 +51,7 @@ def pack_rows(
     return Tokens(ids, mask, np.zeros_like(counts) if first_stands_for_all else counts - 1)
 
 
-def without_padding(ids: Sequence[int], pad: int) -> list[int]:
+def without_padding(ids: Ids, pad: int) -> list[int]:
     """The ids before the padding at the end."""
     ids = [int(token) for token in ids]
     count = len(ids)

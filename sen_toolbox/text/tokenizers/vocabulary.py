@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sen_toolbox.text.tokens import Piece, SpecialTokens, Tokens
+from sen_toolbox.text.tokens import Ids, Piece, SpecialTokens, Tokens
 
-from .counting import counting_options, read_vocabulary, split_words
+from .counting import Splitting, counting_options, read_vocabulary, split_words
 from .rows import check_context_length, fingerprint_of, pack_rows, without_padding
 
 START_TEXT, END_TEXT, UNKNOWN_TEXT = '<START>', '<END>', '[unknown]'
@@ -76,12 +76,12 @@ class VocabularyTokenizer:
         end: bool = False,
         counting: Mapping | None = None,
     ) -> None:
-        if (vocab_file is None) == (vocabulary is None):
-            raise ValueError('VocabularyTokenizer takes either vocab_file or vocabulary')
-        self._splitting = dict(lower_case=lower_case, deleted=deleted, separators=separators)
-        if vocab_file is not None:
+        self._splitting = Splitting(lower_case=lower_case, deleted=deleted, separators=separators)
+        if vocab_file is not None and vocabulary is None:
             expected = counting_options(**self._splitting, counting=counting)
             vocabulary = read_vocabulary(Path(vocab_file), expected)
+        elif vocab_file is not None or vocabulary is None:
+            raise ValueError('VocabularyTokenizer takes either vocab_file or vocabulary')
         self.context_length = context_length
         first = 0 if pad_is_first_word else 1
         self._ids = {word: number for number, word in enumerate(vocabulary, start=first)}
@@ -103,7 +103,7 @@ class VocabularyTokenizer:
         ids = (self._ids.get(word, self._unknown) for word in split_words(text, **self._splitting))
         return [number for number in ids if number is not None]
 
-    def pack(self, rows: Sequence[Sequence[int]]) -> Tokens:
+    def pack(self, rows: Sequence[Ids]) -> Tokens:
         """Rows of :meth:`encode` with special tokens, cut and padded to (T, L), in NumPy."""
         return pack_rows(rows, self.special, self.context_length)
 
@@ -111,7 +111,7 @@ class VocabularyTokenizer:
         """Tokens of some captions, in NumPy."""
         return self.pack([self.encode(text) for text in texts])
 
-    def decode(self, ids: Sequence[int]) -> list[Piece]:
+    def decode(self, ids: Ids) -> list[Piece]:
         """The tokens of a row as text, without start, end and padding."""
         texts = dict(zip(self.words, self._ids, strict=True))
         return [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from sen_toolbox.text.tokens import Piece, SpecialTokens, Tokens
+from sen_toolbox.text.tokens import Ids, Piece, SpecialTokens, Tokens
 
 from .rows import (
     MASK_TEXT,
@@ -53,9 +53,12 @@ class WordPieceTokenizer:
         vocabulary: Sequence[str] | None = None,
         lower_case: bool = True,
     ) -> None:
-        if (vocab_file is None) == (vocabulary is None):
+        if vocab_file is not None and vocabulary is None:
+            self._pieces = _read(Path(vocab_file))
+        elif vocab_file is None and vocabulary is not None:
+            self._pieces = list(vocabulary)
+        else:
             raise ValueError('WordPieceTokenizer takes either vocab_file or vocabulary')
-        self._pieces = list(vocabulary) if vocab_file is None else _read(Path(vocab_file))
         ids = {piece: number for number, piece in enumerate(self._pieces)}
         missing = [piece for piece in NEEDED if piece not in ids]
         source = vocab_file or 'the vocabulary'
@@ -78,7 +81,7 @@ class WordPieceTokenizer:
         """Ids of the words of a text, without special tokens and not cut."""
         return self._model.encode(text, add_special_tokens=False).ids
 
-    def pack(self, rows: Sequence[Sequence[int]]) -> Tokens:
+    def pack(self, rows: Sequence[Ids]) -> Tokens:
         """Rows of :meth:`encode` with [CLS], [SEP] and padding, cut to (T, L), in NumPy."""
         return pack_rows(rows, self.special, self.context_length, first_stands_for_all=True)
 
@@ -86,7 +89,7 @@ class WordPieceTokenizer:
         """Tokens of some captions, in NumPy."""
         return self.pack([self.encode(text) for text in texts])
 
-    def decode(self, ids: Sequence[int]) -> list[Piece]:
+    def decode(self, ids: Ids) -> list[Piece]:
         """The tokens of a row as text, without [CLS], [SEP] and padding."""
         ids = without_padding(ids, self.special.pad)
         pieces = []
