@@ -4,11 +4,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from mmengine.dist import barrier, is_main_process
@@ -52,9 +52,7 @@ def pruned_captions(
 
     def make() -> dict[str, str]:
         description = f'{type(tagger).__name__} prunes captions (once per data set)'
-        # Closed at once if a caption raises: a bar that is left to the garbage collector can stop
-        # the next one for ever.
-        with closing(track(unique, description)) as texts:
+        with _tracked(unique, description) as texts:
             return {text: tagger.prune(text) or text for text in texts}
 
     def parse(content: bytes) -> dict[str, str]:
@@ -115,7 +113,7 @@ def token_ids(
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
 
     def make() -> TokenIds:
-        with closing(track(unique, 'Tokenises captions (once per data set)')) as texts:
+        with _tracked(unique, 'Tokenises captions (once per data set)') as texts:
             ids = [tokenizer.encode(text) for text in texts]
         flat = np.fromiter((token for row in ids for token in row), dtype=dtype)
         return TokenIds(unique, flat, np.cumsum([len(row) for row in ids], dtype=np.int64))
@@ -145,6 +143,15 @@ def token_ids(
         parse=parse,
         dump=dump,
     )
+
+
+def _tracked(captions: Sequence[str], description: str) -> AbstractContextManager[Iterator[str]]:
+    """Captions below a bar that is closed at once if one of them raises.
+
+    A bar that is left to the garbage collector can stop the next one for ever.
+    """
+    # A generator, though rich says no more than that it can be iterated.
+    return closing(cast(Generator[str, None, None], track(captions, description)))
 
 
 def _kept(

@@ -160,7 +160,7 @@ def _fault(file: Path, count: int) -> str:
         return 'is cut off, or something was added to it'
     images = np.asarray(images)
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda row: zlib.crc32(images[row], start), range(count)))
+        found = list(pool.map(lambda row: zlib.crc32(images[row].data, start), range(count)))
     if wrong := np.flatnonzero(np.frombuffer(sums, SUM) != found).tolist():
         return f'is damaged ({len(wrong)} of {count} images, the first is number {wrong[0]})'
     return ''

@@ -180,9 +180,8 @@ def _look(person: Person) -> _Look:
 
     skin = shade(SKINS[person.skin], 0.03)
     hair = skin * 0.95 if person.hair == 'bald' else shade(HAIR_COLOURS[person.hair_colour])
-    top, second, inner = (
-        cloth(name) for name in (person.top_colour, person.second_colour, person.inner_colour)
-    )
+    top = shade(COLOURS[person.top_colour])
+    second, inner = cloth(person.second_colour), cloth(person.inner_colour)
     bag, hat = cloth(person.bag_colour), cloth(person.hat_colour)
     period = rng.uniform(0.042, 0.062)
     bottom = shade(COLOURS[person.bottom_colour])
@@ -205,12 +204,14 @@ def _look(person: Person) -> _Look:
         straps=bag if person.bag == 'backpack' else None,
         belt=bag if person.bag == 'shoulder bag' else None,
     )
-    if person.top == 'vest':
+    if person.top == 'vest' and inner is not None:
         sleeve = Cloth(inner)
     elif person.pattern in ('logo', 'vertical stripes'):
         sleeve = Cloth(top)
     else:
         sleeve = surface
+    shoes = shade(COLOURS[person.shoes_colour])
+    carried = cloth(person.carried_colour)
     none = np.zeros(3, dtype=np.float32)
     return _Look(
         skin=skin,
@@ -219,10 +220,10 @@ def _look(person: Person) -> _Look:
         torso=torso,
         sleeve=sleeve,
         bottom=Cloth(bottom),
-        shoes=Cloth(shade(COLOURS[person.shoes_colour])),
+        shoes=Cloth(shoes),
         bag=none if bag is None else bag,
         hat=none if hat is None else hat,
-        carried=none if person.carried_colour == 'none' else cloth(person.carried_colour),
+        carried=none if carried is None else carried,
     )
 
 
@@ -484,9 +485,9 @@ class _Figure:
                 )
 
         def paint() -> None:
-            if person.top in ('vest', 'jacket', 'coat') and person.inner_colour != 'none':
-                inside = Cloth(look.torso.inner)
-                self._shell(knots, 0.535, inside, 0.004)
+            inner = look.torso.inner
+            if person.top in ('vest', 'jacket', 'coat') and inner is not None:
+                self._shell(knots, 0.535, Cloth(inner), 0.004)
             self._shell(knots, hem, look.torso, bulk)
 
         self.parts.append((-0.1, paint_bottom))
@@ -580,10 +581,9 @@ class _Figure:
             elif person.top in ('shirt', 'jacket', 'coat', 'suit', 'vest', 'hoodie', 'sweater'):
                 x, y = self.at((0.0, 0.153, 0.01))
                 canvas.ellipse((x, y), 0.046, 0.015, look.top.colour * 0.88)
-                if person.inner_colour != 'none' and cos > 0.2:
-                    canvas.ellipse(
-                        (x + 0.02 * sin * canvas.scale, y), 0.030, 0.015, look.torso.inner
-                    )
+                inner = look.torso.inner
+                if inner is not None and cos > 0.2:
+                    canvas.ellipse((x + 0.02 * sin * canvas.scale, y), 0.030, 0.015, inner)
                 elif person.top == 'shirt' and cos > 0.2:
                     canvas.ellipse(
                         (x + 0.02 * sin * canvas.scale, y - 0.006 * canvas.scale),
@@ -816,7 +816,8 @@ class _Figure:
 
 
 def _between(start: Spot, end: Spot, share: float) -> Spot:
-    return tuple(a + share * (b - a) for a, b in zip(start, end, strict=True))
+    side, down, forwards = (a + share * (b - a) for a, b in zip(start, end, strict=True))
+    return side, down, forwards
 
 
 def _lower(spot: Spot, amount: float) -> Spot:

@@ -116,7 +116,8 @@ def paint_background(camera: Camera, rng: np.random.Generator, size: tuple[int, 
         values = np.clip(
             np.array(colour) * level + rng.normal(0, amount) + rng.normal(0, 2.5, 3), 0, 255
         )
-        return tuple(int(value) for value in values)
+        red, green, blue = (int(value) for value in values)
+        return red, green, blue
 
     image = Image.new('RGB', (columns, rows), vary(camera.ground))
     draw = ImageDraw.Draw(image)
@@ -160,7 +161,7 @@ def _paint_ground(
         colour = tuple(int(0.86 * value) for value in vary(camera.ground, 6))
         for start in np.arange(-columns, 2 * columns, gap):
             draw.line((start, rows, start + slant * rows, 0), fill=colour)
-        y = rows
+        y = float(rows)
         while y > 0:
             draw.line((0, y, columns, y - slant * 3), fill=colour)
             gap *= 0.86

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
+from typing import TypeGuard
 
 from mmcv.transforms import BaseTransform
 
@@ -94,8 +95,7 @@ class RewrittenCaption(BaseTransform):
 
     def _versions_of(self, raw: object, number: int) -> tuple[str, dict]:
         where = f'{self.file}: record {number}'
-        path = raw.get(self.path_key) if isinstance(raw, dict) else None
-        if not isinstance(path, str):
+        if not isinstance(raw, dict) or not isinstance(path := raw.get(self.path_key), str):
             raise ValueError(f'{where} has no {self.path_key}')
         captions, versions = raw.get('captions'), raw.get('diversity_captions', [])
         if not is_list_of_texts(captions) or not isinstance(versions, list):
@@ -132,6 +132,6 @@ def is_version(value: object) -> bool:
     return all(is_list_of_texts(part) and len(part) > 0 for part in value)
 
 
-def is_list_of_texts(value: object) -> bool:
+def is_list_of_texts(value: object) -> TypeGuard[list[str]]:
     """Whether a value is a list of texts."""
     return isinstance(value, list) and all(isinstance(text, str) for text in value)

@@ -25,7 +25,7 @@ class SecondCaption(BaseTransform):
 
     def __init__(self, tokenizer: Tokenizer | Mapping) -> None:
         self.tokenizer = as_tokenizer(tokenizer)
-        self._captions: dict[int, list[tuple[str, str]]] | None = None
+        self._captions: dict[int, list[tuple[str, str]]] = {}
 
     def see_pairs(self, pairs: Sequence[dict]) -> None:
         """Notes which captions each person has; the data set calls it with all training pairs."""
@@ -40,7 +40,7 @@ class SecondCaption(BaseTransform):
         Raises:
             KeyError: If the data set has not told its pairs, as in a test pipeline.
         """
-        if self._captions is None:
+        if not self._captions:
             raise KeyError('SecondCaption is for the pipeline of a training split')
         texts = [self.draw(results, caption) for caption in results['captions']]
         results['second_tokens'] = self.tokenizer(texts)

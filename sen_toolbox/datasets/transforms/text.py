@@ -1,7 +1,7 @@
 """Transforms of the captions: prune, tokenise, mask words."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -11,7 +11,7 @@ from mmcv.transforms import BaseTransform
 from sen_toolbox.checks import checked_share
 from sen_toolbox.registry import TRANSFORMS
 from sen_toolbox.text.registration import as_tokenizer
-from sen_toolbox.text.tokens import Tokenizer
+from sen_toolbox.text.tokens import Ids, Tokenizer
 
 
 @TRANSFORMS.register_module()
@@ -71,7 +71,7 @@ class Tokenize(BaseTransform):
         results['tokens'] = self.tokenizer.pack(rows)
         return results
 
-    def _ids(self, caption: str) -> np.ndarray | list[int]:
+    def _ids(self, caption: str) -> Ids:
         ids = self.known.get(caption)
         return self.tokenizer.encode(caption) if ids is None else ids
 
@@ -113,15 +113,16 @@ class MaskWords(BaseTransform):
         self.other_rate = checked_share('other_rate', other_rate)
         self.tokenizer = as_tokenizer(tokenizer)
         self.mask_id = mask_of(self.tokenizer, 'MaskWords')
-        self._kinds = getattr(self.tokenizer, 'noun_or_adjective', None)
+        kinds = getattr(self.tokenizer, 'noun_or_adjective', None)
         if noun_adjective_rate == other_rate:
-            self._kinds = bytes(self.tokenizer.vocab_size)
-        elif self._kinds is None:
+            kinds = bytes(self.tokenizer.vocab_size)
+        elif kinds is None:
             raise ValueError(
                 f'{type(self.tokenizer).__name__} has no noun_or_adjective, so MaskWords cannot '
                 f'take {noun_adjective_rate} for nouns and adjectives and {other_rate} for other '
                 'words: make the rates equal'
             )
+        self._kinds: Sequence[int] = kinds
 
     def transform(self, results: dict) -> dict:
         """Changes ``tokens``; adds ``word_labels`` (n, L) int64: the token chosen, 0 elsewhere."""
