@@ -1,7 +1,7 @@
 """Values of configs, callers and files, checked; each check returns the value."""
 
 import numbers
-from typing import Any
+from typing import Any, TypeGuard
 
 from sen_toolbox.messages import shown
 
@@ -54,6 +54,6 @@ def checked_whole_number(name: str, value: Any) -> int:
     return value
 
 
-def is_whole_number(value: Any) -> bool:
+def is_whole_number(value: Any) -> TypeGuard[int]:
     """Whether a value is a whole number from 0 up; True and False are not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 0

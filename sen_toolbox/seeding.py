@@ -9,6 +9,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+# NumPy's stubs leave these two out.
+from numpy.random import get_bit_generator, set_bit_generator  # type: ignore[attr-defined]
+
 # The second number of a key, so that no two purposes share a stream.
 EPOCH, STEP, VALIDATION, SAMPLE = range(4)
 
@@ -39,13 +42,13 @@ def generators_kept() -> Iterator[None]:
     """Puts the generators of the CPU back at the end as they were."""
     # NumPy's generator is exchanged, since copying its state takes longer than all the rest. Only
     # the second normal number that the legacy functions keep back is lost.
-    before = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()
+    before = random.getstate(), get_bit_generator(), torch.get_rng_state()
     try:
-        np.random.set_bit_generator(_spare_generator(before[1]))
+        set_bit_generator(_spare_generator(before[1]))
         yield
     finally:
         random.setstate(before[0])
-        np.random.set_bit_generator(before[1])
+        set_bit_generator(before[1])
         torch.set_rng_state(before[2])
 
 

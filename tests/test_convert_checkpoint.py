@@ -176,6 +176,10 @@ def test_a_layout_lies_beside_the_config_or_above_it(tmp_path):
     path.write_text("model = dict()\nofficial = 'nowhere.py'\n")
     with pytest.raises(FileNotFoundError, match='looked for .*nowhere.py'):
         official_layout(load_config(path))
+    path.write_text("model = dict()\nofficial = '../official'\n")
+    (tmp_path / 'official').write_text('')
+    with pytest.raises(ValueError, match=r'/official is not Python code: its name must end with'):
+        official_layout(load_config(path))
 
 
 def person_pretrained(folder: Path, config: dict, **others) -> tuple[str, dict]:

@@ -65,7 +65,9 @@ def test_the_last_epoch_is_told_from_an_earlier_one(describe):
 
 
 @pytest.mark.parametrize('name', ['best.pth', 'best_t2i_R1_epoch_9.pth', 'epoch_9.pth'])
-@pytest.mark.parametrize('text', ['', 'import os', 'a = print(1)', 'a = = 1', 'a.b = 1'])
+@pytest.mark.parametrize(
+    'text', ['', 'import os', 'a = print(1)', 'a = = 1', 'a.b = 1', 'a = {**b}', 'a += 1']
+)
 def test_a_checkpoint_without_a_readable_config_is_unknown(describe, name, text):
     assert describe(name, cfg=text)['selected'] == 'unknown'
     assert describe(name)['selected'] == 'unknown'

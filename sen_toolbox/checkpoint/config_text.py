@@ -15,10 +15,9 @@ def read_config_text(text: str) -> dict[str, Any]:
     {'max_epochs': 3, 'val': {'split': 'val', 'size': (2, 1)}}
     """
     try:
-        statements = ast.parse(text).body
-        return {line.targets[0].id: _literal(line.value) for line in statements}
+        return dict(map(_assignment, ast.parse(text).body))
     # Written by hand or by another program, or too deep for Python's parser: nothing is known then.
-    except (SyntaxError, ValueError, AttributeError, TypeError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return {}
 
 
@@ -65,6 +64,12 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
     return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
 
 
+def _assignment(line: ast.stmt) -> tuple[str, Any]:
+    if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
+        raise ValueError('a line gives no name a value')
+    return line.targets[0].id, _literal(line.value)
+
+
 def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Call):
         if getattr(node.func, 'id', None) != 'dict' or node.args:
@@ -75,6 +80,7 @@ def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Tuple):
         return tuple(_literal(item) for item in node.elts)
     if isinstance(node, ast.Dict):
-        keys = [ast.literal_eval(key) for key in node.keys]
+        # A dict that is unpacked in another has no key: then there are too few.
+        keys = [ast.literal_eval(key) for key in node.keys if key is not None]
         return dict(zip(keys, map(_literal, node.values), strict=True))
     return ast.literal_eval(node)

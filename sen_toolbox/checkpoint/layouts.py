@@ -34,8 +34,14 @@ def official_layout(config: Config) -> ModuleType:
 
 
 def load_layout(path: Path) -> ModuleType:
-    """A module ``official.py`` by its path; like a config it is code and runs."""
+    """A module ``official.py`` by its path; like a config it is code and runs.
+
+    Raises:
+        ValueError: If the file's name is not that of Python code.
+    """
     spec = importlib.util.spec_from_file_location(f'official_{path.parent.name}', path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f'{path} is not Python code: its name must end with .py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -130,14 +130,14 @@ def check_fits_training(
                     f'{where} has for parameter {index} the {key} {found}, expected '
                     + (f'a tensor of shape {tuple(shapes[index])}' if expected[key] else 'a number')
                 )
-    given = content.get('param_schedulers', [])
-    if not isinstance(given, list) or len(given) != len(schedulers):
-        count = len(given) if isinstance(given, list) else f'a {type(given).__name__}'
+    schedules = content.get('param_schedulers', [])
+    if not isinstance(schedules, list) or len(schedules) != len(schedulers):
+        count = len(schedules) if isinstance(schedules, list) else f'a {type(schedules).__name__}'
         raise ValueError(
             f'{source} has {count} for param_schedulers, this training has {len(schedulers)}: '
             'resume with the config of the checkpoint'
         )
-    for number, (ours, theirs) in enumerate(zip(schedulers, given, strict=True)):
+    for number, (ours, theirs) in enumerate(zip(schedulers, schedules, strict=True)):
         where = f'param_schedulers.{number} of {source}'
         _check_names(theirs, where)
         if unknown := sorted(set(theirs) - set(ours.state_dict())):

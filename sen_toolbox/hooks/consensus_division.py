@@ -1,6 +1,8 @@
 """Confident consensus division of RDE: which training pairs belong together."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,8 +55,11 @@ class ConsensusDivisionHook(Hook):
         variance_floor: float = 5e-4,
     ) -> None:
         self.heads = tuple(heads)
-        self.mixture = dict(
-            max_iterations=max_iterations, tolerance=tolerance, variance_floor=variance_floor
+        self._clean_pairs = partial(
+            clean_pairs,
+            max_iterations=max_iterations,
+            tolerance=tolerance,
+            variance_floor=variance_floor,
         )
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -64,7 +69,7 @@ class ConsensusDivisionHook(Hook):
         losses = self._losses(runner)
         # A sampler may leave pairs out of an epoch: they count as clean.
         seen = ~np.isnan(losses).any(axis=0)
-        votes = sum(clean_pairs(row[seen], **self.mixture).astype(int) for row in losses)
+        votes = np.sum([self._clean_pairs(row[seen]) for row in losses], axis=0)
         # A seed of its own, so that a resumed run throws the same coins.
         coin = np.random.default_rng([runner.seed, runner.epoch]).integers(0, 2, len(votes))
         clean = torch.ones(losses.shape[1], dtype=torch.uint8)
@@ -80,9 +85,7 @@ class ConsensusDivisionHook(Hook):
             f'the heads differed on {int(differed.sum()):,}'
         )
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Weights the pairs of the batch."""
         clean = runner.message_hub.get_info(CLEAN_PAIRS)
         data_batch['pair_weights'] = clean[data_batch['sample_idx']].float()

@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from mmengine.dist import get_rank, get_world_size
@@ -20,6 +20,8 @@ from sen_toolbox.text.tokens import Tokens
 from .shared_flags import SharedFlags
 
 SHOWN_IDENTITIES = 16
+# A batch, and which of the epoch it is.
+_Place: TypeAlias = tuple[Runner, int, dict]
 
 
 @HOOKS.register_module()
@@ -38,8 +40,8 @@ class FiniteLossHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Watches the model's losses and the optimiser's steps."""
-        self._flags: list[tuple[dict[str, Tensor], SharedFlags]] = []
-        self._place: tuple[Runner, int, dict] | None = None
+        self._flags: list[tuple[_Place, dict[str, Tensor], SharedFlags]] = []
+        self._place: _Place | None = None
         model = unwrapped(runner.model)
         self._handles = [
             model.register_forward_hook(self._watch, with_kwargs=True),
@@ -68,20 +70,20 @@ class FiniteLossHook(Hook):
         # MMEngine's rule for what belongs to the objective.
         losses = {k: v.detach() for k, v in output.items() if 'loss' in k}
         bad = torch.stack([~value.isfinite().all() for value in losses.values()]).int()
-        self._flags.append((losses, SharedFlags(bad)))
+        self._flags.append((self._place, losses, SharedFlags(bad)))
 
     def _before_step(self, *_: Any) -> None:
         self._check()
 
     def _check(self) -> None:
         flags, self._flags = self._flags, []
-        for losses, shared in flags:
+        for place, losses, shared in flags:
             bad = [name for name, flag in zip(losses, shared.read(), strict=True) if flag]
             if bad:
-                self._stop(losses, bad)
+                self._stop(place, losses, bad)
 
-    def _stop(self, losses: dict[str, Tensor], bad: list[str]) -> None:
-        runner, batch_idx, batch = self._place
+    def _stop(self, place: _Place, losses: dict[str, Tensor], bad: list[str]) -> None:
+        runner, batch_idx, batch = place
         values = {name: float(value) for name, value in losses.items()}
         path = Path(runner.work_dir) / f'nonfinite_iter_{runner.iter + 1}_rank_{get_rank()}.pth'
         model = unwrapped(runner.model)

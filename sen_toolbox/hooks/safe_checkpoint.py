@@ -42,6 +42,9 @@ class SafeCheckpointHook(CheckpointHook):
         ValueError: If ``every_iters`` is less than 1 or given with ``by_epoch=False``.
     """
 
+    # MMEngine's hook sets it.
+    best_ckpt_path: str | None
+
     def __init__(self, *, every_iters: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if every_iters is not None and (every_iters < 1 or not self.by_epoch):
@@ -66,8 +69,8 @@ class SafeCheckpointHook(CheckpointHook):
         # A work dir may have been copied: nothing in the other folder is ours.
         if last := hub.get_info('last_ckpt'):
             self.last_ckpt = self._path(Path(last).name)
-        if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = self._path(Path(self.best_ckpt_path).name)
+        if best := getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = self._path(Path(best).name)
         for key, best in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[key] = best and self._path(Path(best).name)
         if is_main_process():
@@ -76,8 +79,8 @@ class SafeCheckpointHook(CheckpointHook):
             self._drop(hub.get_info(DROPPED, []))
             # Reading the newest takes time, so only where there is a choice.
             if runner.iter > 0 and self._within_epochs():
-                newest, _ = find_newest_checkpoint(self.out_dir)
-                self._drop_within_epochs(newest.name)
+                if newest := find_newest_checkpoint(self.out_dir):
+                    self._drop_within_epochs(newest[0].name)
         self.saved_at = runner.iter or None
 
     def after_train_epoch(self, runner: Runner) -> None:
