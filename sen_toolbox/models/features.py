@@ -33,6 +33,16 @@ class ImageSpec:
         """Number N of patches; 0 without tokens."""
         return self.grid[0] * self.grid[1] if self.grid else 0
 
+    def patches(self) -> tuple[tuple[int, int], int]:
+        """The grid (rows, columns) of its patches, and the side of one, in pixels.
+
+        Raises:
+            ValueError: If it gives no tokens.
+        """
+        if self.grid is None or self.patch_size is None:
+            raise ValueError('the image encoder gives no tokens, so that it has no patches')
+        return self.grid, self.patch_size
+
 
 @dataclass(frozen=True)
 class TextSpec:

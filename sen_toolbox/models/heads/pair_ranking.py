@@ -36,8 +36,8 @@ class PairRankingHead(nn.Module):
         self.ranking = LOSSES.build(ranking)
         self.classifiers = nn.ModuleDict(
             {
-                name: PartLinear(*sizes, num_classes, bias=True)
-                for name, sizes in self.neck.widths.items()
+                name: PartLinear(parts, width, num_classes, bias=True)
+                for name, (parts, width) in self.neck.widths.items()
             }
         )
         for classifier in self.classifiers.values():

@@ -60,8 +60,8 @@ class PartRankingHead(nn.Module):
         self.level_weights = {name: level_weights[name] for name in self.neck.widths}
         self.classifiers = nn.ModuleDict(
             {
-                name: PartLinear(*sizes, num_classes, bias=True)
-                for name, sizes in self.neck.widths.items()
+                name: PartLinear(parts, width, num_classes, bias=True)
+                for name, (parts, width) in self.neck.widths.items()
             }
         )
         for classifier in self.classifiers.values():

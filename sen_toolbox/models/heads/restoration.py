@@ -61,7 +61,7 @@ class RestorationHead(nn.Module):
                 'restoration needs an image encoder that encodes some patches alone, such as '
                 'CLIPVisionTransformer'
             )
-        self.patch_size, self.grid = spec.image.patch_size, spec.image.grid
+        self.grid, self.patch_size = spec.image.patches()
         if spec.image.patch_stride != self.patch_size:
             raise ValueError(
                 f'restoration needs patches that do not overlap, got stride '
@@ -174,7 +174,7 @@ class RestorationHead(nn.Module):
         if not self.neck.reads_words:
             return None
         words = backbone.encode_text(tokens, WORDS).tokens
-        total = 0
+        total = images.new_zeros(())
         for seed in range(NUM_MASKS):
             order = self._drawn_order(len(images), seed, images.device)
             visible = self._visible_tokens(images, order, backbone)

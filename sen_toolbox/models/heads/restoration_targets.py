@@ -18,7 +18,8 @@ class PixelTarget:
 
     def __init__(self, *, spec: PairSpec) -> None:
         self.image = spec.image
-        self.num_values = self.image.patch_size**2 * 3
+        _, side = self.image.patches()
+        self.num_values = side**2 * 3
 
     def __call__(self, pair: PairFeatures, images: Tensor) -> Tensor:
         """Pixels (B, N, P) of the patches of images (B, 3, H, W)."""
@@ -49,7 +50,8 @@ class PatchMeanTarget:
 
     def paint(self, values: Tensor) -> Tensor:
         """Patches (B, N, P) that have one colour (B, N, 3) each."""
-        return values.repeat(1, 1, self.image.patch_size**2)
+        _, side = self.image.patches()
+        return values.repeat(1, 1, side**2)
 
 
 @RESTORATION_TARGETS.register_module()
@@ -78,7 +80,7 @@ def cut_patches(images: Tensor, spec: ImageSpec) -> Tensor:
 
     Pixels beyond the last whole patch are left out, as the patch embedding leaves them.
     """
-    (rows, columns), size = spec.grid, spec.patch_size
+    (rows, columns), size = spec.patches()
     images = images[:, :, : rows * size, : columns * size]
     cut = images.unflatten(3, (columns, size)).unflatten(2, (rows, size))
     return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)

@@ -40,7 +40,7 @@ class TokenSelectionHead(WeightedMatchingHead):
 
     def embed_image(self, pair: PairFeatures) -> Tensor:
         """Embeddings (B, E) of the patches the class token attends to most."""
-        patches = pair.image.tokens[:, 1:]
+        patches = pair.image.tokens[:, 1:]  # type: ignore[index]  # there, since ``reads`` asks
         # Not len(patches), which would fix the number of images of an exported model.
         count = torch.full((patches.shape[0],), patches.shape[1], device=patches.device)
         return self.image_neck(patches, pair.image.attention, count)
@@ -49,7 +49,7 @@ class TokenSelectionHead(WeightedMatchingHead):
         """Embeddings (T, E) of the words that the token of the caption attends to most."""
         text, last = pair.text, pair.text.mask.sum(1) - 1
         position = torch.arange(text.tokens.shape[1], device=last.device)
-        score = text.attention.masked_fill(~text.mask, 0)
+        score = text.attention.masked_fill(text.mask.logical_not(), 0)
         score = score.masked_fill((position == 0) | (position == last[:, None]), -1)
         return self.text_neck(text.tokens, score, last - 1)
 

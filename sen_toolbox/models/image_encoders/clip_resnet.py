@@ -69,21 +69,20 @@ class CLIPResNet(open_clip.modified_resnet.ModifiedResNet):
             self.layer4[0].avgpool = nn.Identity()
             self.layer4[0].downsample[0] = nn.Identity()
         use_global_batch_norm(self)
+        rows, columns = image_size
         # The first convolution rounds an odd side up, each pooling rounds it down.
-        shape = tuple((side + 1) // 2 // 2 for side in image_size)
+        shape = tuple((side + 1) // 2 // 2 for side in (rows, columns))
         shapes = {}
         for number, (name, stride) in enumerate(zip(STAGES, (1, 2, 2, last_stride), strict=True)):
             shape = tuple(side // stride for side in shape)
             shapes[name] = (4 * settings.width * 2**number, *shape)
         if 0 in shape:
-            raise ValueError(f'image_size {tuple(image_size)} is too small: layer4 is {shape}')
+            raise ValueError(f'image_size {rows, columns} is too small: layer4 is {shape}')
         width = shapes['layer4'][0]
         self.attnpool.positional_embedding = nn.Parameter(
             torch.randn(1 + math.prod(shape), width) / width**0.5
         )
-        self.spec = ImageSpec(
-            width=config['embed_dim'], image_size=tuple(image_size), stages=shapes
-        )
+        self.spec = ImageSpec(width=config['embed_dim'], image_size=(rows, columns), stages=shapes)
 
     def load_weights(self) -> None:
         """Loads ``pretrained``; the position embedding is resized to the last map.

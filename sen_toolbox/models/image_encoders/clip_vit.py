@@ -79,7 +79,8 @@ class CLIPVisionTransformer(nn.Module):
         _require_plain(arch, odd, settings.layers)
         self.arch, self.pretrained = arch, pretrained
         patch, width = settings.patch_size, settings.width
-        image_size = tuple(image_size)
+        rows, columns = image_size
+        image_size = (rows, columns)
         grid, step = patch_grid(image_size, patch, stride)
         # In the order of open_clip, so that a seed draws its weights.
         scale = width**-0.5
@@ -114,7 +115,8 @@ class CLIPVisionTransformer(nn.Module):
             load_tower(self, 'image', self.pretrained, self.arch, self._fit)
 
     def _fit(self, state: dict[str, Tensor], is_ours: bool) -> str:
-        position, phrase = fit_grid(state[POSITION_KEY], self.spec.grid, square=not is_ours)
+        grid, _ = self.spec.patches()
+        position, phrase = fit_grid(state[POSITION_KEY], grid, square=not is_ours)
         state[POSITION_KEY] = position
         if self.proj is None:
             state.pop(PROJECTION_KEY, None)

@@ -60,7 +60,8 @@ class OpenCLIPImageEncoder(nn.Module):
             image_size=settings.image_size,
         )
         self.trunk, self.head = tower.trunk, tower.head
-        image_size = tuple(image_size)
+        rows, columns = image_size
+        image_size = (rows, columns)
         cell, self.position_grid = _set_input_size(self.trunk, image_size)
         has_tokens = getattr(self.trunk, 'global_pool', None) == 'token'
         self.provides = frozenset({'tokens'} if has_tokens else ())

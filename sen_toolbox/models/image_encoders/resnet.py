@@ -68,8 +68,9 @@ class ResNet(nn.Module):
         self.bn1 = GlobalBatchNorm(stem)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        rows, columns = image_size
         # Every step of 2 rounds an odd side up.
-        shape = tuple(-(-side // 4) for side in image_size)
+        shape = tuple(-(-side // 4) for side in (rows, columns))
         channels, shapes = stem, {}
         strides = (1, 2, 2, last_stride)
         self.stages = STAGES[: STAGES.index(last_stage) + 1]
@@ -80,7 +81,7 @@ class ResNet(nn.Module):
             shape = tuple(-(-side // stride) for side in shape)
             shapes[name] = (channels, *shape)
         start_convolutions(self)
-        self.spec = ImageSpec(width=channels, image_size=tuple(image_size), stages=shapes)
+        self.spec = ImageSpec(width=channels, image_size=(rows, columns), stages=shapes)
 
     def load_weights(self) -> None:
         """Loads ``pretrained``, of torchvision's file all but the classifier.

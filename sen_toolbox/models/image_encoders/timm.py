@@ -81,7 +81,8 @@ class TimmViT(nn.Module):
         self.pretrained, self.align_corners = pretrained, align_corners
         self.num_unused_blocks = len(vit.blocks) - count
         patch = vit.patch_embed.patch_size[0]
-        grid, step = patch_grid(tuple(image_size), patch, stride)
+        rows, columns = image_size
+        grid, step = patch_grid((rows, columns), patch, stride)
         self.patch_embed = vit.patch_embed
         self.patch_embed.proj.stride = (step, step)
         self.cls_token = vit.cls_token
@@ -96,7 +97,7 @@ class TimmViT(nn.Module):
             block.mlp.drop1, block.mlp.drop2 = nn.Dropout(dropout), nn.Dropout(dropout)
         self.spec = ImageSpec(
             width=vit.embed_dim,
-            image_size=tuple(image_size),
+            image_size=(rows, columns),
             grid=grid,
             patch_size=patch,
             patch_stride=step,

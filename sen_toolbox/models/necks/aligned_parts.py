@@ -61,7 +61,7 @@ class AlignedParts(nn.Module):
     def embed_words(self, text: TextFeatures) -> dict[str, Tensor]:
         """The same of T captions."""
         whole, words = self.whole_and_words(text)
-        inside = text.mask[:, :, None]
+        inside = text.mask.unsqueeze(2)
         shares = self.word_part(words).sigmoid()
         # One part after the other, by a maximum that keeps places: all at once, or with amax, would
         # take the memory of as many sets of words.
@@ -76,7 +76,7 @@ class AlignedParts(nn.Module):
 
         Here their states stand in ``tokens`` and ``extra['local']``.
         """
-        inside = text.mask[:, :, None]
+        inside = text.mask.unsqueeze(2)
         # A caption without a known word has one token, of padding.
         whole = text.tokens.masked_fill(~inside, -torch.inf).amax(dim=1)
         is_short = inside.sum(dim=1) < self.context_length

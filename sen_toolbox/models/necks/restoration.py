@@ -50,13 +50,14 @@ class TextGuidedDecoder(nn.Module):
         self.text_norm = nn.LayerNorm(width)
         self.embed = nn.Linear(width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        position = sincos_position(width, spec.image.grid)
+        grid, side = spec.image.patches()
+        position = sincos_position(width, grid)
         self.register_buffer('position', position[None], persistent=False)
         self.query_norm = nn.LayerNorm(width)
         self.cross_attention, self.transformer = attention_layers(width, depth)
         self.cross_norm = nn.LayerNorm(width)
         self.output_norm = nn.LayerNorm(width)
-        self.predict = nn.Linear(width, num_values or spec.image.patch_size**2 * 3)
+        self.predict = nn.Linear(width, num_values or side**2 * 3)
 
     def forward(
         self,
