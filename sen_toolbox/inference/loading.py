@@ -66,10 +66,12 @@ def load_encoder(
             raise ValueError(f'{model} holds weights already; leave out the checkpoint')
         from sen_toolbox.inference.onnx_encoder import OnnxEncoder
 
-        return OnnxEncoder(model, device=device)
+        return OnnxEncoder(Path(model), device=device)
     # Imported here because they load torch, which an exported model does without.
     from sen_toolbox.inference.encoder import Encoder
     from sen_toolbox.inference.model_file import load_model
 
-    name, retriever, processor = load_model(model or SHIPPED_MODEL, checkpoint)
+    name, retriever, processor = load_model(
+        os.fspath(model or SHIPPED_MODEL), None if checkpoint is None else os.fspath(checkpoint)
+    )
     return Encoder(retriever, processor, name=name, device=device)

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -30,7 +31,8 @@ _OVERSAMPLING = 4
 @lru_cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """Pillow's own font, which is the same on every machine; size in pixels."""
-    return ImageFont.load_default(size=size)
+    # Where a size is given, Pillow gives no other kind of font.
+    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size=size))
 
 
 def line_height(size: int) -> int:

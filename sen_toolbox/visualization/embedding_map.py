@@ -139,11 +139,10 @@ def _plane(
     for person_ids, places, corners, reach in groups:
         for person_id, place in zip(person_ids, places, strict=True):
             x, y = ((place - middle) * scale + big / 2).tolist()
-            style = dict(fill=colours[person_id], outline=WHITE)
+            fill = colours[person_id]
             if corners:
-                draw.regular_polygon((x, y, reach), corners, rotation=45, **style)
+                draw.regular_polygon((x, y, reach), corners, rotation=45, fill=fill, outline=WHITE)
             else:
-                draw.ellipse(
-                    (x - reach, y - reach, x + reach, y + reach), width=_OVERSAMPLING, **style
-                )
+                box = (x - reach, y - reach, x + reach, y + reach)
+                draw.ellipse(box, fill=fill, outline=WHITE, width=_OVERSAMPLING)
     return plane.resize((size, size), Image.Resampling.LANCZOS)

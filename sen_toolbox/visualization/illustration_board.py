@@ -58,10 +58,10 @@ def draw_illustration_board(
     pictures = [_pictures(row) for row in rows]
     columns = list(pictures[0])
     changed = set(columns) - set(rows[0]['columns'])
-    for index, row in enumerate(pictures):
-        _check(row, index, columns)
+    for index, by_title in enumerate(pictures):
+        _check(by_title, index, columns)
 
-    widths = [_scaled_width(row[columns[0]].shape, height) for row in pictures]
+    widths = [_scaled_width(by_title[columns[0]].shape, height) for by_title in pictures]
     # A column is never narrower than its title.
     column = max(*widths, 106)
     captioned = any(row.get('caption') for row in rows)

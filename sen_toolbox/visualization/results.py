@@ -118,7 +118,7 @@ def illustrated_rows(
         )
 
     columns = drawn(batch['tokens'])
-    rows = [
+    rows: list[dict[str, Any]] = [
         dict(columns=pictures, caption=caption, others=[])
         for pictures, caption in zip(_per_image(columns), captions, strict=True)
     ]

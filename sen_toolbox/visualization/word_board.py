@@ -81,7 +81,7 @@ def draw_word_board(
         for word, values, *number in row['words']:
             picture = _overlay(row['image'], np.asarray(values) / max(strongest, 1e-12), size)
             cells.append((word, picture, f'{number[0]:+.3f}' if number else ''))
-        for slot, (text, picture, number) in enumerate(cells):
+        for slot, (text, picture, value) in enumerate(cells):
             left = MARGIN + slot * column
             board.paste(picture.resize(size, Image.Resampling.LANCZOS), (left, top))
             middle, below = left + image_width // 2, top + height + 2
@@ -89,7 +89,7 @@ def draw_word_board(
             label = wrap_text(text, size=SMALL_SIZE, width=column - 4, max_lines=1)[0]
             draw_text(draw, (middle, below), label, size=SMALL_SIZE, fill=fill, anchor='ma')
             below += line_height(SMALL_SIZE)
-            draw_text(draw, (middle, below), number, size=SMALL_SIZE, fill=GREY, anchor='ma')
+            draw_text(draw, (middle, below), value, size=SMALL_SIZE, fill=GREY, anchor='ma')
         top += picture_height
     return board
 
@@ -98,8 +98,8 @@ def _overlay(image: np.ndarray, strength: np.ndarray, size: tuple[int, int]) -> 
     """The image in pale grey with a map, 1 where it is strongest, as colour over it."""
     pixels = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), np.float64)
     pixels = pixels.mean(axis=2, keepdims=True) * 0.65 + 80
-    values = Image.fromarray(strength.clip(0, 1).astype(np.float32))
-    values = np.asarray(values.resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+    heat = Image.fromarray(strength.clip(0, 1).astype(np.float32))
+    values = np.asarray(heat.resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
     places = np.linspace(0, 1, len(_RAMP))
     colour = np.stack([np.interp(values, places, channel) for channel in _RAMP.T], axis=2)
     share = (0.85 * values**0.6)[..., None]
