@@ -337,7 +337,7 @@ def test_a_box_within_a_surer_one_is_dropped():
 
 
 def test_boxes_stay_within_the_image():
-    assert clip_box(-3.2, 1.6, 99, 7.4, (6, 50)) == (0, 2, 50, 6)
+    assert clip_box((-3.2, 1.6, 99, 7.4), (6, 50)) == (0, 2, 50, 6)
 
 
 def test_noise_and_tiny_images_hold_nobody():

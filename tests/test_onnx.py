@@ -137,6 +137,13 @@ def test_eight_bits_are_smaller_close_and_another_model(made, exported, original
 
 
 @pytest.mark.slow
+def test_an_exported_model_is_not_exported_again(exported, tmp_path, capsys):
+    assert main(['export', str(tmp_path / 'twice.onnx'), '--model', str(exported)]) == 1
+    assert f'{exported} is an exported model: give the one' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 def test_files_that_are_no_exported_models_are_refused(exported, tmp_path):
     with pytest.raises(FileNotFoundError, match='there is no model file nowhere.onnx'):
         PersonSearch('nowhere.onnx')

@@ -156,6 +156,10 @@ def test_a_picture_is_turned_upright_by_its_tag(folder, search, tmp_path):
             dict(text=['a man', 'a boy'], image=['0.png']),
             'pairs take as many texts as images, got 2 and 1',
         ),
+        (
+            dict(text=['a man', 'a boy'], image='0.png'),
+            'pairs take as many texts as images, got 2 and 1',
+        ),
         (dict(image=np.zeros((4, 4), np.uint8)), r'RGB \(H, W, 3\) uint8, got \(4, 4\) uint8'),
     ],
 )

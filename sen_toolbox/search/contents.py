@@ -29,7 +29,9 @@ class FolderContents:
 
 def folder_contents(index: GalleryIndex) -> dict[str, FolderContents]:
     """The contents of an index by absolute path of the folder, sorted; asks for each file."""
-    counts, folders, names = index.counts(), {}, {}
+    counts = index.counts()
+    folders: dict[str, FolderContents] = {}
+    names: dict[str, str] = {}
     for path, state in index.files().items():
         held = folders.setdefault(os.path.dirname(path), FolderContents())
         held.persons += counts.get(path, 0)

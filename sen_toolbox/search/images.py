@@ -63,10 +63,10 @@ def find_files(
         FileNotFoundError: If a folder does not exist or holds no such file. Whoever indexes a
             drive that is not mounted must not lose its entries.
     """
-    single = isinstance(source, str | os.PathLike)
     paths: set[str] = set()
-    folders, problems = [], {}
-    for item in [source] if single else source:
+    folders: list[str] = []
+    problems: dict[str, str] = {}
+    for item in [source] if isinstance(source, str | os.PathLike) else source:
         path = os.path.abspath(os.fspath(item))
         if os.path.isdir(path):
             below = _files_below(path, suffixes, problems, excluded)
@@ -80,7 +80,7 @@ def find_files(
                 )
             folders.append(path)
             paths |= below
-        elif single and not os.path.exists(path):
+        elif isinstance(source, str | os.PathLike) and not os.path.exists(path):
             raise FileNotFoundError(f'there is no folder {path}')
         else:
             paths.add(path)

@@ -58,12 +58,14 @@ class GalleryIndex(Protocol):
     """Entries with their vectors; what was written once stays written, whole, after a crash.
 
     Attributes:
-        folder: Where it lies on this machine; None if it is in a database.
         model: What makes its vectors.
     """
 
-    folder: Path | None
     model: ModelId
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it lies on this machine; None if it is in a database."""
 
     def writing(self) -> AbstractContextManager:
         """Keeps other writers out; makes the index if there is none.
@@ -202,8 +204,9 @@ def _short(value: object) -> str:
 
 
 def _is_number(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return math.isfinite(value)
 
 
 def _is_box(value: object) -> bool:

@@ -93,7 +93,7 @@ def read_values(folder: Path, meta: Mapping[str, object]) -> IndexValues:
     # Names are built from numbers; one that differs may lead anywhere.
     wrong = {
         'vectors': text('vectors') != values.vectors,
-        'lists': values.lists is not None and (text('lists') != values.lists or listed > rows),
+        'lists': listed is not None and (text('lists') != values.lists or listed > rows),
         'dtype': values.dtype not in DTYPES,
         'dim': not 1 <= dim <= MAX_DIM,
         'live': live > rows,

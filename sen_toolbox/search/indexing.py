@@ -24,13 +24,11 @@ READERS = min(8, os.cpu_count() or 1)
 
 
 class Encoder(Protocol):
-    """What makes vectors: a model in torch, or an exported one.
+    """What makes vectors: a model in torch, or an exported one."""
 
-    Attributes:
-        model_id: Name and fingerprint.
-    """
-
-    model_id: ModelId
+    @property
+    def model_id(self) -> ModelId:
+        """Name, fingerprint and length of a vector."""
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """The model's input of an RGB image (H, W, 3) uint8; called from several threads."""
@@ -176,8 +174,8 @@ def update_index(
             read_all = pool.map if reading.parallel else map
             for start in range(0, len(todo), step):
                 batch = todo[start : start + step]
-                old = [known.get(path) for path, _ in batch]
-                results = list(read_all(read_one, batch, old))
+                states = [known.get(path) for path, _ in batch]
+                results = list(read_all(read_one, batch, states))
                 _commit(index, encoder, results, known, identities, batch_size, report)
                 done += len(batch)
                 if progress:

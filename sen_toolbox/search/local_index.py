@@ -276,11 +276,7 @@ class LocalIndex:
         """
         # Rows and entries belong together only within one transaction.
         with self._reading() as (db, values):
-            if approximate and values.lists is None:
-                raise ValueError(
-                    f'index {self.folder} is not prepared for approximate search: call '
-                    'build_approximate() or sen-search index --approximate'
-                )
+            listed = self._listed(values) if approximate else 0
             rows = values.rows
             vectors = self._open_vectors(values)
             count, allowed = values.live, None
@@ -291,7 +287,7 @@ class LocalIndex:
             if k == 0:
                 return [[] for _ in queries]
             if approximate:
-                lists = self._open_lists(values)
+                lists = self._open_lists(values, listed)
                 scores, found = search_lists(lists, vectors, queries, k, allowed)
             else:
                 chosen = np.arange(rows) if allowed is None else allowed
@@ -339,6 +335,7 @@ class LocalIndex:
             return values.live
 
     def _make(self) -> None:
+        vectors = vectors_name(0)
         values = dict(
             format=FORMAT,
             model=self.model.name,
@@ -348,9 +345,9 @@ class LocalIndex:
             rows=0,
             live=0,
             generation=0,
-            vectors=vectors_name(0),
+            vectors=vectors,
         )
-        create_vector_file(self.folder / values['vectors'])
+        create_vector_file(self.folder / vectors)
         self._database.make(values)
 
     def _check_counts(self, db: sqlite3.Connection, values: IndexValues) -> None:
@@ -397,15 +394,24 @@ class LocalIndex:
             self._vectors = (path, rows), array
         return self._vectors[1]
 
-    def _open_lists(self, values: IndexValues) -> faiss.Index:
-        path = self.folder / values.lists
+    def _listed(self, values: IndexValues) -> int:
+        """How many vectors are in groups for approximate search."""
+        if values.listed is None:
+            raise ValueError(
+                f'index {self.folder} is not prepared for approximate search: call '
+                'build_approximate() or sen-search index --approximate'
+            )
+        return values.listed
+
+    def _open_lists(self, values: IndexValues, listed: int) -> faiss.Index:
+        path = self.folder / lists_name(values.generation, listed)
         if self._lists is None or self._lists[0] != path:
-            self._lists = path, open_lists(path, rows=values.listed, dim=self.model.dim)
+            self._lists = path, open_lists(path, rows=listed, dim=self.model.dim)
         return self._lists[1]
 
 
-def _data_files(values: IndexValues) -> tuple[str | None, ...]:
-    return values.vectors, values.lists
+def _data_files(values: IndexValues) -> list[str]:
+    return [values.vectors] if values.lists is None else [values.vectors, values.lists]
 
 
 def _size(path: Path) -> str:

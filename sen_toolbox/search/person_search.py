@@ -67,14 +67,14 @@ class PersonSearch:
         device: str = 'cpu',
         half_index: bool = False,
     ) -> None:
-        is_built = not isinstance(model, str | os.PathLike | None)
-        named = model_of_index(index, uri) if model is None and checkpoint is None else None
-        self.encoder = (
-            model
-            if is_built
+        if isinstance(model, str | os.PathLike | None):
+            named = model_of_index(index, uri) if model is None and checkpoint is None else None
             # An index chooses among models that are here and downloads none.
-            else load_encoder(model or named, checkpoint, device=device, download=named is None)
-        )
+            self.encoder: Encoder = load_encoder(
+                model or named, checkpoint, device=device, download=named is None
+            )
+        else:
+            self.encoder = model
         self._device = device
         self._crops = crops_folder(index)
         self.gallery = open_index(index, self.encoder.model_id, uri=uri, half=half_index)
@@ -83,7 +83,7 @@ class PersonSearch:
         self,
         source: PathLike | Iterable[PathLike],
         *,
-        ids: Mapping[PathLike, object] | None = None,
+        ids: Mapping[str, object] | Mapping[os.PathLike, object] | None = None,
         batch_size: int = 64,
         detect: 'PathLike | Detector | None' = None,
         every: float = 1.0,
@@ -197,19 +197,35 @@ class PersonSearch:
                 be decoded, or another model made the index.
             FileNotFoundError: If there is no index yet.
         """
+        texts = [text] if isinstance(text, str) else text
+        images = [image] if isinstance(image, str | os.PathLike | np.ndarray) else image
+        results = self.search_queries(
+            texts, images, k=k, within=within, approximate=approximate, rerank=rerank
+        )
+        is_one = texts is not text or images is not image
+        return results[0] if is_one else results
+
+    def search_queries(
+        self,
+        texts: Sequence[str] | None = None,
+        images: Sequence[PathLike | np.ndarray] | None = None,
+        *,
+        k: int = 10,
+        within: PathLike | None = None,
+        approximate: bool = False,
+        rerank: str | None = None,
+    ) -> list[list[Result]]:
+        """The best persons for each of some queries, given and asked for as in :meth:`search`."""
         checked_at_least('k', k, 1)
-        given = [value for value in (text, image) if value is not None]
-        if not given:
+        if texts is None and images is None:
             raise ValueError('there is nothing to search for: give a text, an image, or both')
-        many = isinstance(given[0], Sequence) and not isinstance(given[0], str)
-        texts, images = ([v] if v is not None and not many else v for v in (text, image))
         queries = self.embed(texts, images)
         count = k if rerank is None else max(k, CANDIDATES)
         results = self.search_vectors(queries, k=count, within=within, approximate=approximate)
         if rerank is not None:
             pairs = zip(queries, results, strict=True)
             results = [self._reranked(query, found, rerank)[:k] for query, found in pairs]
-        return results if many else results[0]
+        return results
 
     def search_vectors(
         self,

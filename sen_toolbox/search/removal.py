@@ -44,8 +44,8 @@ def remove_sources(
         BlockingIOError: If another process is writing the index.
         ValueError: If the index holds nothing of one of them; nothing is removed then.
     """
-    single = isinstance(sources, str | os.PathLike)
-    names = [os.path.abspath(os.fspath(source)) for source in ([sources] if single else sources)]
+    listed = [sources] if isinstance(sources, str | os.PathLike) else sources
+    names = [os.path.abspath(os.fspath(source)) for source in listed]
     # What is not there shall not be made.
     _chosen(index, names)
     check_crops(crops)

@@ -59,7 +59,7 @@ def add_index_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def open_search(args: argparse.Namespace, **options: object) -> 'PersonSearch':
+def open_search(args: argparse.Namespace, *, half_index: bool = False) -> 'PersonSearch':
     """The search that the arguments describe."""
     with _nothing_collected():
         from sen_toolbox.search.person_search import PersonSearch
@@ -71,7 +71,7 @@ def open_search(args: argparse.Namespace, **options: object) -> 'PersonSearch':
             index=args.index,
             uri=args.uri,
             device=args.device,
-            **options,
+            half_index=half_index,
         )
 
 

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports; returns the exit code."""
+    from sen_toolbox.inference.encoder import Encoder
     from sen_toolbox.inference.loading import import_parts, load_encoder
     from sen_toolbox.inference.onnx_encoder import METADATA
     from sen_toolbox.inference.onnx_export import export_onnx
@@ -32,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     check_target(args.out, '.onnx', METADATA.encode())
     import_parts(args.imports)
     encoder = load_encoder(args.model, args.checkpoint)
+    if not isinstance(encoder, Encoder):
+        raise ValueError(f'{args.model} is an exported model: give the one that it was made of')
     difference = export_onnx(encoder, args.out, int8=args.int8)
     say(f'{args.out}: embeddings differ by {difference:.1e} at most')
     return 0

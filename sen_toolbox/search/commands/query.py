@@ -104,9 +104,9 @@ def run(args: argparse.Namespace) -> int:
 def _search(args: argparse.Namespace) -> tuple[list['Result'], list[str]]:
     """Results, and the words that the model does not know."""
     search = open_search(args)
-    results = search.search(
-        args.text,
-        args.image,
+    [results] = search.search_queries(
+        None if args.text is None else [args.text],
+        None if args.image is None else [args.image],
         k=args.k,
         within=args.within,
         approximate=args.approximate,

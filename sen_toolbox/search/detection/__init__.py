@@ -1,6 +1,6 @@
 """Finds people in full photos and in frames of videos."""
 
-from pathlib import Path
+import os
 
 from sen_toolbox.search.detection.boxes import Detection, Detector
 from sen_toolbox.search.detection.cutter import PersonCutter
@@ -10,7 +10,7 @@ HOG = 'hog'
 __all__ = ['HOG', 'Detection', 'Detector', 'PersonCutter', 'open_detector']
 
 
-def open_detector(which: str | Path, *, device: str = 'cpu') -> Detector:
+def open_detector(which: str | os.PathLike, *, device: str = 'cpu') -> Detector:
     """The detector built into OpenCV, or one of torchvision's.
 
     Args:

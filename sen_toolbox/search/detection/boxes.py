@@ -33,8 +33,9 @@ class Detector(Protocol):
         """The people in an RGB image (H, W, 3) uint8, within its bounds."""
 
 
-def clip_box(x0: float, y0: float, x1: float, y1: float, size: tuple[int, int]) -> Box:
-    """A box in whole pixels, within an image of size (rows, columns); may be empty."""
+def clip_box(edges: Iterable[float], size: tuple[int, int]) -> Box:
+    """A box x0, y0, x1, y1 in whole pixels, within an image (rows, columns); may be empty."""
+    x0, y0, x1, y1 = edges
     rows, columns = size
     left, right = (min(max(round(x), 0), columns) for x in (x0, x1))
     top, bottom = (min(max(round(y), 0), rows) for y in (y0, y1))
@@ -71,5 +72,6 @@ def drop_doubles(detections: Iterable[Detection], limit: float) -> list[Detectio
 
 
 def _shared(box: Box, other: Box) -> int:
-    corners = (*map(max, box[:2], other[:2]), *map(min, box[2:], other[2:]))
-    return area(corners)
+    x0, y0 = map(max, box[:2], other[:2])
+    x1, y1 = map(min, box[2:], other[2:])
+    return area((x0, y0, x1, y1))

@@ -60,7 +60,7 @@ class HogDetector:
         for (x, y, width, height), score in zip(windows, np.ravel(scores), strict=True):
             side, end = SIDE_MARGIN * width, END_MARGIN * height
             edges = (x + side, y + end, x + width - side, y + height - end)
-            box = clip_box(*(float(edge) / scale for edge in edges), size)
+            box = clip_box((float(edge) / scale for edge in edges), size)
             if area(box):
                 found.append(Detection(box, float(score)))
         return drop_doubles(found, MAX_SHARED)

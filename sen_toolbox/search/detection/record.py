@@ -135,7 +135,7 @@ def _read_lines(journal: Path) -> list[dict]:
         text = journal.read_text('utf-8', 'replace')
     except OSError:
         return []
-    lines = []
+    lines: list[dict] = []
     for line in text.splitlines():
         try:
             content = json.loads(line)

@@ -1,5 +1,6 @@
 """torchvision's detectors, with weights from a local file."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class TorchvisionDetector:
         ValueError: If it holds anything else.
     """
 
-    def __init__(self, path: str | Path, *, device: str = 'cpu') -> None:
+    def __init__(self, path: str | os.PathLike, *, device: str = 'cpu') -> None:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(
@@ -63,7 +64,7 @@ class TorchvisionDetector:
         wanted = (output['labels'] == PERSON) & (output['scores'] >= MIN_SCORE)
         boxes, scores = (output[key][wanted].tolist() for key in ('boxes', 'scores'))
         found = [
-            Detection(clip_box(*box, (rows, columns)), score)
+            Detection(clip_box(box, (rows, columns)), score)
             for box, score in zip(boxes, scores, strict=True)
         ]
         return [one for one in found if area(one.box)]

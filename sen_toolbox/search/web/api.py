@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -18,6 +18,9 @@ from sen_toolbox.search.index import Entry
 from sen_toolbox.search.person_search import PersonSearch
 from sen_toolbox.search.result import Result
 from sen_toolbox.search.suffixes import is_video
+
+if TYPE_CHECKING:
+    from sen_toolbox.inference.encoder import Encoder
 
 MAX_TEXT = 1000  # characters; the longest captions of the benchmarks have some 700
 MAX_RESULTS = 10_000
@@ -99,10 +102,10 @@ class SearchApi:
                 query = query + self._search.embed(None, [pixels])[0]
         if like:
             query = query + self._entry(like)[1]
-        query /= max(np.linalg.norm(query), 1e-12)
+        query = _unit(query)
         if right:
             query = query + FEEDBACK * np.mean([self._entry(token)[1] for token in right], axis=0)
-            query /= max(np.linalg.norm(query), 1e-12)
+            query = _unit(query)
         hits = self._hits(query[None], k, within or None, first, last)
         unknown = self._search.encoder.unknown_words(text) if text else []
         return dict(results=[self._shown(result) for result in hits], unknown=unknown)
@@ -115,13 +118,15 @@ class SearchApi:
         Args:
             text: A sentence.
             image: RGB (H, W, 3) uint8.
-            **options: Others of :meth:`PersonSearch.search`.
+            **options: Others of :meth:`PersonSearch.search_queries`.
 
         Raises:
             ValueError: As there.
         """
         with self._embedding:
-            results = self._search.search(text, image, **options)
+            [results] = self._search.search_queries(
+                None if text is None else [text], None if image is None else [image], **options
+            )
         return results, self._search.encoder.unknown_words(text) if text else []
 
     def picture(self, token: str, size: str) -> bytes:
@@ -171,17 +176,20 @@ class SearchApi:
         _check_text(text)
         if not text:
             raise ValueError('describe a person first')
-        if self._towers is None:
+        encoder = self._towers
+        if encoder is None:
             raise ValueError('an exported model shows no regions of words: serve the original')
         from sen_toolbox.search.web.word_regions import word_regions
 
         pixels = self._pixels(token)
         with self._mapping:
-            return dict(words=word_regions(self._search.encoder, pixels, text, rows=MAP_ROWS))
+            return dict(words=word_regions(encoder, pixels, text, rows=MAP_ROWS))
 
     @property
-    def _towers(self) -> Any:
-        return getattr(self._search.encoder, 'model', None)
+    def _towers(self) -> 'Encoder | None':
+        # To ask for the class would load torch, which an exported model does without.
+        encoder = self._search.encoder
+        return cast('Encoder', encoder) if hasattr(encoder, 'model') else None
 
     def _hits(
         self,
@@ -225,6 +233,10 @@ class SearchApi:
             return read_image(result.picture)
         except ValueError as error:
             raise KeyError(f'{Path(result.path).name} {error}') from error
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
 def _read_whole(entry: Entry) -> np.ndarray:
@@ -277,7 +289,7 @@ def _value(asked: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
             raise ValueError(f'{key} is a number of seconds, got one of 300 digits') from error
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f'{key} is of type {kind.__name__}, got {type(value).__name__}')
-    if kind is list and not all(isinstance(item, str) for item in value):
+    if isinstance(value, list) and not all(isinstance(item, str) for item in value):
         raise ValueError(f'{key} is a list of ids')
     return value
 

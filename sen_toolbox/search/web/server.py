@@ -55,6 +55,11 @@ class _Connection:
     # Since when the client has been expected to send or to take something; None while it waits.
     since: float | None = field(default_factory=monotonic)
 
+    def drop(self) -> None:
+        """Ends what is done for it."""
+        if self.task is not None:
+            self.task.cancel()
+
 
 class PageServer:
     """Serves the page until it is shut down; listens from the beginning.
@@ -161,12 +166,12 @@ class PageServer:
 
     def _drop_oldest(self) -> bool:
         """Drops the client that has been waited for longest; whether there is one."""
-        waited_for = [c for c in self._connections if c.since is not None and c.task]
+        waited_for = {c: c.since for c in self._connections if c.since is not None and c.task}
         if waited_for:
-            oldest = min(waited_for, key=lambda connection: connection.since)
+            oldest = min(waited_for, key=waited_for.__getitem__)
             # Not a second time, if it takes a moment to go.
             oldest.since = None
-            oldest.task.cancel()
+            oldest.drop()
         return bool(waited_for)
 
     async def _keep(self, connection: _Connection) -> None:
@@ -242,7 +247,7 @@ class PageServer:
 def _within(connection: _Connection, seconds: float) -> Iterator[None]:
     """Drops a connection if the block takes longer."""
     # asyncio.wait_for would read in a task of its own, and lose what that raises.
-    timer = asyncio.get_running_loop().call_later(seconds, connection.task.cancel)
+    timer = asyncio.get_running_loop().call_later(seconds, connection.drop)
     try:
         yield
     finally:

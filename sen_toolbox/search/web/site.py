@@ -79,18 +79,18 @@ class Site:
 
     def _refusal(self, head: Head) -> Answer | None:
         if self._key is not None:
-            return None if self._key.is_in_cookie(head) else self._entrance(head)
+            return None if self._key.is_in_cookie(head) else self._entrance(head, self._key)
         # A page elsewhere could give its own name our address and read the gallery.
         host = head.headers.get('host', '')
         if not OUR_NAMES.fullmatch(host):
             return failure(403, f'this page is served to this machine only, not as {shown(host)}')
         return None
 
-    def _entrance(self, head: Head) -> Answer:
+    def _entrance(self, head: Head, key: PageKey) -> Answer:
         path, _, query = head.target.partition('?')
-        if head.method == 'GET' and path == '/' and self._key.is_in_link(query):
+        if head.method == 'GET' and path == '/' and key.is_in_link(query):
             # To an address without the key, so that a screenshot or a bookmark does not tell it.
-            headers = {'Location': '/', 'Set-Cookie': self._key.cookie}
+            headers = {'Location': '/', 'Set-Cookie': key.cookie}
             return Answer(303, b'', 'text/plain', headers)
         message = 'this page needs its key: open the whole link that sen-search serve has printed'
         if path == '/':
