@@ -6,6 +6,7 @@ config of his own. What a file from elsewhere names never gets here (docs/design
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sen_toolbox.messages import one_line
+from sen_toolbox.open_clip_files import open_clip_folder
 
 OPEN_CLIP, HUB = 'open_clip:', 'hf-hub:'
 FORMS = f'{OPEN_CLIP}NAME/TAG, such as {OPEN_CLIP}ViT-B-16/openai, or {HUB}ORG/NAME'
@@ -62,6 +64,31 @@ def check_hub_name(name: str) -> None:
     """
     if HUB_NAME.fullmatch(name) is None or '..' in name:
         raise ValueError(f'{name!r} is no name of a model: write {FORMS}')
+
+
+def check_architecture(name: str) -> None:
+    """Refuses an architecture that open_clip does not describe, before anything heavy is imported.
+
+    Where open_clip is imported already, models may have been added to it: :func:`find_model` tells.
+
+    Args:
+        name: A name that :func:`check_hub_name` has passed.
+
+    Raises:
+        ValueError: If there is no such architecture; tells which are alike.
+    """
+    folder = open_clip_folder()
+    if not name.startswith(OPEN_CLIP) or 'open_clip' in sys.modules or folder is None:
+        return
+    arch, _, _ = name.removeprefix(OPEN_CLIP).partition('/')
+    known = sorted(path.stem for path in folder.glob('model_configs/*.json'))
+    if arch not in known:
+        # For advice alone: the names with weights stand in the text of open_clip's table, which
+        # cannot be imported without torch.
+        table = (folder / 'pretrained.py').read_text(encoding='utf-8')
+        quoted = set(re.findall(r'["\']([\w.-]+)["\']', table))
+        advised = [model for model in known if model.removesuffix('-quickgelu') in quoted]
+        raise ValueError(f'open_clip has no model {arch!r}; {_near(arch, advised or known)}')
 
 
 def find_model(name: str, *, download: bool = True) -> HubModel:

@@ -1,6 +1,8 @@
 """Models of open_clip by name: read as open_clip reads them, and only where a user names them."""
 
+import argparse
 import shutil
+import sys
 
 import numpy as np
 import open_clip
@@ -14,8 +16,9 @@ from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 from safetensors.torch import load_file
 
-from sen_toolbox.hub import find_model
+from sen_toolbox.hub import check_architecture, find_model
 from sen_toolbox.inference.loading import load_encoder
+from sen_toolbox.search.commands.checks import check_model
 
 SENTENCES = [
     'a man',
@@ -94,6 +97,27 @@ def test_an_unknown_name_tells_what_is_alike(name, said, asked):
     with pytest.raises(ValueError, match=said):
         load_encoder(name)
     assert asked == []
+
+
+def test_an_architecture_is_unknown_before_open_clip_is_imported_only_if_it_is_then(monkeypatch):
+    with_weights = {arch for arch, _ in open_clip.list_pretrained()}
+    monkeypatch.delitem(sys.modules, 'open_clip')
+    for arch in with_weights:
+        check_architecture(f'open_clip:{arch}/openai')
+    for unknown in ('ViT-B16', 'vit-b-16'):
+        with pytest.raises(ValueError, match='did you mean ViT-B-16') as caught:
+            check_architecture(f'open_clip:{unknown}/openai')
+        advised = str(caught.value).partition('mean ')[2].removesuffix('?').split(', ')
+        assert len(advised) > 1 and with_weights.issuperset(advised)
+
+
+def test_a_module_that_is_still_to_be_imported_may_add_an_architecture(monkeypatch):
+    monkeypatch.delitem(sys.modules, 'open_clip')
+    args = argparse.Namespace(model='open_clip:mine/own', checkpoint=None, imports=[])
+    with pytest.raises(ValueError, match="open_clip has no model 'mine'"):
+        check_model(args)
+    args.imports.append('projects.mine')
+    check_model(args)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ FILES = sorted(path.relative_to(ROOT) for path in (ROOT / PACKAGE).rglob('*.py')
 OUTSIDE = ('tools', 'projects', 'configs', 'tests')
 
 # What every layer may import; these import the standard library and one another alone.
-BASIC = ('checks', 'io', 'lazy_names', 'messages')
+BASIC = ('checks', 'io', 'lazy_names', 'messages', 'open_clip_files')
 
 # What each layer may import of the package besides itself and these. The first name that fits a
 # file is its layer, so parts stand before the package that holds them.

@@ -3,6 +3,7 @@
 That of an exported model is in test_onnx.py.
 """
 
+import os
 import subprocess
 import sys
 
@@ -51,3 +52,38 @@ def test_a_query_with_the_shipped_model_imports_torch_and_little_else(index):
         'torch',
         'faiss',
     ]
+
+
+# Asks for a model that open_clip does not have; prints what that has imported.
+UNKNOWN = """
+import sys
+from sen_toolbox.{module} import {name}
+try:
+    {name}({given})
+except ValueError as error:
+    print(error, file=sys.stderr)
+libraries = {{'torch', 'open_clip', 'mmengine', 'numpy', 'huggingface_hub'}}
+print('imported', *libraries & set(sys.modules))
+"""
+
+
+@pytest.mark.parametrize(
+    ('module', 'name', 'given'),
+    [
+        ('search.cli', 'main', ['index', 'crops', '--model', 'open_clip:ViT-B16/openai']),
+        ('inference.loading', 'load_encoder', 'open_clip:ViT-B16/openai'),
+    ],
+)
+def test_an_unknown_architecture_is_told_without_any_library(tmp_path, module, name, given):
+    (tmp_path / 'crops').mkdir()
+    code = UNKNOWN.format(module=module, name=name, given=repr(given))
+    run = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        timeout=60,
+    )
+    assert "no model 'ViT-B16'; did you mean ViT-B-16, " in run.stderr
+    assert run.stdout.split() == ['imported']

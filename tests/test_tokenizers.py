@@ -348,7 +348,7 @@ def test_the_table_marks_45209_tokens_and_no_special_one():
 def test_without_open_clip_its_vocabulary_is_asked_for(monkeypatch):
     from sen_toolbox.text.tokenizers import clip as module
 
-    monkeypatch.setattr(module, 'find_spec', lambda name: None)
+    monkeypatch.setattr(module, 'open_clip_folder', lambda: None)
     with pytest.raises(FileNotFoundError, match='pip install open_clip_torch'):
         module._pairs.__wrapped__()
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sen_toolbox.hub import is_hub_name
+from sen_toolbox.hub import check_architecture, check_hub_name, is_hub_name
 from sen_toolbox.inference.used_models import remember
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def load_encoder(
     if is_hub_name(model):
         if checkpoint is not None:
             raise ValueError(f'{model} has weights already; leave out the checkpoint')
+        check_hub_name(str(model))
+        check_architecture(str(model))
         from sen_toolbox.inference.encoder import Encoder
         from sen_toolbox.inference.hub_model import load_hub_model
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 
 from sen_toolbox.models.blocks import LayerNorm, Transformer
 from sen_toolbox.models.quick_gelu import QuickGELU
+from sen_toolbox.open_clip_files import open_clip_folder
 
 # 'tiny' trains on a CPU within minutes.
 OWN = Path(__file__).with_name('architectures')
@@ -61,8 +61,8 @@ def refuse_downloads(arch: str | dict, config: Mapping) -> None:
 
 def _files() -> dict[str, Path]:
     """The files of all models, by name."""
-    spec = find_spec('open_clip')
-    theirs = [Path(folder, 'model_configs') for folder in spec.submodule_search_locations or ()]
+    package = open_clip_folder()
+    theirs = [] if package is None else [package / 'model_configs']
     return {path.stem: path for folder in (*theirs, OWN) for path in folder.glob('*.json')}
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from sen_toolbox.hub import check_hub_name, is_hub_name
+from sen_toolbox.hub import check_architecture, check_hub_name, is_hub_name
 from sen_toolbox.search.index_folder import DATABASE
 from sen_toolbox.search.suffixes import is_video
 
@@ -14,7 +14,8 @@ def check_model(args: argparse.Namespace) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If there is a checkpoint alone, or a name of a model has another form.
+        ValueError: If there is a checkpoint alone, or a name of a model has another form or is
+            none of open_clip's.
     """
     if args.checkpoint and not args.model:
         raise ValueError(
@@ -26,6 +27,9 @@ def check_model(args: argparse.Namespace) -> None:
             check_hub_name(path)
         elif path is not None and not os.path.exists(path):
             raise FileNotFoundError(f'there is no model file {path}')
+    # A module may add models to open_clip.
+    if is_hub_name(args.model) and not args.imports:
+        check_architecture(args.model)
 
 
 def check_index(args: argparse.Namespace) -> None:

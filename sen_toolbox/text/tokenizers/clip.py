@@ -5,12 +5,12 @@ import gzip
 import html
 import itertools
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from sen_toolbox.open_clip_files import open_clip_folder
 from sen_toolbox.text.tokens import Ids, Piece, SpecialTokens, Tokens
 
 from .rows import MASK_TEXT, check_context_length, fingerprint_of, pack_rows, without_padding
@@ -128,14 +128,13 @@ def symbols() -> list[str]:
 @functools.cache
 def _pairs() -> list[tuple[str, str]]:
     """What is joined, the most frequent first."""
-    # The package is found but not imported: it loads torch.
-    package = find_spec('open_clip')
-    if package is None or package.origin is None:
+    folder = open_clip_folder()
+    if folder is None:
         raise FileNotFoundError(
             f"CLIP's vocabulary {VOCABULARY} lies in the package open_clip, which is not "
             'installed: pip install open_clip_torch'
         )
-    content = Path(package.origin).with_name(VOCABULARY).read_bytes()
+    content = (folder / VOCABULARY).read_bytes()
     # Behind a line about the file, two symbols a line.
     _, _, lines = gzip.decompress(content).decode().partition('\n')
     found = lines.split()[: 2 * NUM_PAIRS]
