@@ -80,8 +80,7 @@ class CLIPVisionTransformer(nn.Module):
         self.arch, self.pretrained = arch, pretrained
         patch, width = settings.patch_size, settings.width
         rows, columns = image_size
-        image_size = (rows, columns)
-        grid, step = patch_grid(image_size, patch, stride)
+        grid, step = patch_grid((rows, columns), patch, stride)
         # In the order of open_clip, so that a seed draws its weights.
         scale = width**-0.5
         self.conv1 = nn.Conv2d(3, width, patch, step, bias=False)
@@ -97,7 +96,7 @@ class CLIPVisionTransformer(nn.Module):
         self.register_parameter('proj', projection if projected else None)
         self.spec = ImageSpec(
             width=config['embed_dim'] if projected else width,
-            image_size=image_size,
+            image_size=(rows, columns),
             grid=grid,
             patch_size=patch,
             patch_stride=step,

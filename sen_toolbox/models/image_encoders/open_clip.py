@@ -61,13 +61,12 @@ class OpenCLIPImageEncoder(nn.Module):
         )
         self.trunk, self.head = tower.trunk, tower.head
         rows, columns = image_size
-        image_size = (rows, columns)
-        cell, self.position_grid = _set_input_size(self.trunk, image_size)
+        cell, self.position_grid = _set_input_size(self.trunk, (rows, columns))
         has_tokens = getattr(self.trunk, 'global_pool', None) == 'token'
         self.provides = frozenset({'tokens'} if has_tokens else ())
         self.spec = ImageSpec(
             width=config['embed_dim'],
-            image_size=image_size,
+            image_size=(rows, columns),
             grid=self.position_grid if has_tokens else None,
             patch_size=cell if has_tokens else None,
             patch_stride=cell if has_tokens else None,
