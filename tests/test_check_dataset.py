@@ -472,6 +472,7 @@ def test_the_tool_may_skip_decoding(published):
     assert status(published.root) == 1
 
 
+@pytest.mark.slow
 def test_what_a_config_lacks_is_named_at_once(tmp_path, capsys):
     write(tmp_path, 'CUHKPEDES')
     config = ROOT / 'projects/vitaa/configs/vitaa_r50_cuhk.py'
@@ -483,6 +484,7 @@ def test_what_a_config_lacks_is_named_at_once(tmp_path, capsys):
         assert file in line
 
 
+@pytest.mark.slow
 def test_parts_of_pictures_that_a_config_wants_are_named(tmp_path, capsys):
     write(tmp_path / 'data', 'CUHKPEDES')
     config = tmp_path / 'own.py'

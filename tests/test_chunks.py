@@ -68,12 +68,14 @@ def test_methods_of_both_kinds_are_found():
     assert {'sen', 'irra'} <= set(CHUNKABLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', CHUNKABLE)
 def test_chunks_give_the_numbers_and_the_gradient_of_one_piece(method):
     # 4 pieces of 10 differ in size; there are at most 10
     assert_chunks_change_nothing(method, (4, 2 * SIZE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', CHUNKABLE)
 def test_chunks_of_images_with_several_captions_give_the_numbers_of_one_piece(method):
     assert sum(CAPTIONS) == SIZE
@@ -199,6 +201,7 @@ def test_rows_that_belong_to_no_caption_are_refused():
         model.train_step(batch, build_optim_wrapper(config, model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', WITH_BLOCKS)
 def test_recomputed_activations_give_the_same_bits(method, monkeypatch):
     recomputed = set()

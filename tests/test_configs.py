@@ -113,6 +113,7 @@ def test_the_model_and_its_optimiser_build_with_the_configured_number_of_classes
         PARAM_SCHEDULERS.build(scheduler, default_args=dict(optimizer=optimizer))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS)
 def test_datasets_at_one_root_samplers_hooks_and_evaluators_build(path):
     config = load(path, {'num_workers': 0, 'data_root': 'elsewhere'})

@@ -202,6 +202,7 @@ def test_a_hostile_model_file_is_refused_in_one_line(made, here, capsys, kind, m
     refused(here / 'bad.safetensors', capsys)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_a_model_file_is_refused(made, here):
     content = (made / 'm.safetensors').read_bytes()
     places = np.random.default_rng(0).integers(0, len(content), 40)

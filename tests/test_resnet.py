@@ -30,6 +30,7 @@ def torchvision_file(depth, path, **changes):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('depth', [18, 50])
 def test_it_computes_what_torchvision_does_with_its_weights(depth, training, tmp_path):

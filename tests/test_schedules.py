@@ -43,6 +43,7 @@ def test_there_are_schedules():
     assert len(SCHEDULES) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', SCHEDULES)
 def test_a_training_of_any_length_reaches_its_rate_without_other_overrides(path):
     for epochs in LENGTHS:
