@@ -3,9 +3,8 @@
 On one core, in float32, with the widths of the papers; images (192 x 64), captions (a third of the
 usual length, in rows of the usual number of tokens), batches and the number of identities (1,000)
 are small, and nothing is dropped, so that both compute the same. The plain renditions
-(``plain_matching.py``, ``plain_ranked_parts.py``, ``plain_manet.py``) have weights of their own,
-copied from ours, and torch's Adam in the groups of the releases. Missing are those of Dual Path,
-CM-MoCo, NAFS and ViTAA.
+(``plain_*.py`` beside this file) have weights of their own, copied from ours, and torch's optimiser
+in the groups of the releases. Missing are those of CM-MoCo, NAFS and ViTAA.
 """
 
 import math
@@ -14,6 +13,7 @@ from collections.abc import Callable
 import torch
 from activation_memory import LiveStorages
 from common import Report, alternate, arguments
+from plain_dual_path import PlainDualPath
 from plain_manet import PlainMANet
 from plain_matching import PlainCMPM, PlainTIPCB
 from plain_ranked_parts import PlainBEAT, PlainSSAN
@@ -32,6 +32,7 @@ METHODS = {
     'tipcb': ('tipcb_r50_cuhk', PlainTIPCB),
     'manet': ('manet_r50_cuhk', PlainMANet),
     'beat': ('beat_r50_cuhk', PlainBEAT),
+    'dual_path': ('dual_path_r50_cuhk', PlainDualPath),
 }
 WORDS = 5000
 SIZES = dict(image_size=(192, 64), num_classes=1000)
@@ -51,6 +52,8 @@ def build(method: str) -> nn.Module:
         return drawn.setdefault(name, torch.rand(count, 4))
 
     for head in model.heads.values():
+        if hasattr(head, 'dropout'):
+            head.dropout = 0.0
         if hasattr(head, 'draw_choices'):
             head.draw_choices = draw_choices
             head.ranking.adaptive = True
@@ -118,7 +121,7 @@ def add_rows(report: Report, method: str, size: int, repeats: int) -> None:
     for name, one, other in zip(('loss', 'length of gradients'), found, expected, strict=True):
         report.check(f'{method}: {name}', abs(one / other - 1), 1e-4)
     own = own_optimizer(model)
-    plain = torch.optim.Adam(reference.groups(), lr=1e-3)
+    plain = getattr(reference, 'optimizer', torch.optim.Adam)(reference.groups(), lr=1e-3)
 
     def ours() -> None:
         own.zero_grad()

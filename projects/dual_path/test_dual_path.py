@@ -220,6 +220,13 @@ def test_gradients_and_moments_of_both_stages(release, stage):
         check(ROWS * ours[name], value, name, bound=1e-4)
 
 
+def test_a_norm_of_one_row_is_refused_in_training():
+    norm = DeviationBatchNorm(3)
+    with pytest.raises(ValueError, match=r'more than one value of each channel.*got \(1, 3\)'):
+        norm(torch.zeros(1, 3))
+    assert norm.eval()(torch.zeros(1, 3)).shape == (1, 3)
+
+
 def test_two_steps_of_stage_one(release):
     config, model, batch = release
     first = shipped('dual_path_r50_cuhk_stage1.py').optim_wrapper

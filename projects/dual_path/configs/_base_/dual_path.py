@@ -40,7 +40,8 @@ model = dict(
     loss_weights=dict(instance=1.0))
 optim_wrapper = dict(
     optimizer=dict(
-        _delete_=True, type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4),
+        _delete_=True, type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4,
+        fused=True),
     paramwise_cfg=dict(rules=[
         dict(pattern='', lr_mult=0.1),
         dict(pattern=r'_norm\.weight$', lr_mult=0.2),
