@@ -4,7 +4,7 @@ On one core, in float32, with the widths of the papers; images (192 x 64), capti
 usual length, in rows of the usual number of tokens), batches and the number of identities (1,000)
 are small, and nothing is dropped, so that both compute the same. The plain renditions
 (``plain_*.py`` beside this file) have weights of their own, copied from ours, and torch's optimiser
-in the groups of the releases. Missing are those of CM-MoCo, NAFS and ViTAA.
+in the groups of the releases. Missing are those of NAFS and ViTAA.
 """
 
 import math
@@ -16,6 +16,7 @@ from common import Report, alternate, arguments
 from plain_dual_path import PlainDualPath
 from plain_manet import PlainMANet
 from plain_matching import PlainCMPM, PlainTIPCB
+from plain_momentum import PlainCMMoCo
 from plain_ranked_parts import PlainBEAT, PlainSSAN
 from torch import Tensor, nn
 from train_step import own_optimizer
@@ -33,6 +34,7 @@ METHODS = {
     'manet': ('manet_r50_cuhk', PlainMANet),
     'beat': ('beat_r50_cuhk', PlainBEAT),
     'dual_path': ('dual_path_r50_cuhk', PlainDualPath),
+    'cm_moco': ('cm_moco_rn50_cuhk', PlainCMMoCo),
 }
 WORDS = 5000
 SIZES = dict(image_size=(192, 64), num_classes=1000)
@@ -41,10 +43,14 @@ SIZES = dict(image_size=(192, 64), num_classes=1000)
 def build(method: str) -> nn.Module:
     """The model of a method's config with random weights and without dropout."""
     config = load_config(f'projects/{method}/configs/{METHODS[method][0]}.py', SIZES)
+    given_words = config.model.backbone.text.get('word_vectors')
     without_files(config.model)
     torch.manual_seed(0)
     model = MODELS.build(config.model)
     model.config = config
+    # Vectors of words that are read from a file stay as they are.
+    if given_words:
+        model.backbone.word_embedding.requires_grad_(False)
     drawn = {}
 
     def draw_choices(name: str, count: int, device: torch.device) -> Tensor:
@@ -57,6 +63,9 @@ def build(method: str) -> nn.Module:
         if hasattr(head, 'draw_choices'):
             head.draw_choices = draw_choices
             head.ranking.adaptive = True
+        if hasattr(head, 'identities'):
+            # Queues are full, as after the first steps, and know the people of the batch.
+            head.identities.copy_(torch.arange(len(head.identities)) % config.num_classes)
     return model
 
 
@@ -131,9 +140,15 @@ def add_rows(report: Report, method: str, size: int, repeats: int) -> None:
         plain.zero_grad()
         reference(batch).backward()
 
+    def our_update() -> None:
+        own.step()
+        for head in model.heads.values():
+            if hasattr(head, 'after_step'):
+                head.after_step()
+
     # The first step of an optimiser allocates its state; of the rest the comparison was the first.
-    own.step(), plain.step()
-    fast, update, slow, their_update = alternate(repeats, ours, own.step, theirs, plain.step)
+    our_update(), plain.step()
+    fast, update, slow, their_update = alternate(repeats, ours, our_update, theirs, plain.step)
     report.add(f'{method}: loss and gradients', fast, slow, 'CPU s', goal=GOAL)
     report.add(f'{method}: step', fast + update, slow + their_update, 'CPU s', goal=GOAL)
     report.add(f'{method}: kept for the gradients', our_kept, their_kept, 'MiB')
