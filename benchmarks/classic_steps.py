@@ -4,7 +4,7 @@ On one core, in float32, with the widths of the papers; images (192 x 64), capti
 usual length, in rows of the usual number of tokens), batches and the number of identities (1,000)
 are small, and nothing is dropped, so that both compute the same. The plain renditions
 (``plain_*.py`` beside this file) have weights of their own, copied from ours, and torch's optimiser
-in the groups of the releases. Missing are those of NAFS and ViTAA.
+in the groups of the releases. Missing is that of NAFS.
 """
 
 import math
@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from activation_memory import LiveStorages
 from common import Report, alternate, arguments
+from plain_attributes import PARTS, PlainViTAA
 from plain_dual_path import PlainDualPath
 from plain_manet import PlainMANet
 from plain_matching import PlainCMPM, PlainTIPCB
@@ -35,8 +36,9 @@ METHODS = {
     'beat': ('beat_r50_cuhk', PlainBEAT),
     'dual_path': ('dual_path_r50_cuhk', PlainDualPath),
     'cm_moco': ('cm_moco_rn50_cuhk', PlainCMMoCo),
+    'vitaa': ('vitaa_r50_cuhk', PlainViTAA),
 }
-WORDS = 5000
+WORDS, ATTRIBUTE_WORDS = 5000, 25
 SIZES = dict(image_size=(192, 64), num_classes=1000)
 
 
@@ -84,22 +86,38 @@ def without_files(part: dict) -> None:
 
 
 def draw_batch(model: nn.Module, size: int) -> dict[str, Tensor | Tokens]:
-    """A preprocessed batch, two pairs an identity, with second captions."""
+    """A preprocessed batch, two pairs an identity, with all that some method reads."""
     torch.manual_seed(1)
-    spec = model.backbone.spec.text
+    spec = model.backbone.spec
+    width = spec.text.context_length
+    rows, columns = spec.image.image_size
 
     def draw_tokens() -> Tokens:
-        length = draw_lengths(size, spec.context_length) // 3
-        mask = torch.arange(spec.context_length) < length[:, None]
-        ids = torch.randint(1, WORDS, mask.shape) * mask
-        return Tokens(ids, mask, length - 1)
+        return words_of(draw_lengths(size, width) // 3, width)
 
     return dict(
-        images=torch.randn(size, 3, *model.backbone.spec.image.image_size),
+        images=torch.randn(size, 3, rows, columns),
         tokens=draw_tokens(),
         second_tokens=draw_tokens(),
         labels=torch.arange(size) // 2,
+        segmentation=torch.randint(0, 1 + PARTS, (size, rows // 8, columns // 8)),
+        attribute_tokens=side_by_side(
+            [words_of(torch.randint(0, 6, (size,)), ATTRIBUTE_WORDS) for _ in range(PARTS)]
+        ),
     )
+
+
+def words_of(lengths: Tensor, width: int) -> Tokens:
+    """Captions of some lengths (T,) in rows of some width."""
+    mask = torch.arange(width) < lengths[:, None]
+    ids = torch.randint(1, WORDS, mask.shape) * mask
+    return Tokens(ids, mask, (lengths - 1).clamp(min=0))
+
+
+def side_by_side(parts: list[Tokens]) -> Tokens:
+    """Rows of several texts each; the first one's end is theirs."""
+    ids, mask = (torch.cat([getattr(p, name) for p in parts], dim=1) for name in ('ids', 'mask'))
+    return Tokens(ids, mask, parts[0].end)
 
 
 def kept_by(loss_of: Callable[[], Tensor], parameters: list[Tensor]) -> tuple[float, float, float]:

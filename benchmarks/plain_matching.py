@@ -2,9 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-from plain_parts import bert_words, convolution, frozen_bert, trunk
+from plain_parts import bert_words, convolution, frozen_bert, sorted_states, trunk
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 def cmpm(images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
@@ -47,22 +46,14 @@ class PlainCMPM(nn.Module):
         rest = [p for name, p in self.named_parameters() if not name.startswith('trunk.')]
         return [dict(params=self.trunk.parameters(), weight_decay=4e-5), dict(params=rest)]
 
-    def states(self, lstm: nn.LSTM, words: Tensor, lengths: Tensor) -> Tensor:
-        """States (T, longest, W) of one LSTM, 0 behind the captions."""
-        _, order = lengths.sort(descending=True)
-        _, back = order.sort()
-        packed = pack_padded_sequence(words[order], lengths[order].cpu(), batch_first=True)
-        states, _ = pad_packed_sequence(lstm(packed)[0], batch_first=True)
-        return states[back]
-
     def forward(self, batch: dict) -> Tensor:
         """The loss of a batch."""
         tokens, labels = batch['tokens'], batch['labels']
         maps = F.adaptive_avg_pool2d(self.trunk(batch['images']), 1)
         lengths = tokens.lengths
         words = self.words(tokens.ids)
-        first = self.states(self.lstms[0], words, lengths)
-        second = self.states(self.lstms[1], words.flip(0), lengths.flip(0)).flip(0)
+        first = sorted_states(self.lstms[0], words, lengths)
+        second = sorted_states(self.lstms[1], words.flip(0), lengths.flip(0)).flip(0)
         pooled = torch.cat([first, second], dim=2).max(dim=1).values
         images = self.projections[0](maps).squeeze(3).squeeze(2)
         texts = self.projections[1](pooled[:, :, None, None]).squeeze(3).squeeze(2)

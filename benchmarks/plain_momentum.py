@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
+from plain_parts import sorted_states
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sen_toolbox.text.tokens import Tokens
 
@@ -39,13 +39,8 @@ class WordGRU(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Maxima (T, W) over the words and over zeros up to the longest caption."""
-        lengths = tokens.lengths
         words = self.vectors[tokens.ids.flatten()].view(*tokens.ids.shape, -1)
-        _, order = lengths.sort(descending=True)
-        _, back = order.sort()
-        packed = pack_padded_sequence(words[order], lengths[order].cpu(), batch_first=True)
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-        return states[back].max(dim=1).values
+        return sorted_states(self.gru, words, tokens.lengths).max(dim=1).values
 
 
 class PlainCMMoCo(nn.Module):

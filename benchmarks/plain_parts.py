@@ -83,6 +83,15 @@ class Classifiers(nn.Module):
         return total / len(self.layers)
 
 
+def sorted_states(rnn: nn.RNNBase, words: Tensor, lengths: Tensor) -> Tensor:
+    """States (T, longest, W) of a layer over words (T, L, E), 0 behind the captions."""
+    _, order = lengths.sort(descending=True)
+    _, back = order.sort()
+    packed = pack_padded_sequence(words[order], lengths[order].cpu(), batch_first=True)
+    states, _ = pad_packed_sequence(rnn(packed)[0], batch_first=True)
+    return states[back]
+
+
 def sorted_lstm(lstm: nn.LSTM, words: Tensor, lengths: Tensor) -> Tensor:
     """Mean (T, L, W) of both directions over words (T, L, E), 0 behind the captions."""
     _, order = lengths.sort(descending=True)
