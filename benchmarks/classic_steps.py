@@ -4,7 +4,7 @@ On one core, in float32, with the widths of the papers; images (192 x 64), capti
 usual length, in rows of the usual number of tokens), batches and the number of identities (1,000)
 are small, and nothing is dropped, so that both compute the same. The plain renditions
 (``plain_*.py`` beside this file) have weights of their own, copied from ours, and torch's optimiser
-in the groups of the releases. Missing is that of NAFS.
+in the groups of the releases.
 """
 
 import math
@@ -19,6 +19,7 @@ from plain_manet import PlainMANet
 from plain_matching import PlainCMPM, PlainTIPCB
 from plain_momentum import PlainCMMoCo
 from plain_ranked_parts import PlainBEAT, PlainSSAN
+from plain_staircase import CLAUSES, PlainNAFS
 from torch import Tensor, nn
 from train_step import own_optimizer
 from workload import draw_lengths
@@ -37,6 +38,7 @@ METHODS = {
     'dual_path': ('dual_path_r50_cuhk', PlainDualPath),
     'cm_moco': ('cm_moco_rn50_cuhk', PlainCMMoCo),
     'vitaa': ('vitaa_r50_cuhk', PlainViTAA),
+    'nafs': ('nafs_r50_cuhk', PlainNAFS),
 }
 WORDS, ATTRIBUTE_WORDS = 5000, 25
 SIZES = dict(image_size=(192, 64), num_classes=1000)
@@ -53,6 +55,8 @@ def build(method: str) -> nn.Module:
     # Vectors of words that are read from a file stay as they are.
     if given_words:
         model.backbone.word_embedding.requires_grad_(False)
+    if hasattr(model.backbone.image, 'draw_order'):
+        model.backbone.image.draw_order = lambda count: [*range(1, count), 0]
     drawn = {}
 
     def draw_choices(name: str, count: int, device: torch.device) -> Tensor:
@@ -93,7 +97,12 @@ def draw_batch(model: nn.Module, size: int) -> dict[str, Tensor | Tokens]:
     rows, columns = spec.image.image_size
 
     def draw_tokens() -> Tokens:
-        return words_of(draw_lengths(size, width) // 3, width)
+        if 'text.extra.clauses' not in model.reads:
+            return words_of(draw_lengths(size, width) // 3, width)
+        third = width // (1 + CLAUSES)
+        lengths = draw_lengths(size, third) // 3
+        clauses = [words_of(lengths // 2, third) for _ in range(CLAUSES)]
+        return side_by_side([words_of(lengths, third), *clauses])
 
     return dict(
         images=torch.randn(size, 3, rows, columns),

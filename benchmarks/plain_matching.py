@@ -18,6 +18,25 @@ def cmpm(images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
     return total
 
 
+def likeness(scores: Tensor, labels: Tensor) -> None:
+    """Mean scores of pairs of one person and of two, which releases only show."""
+    same = labels[:, None] == labels[None]
+    for pairs in (same, ~same):
+        scores.masked_select(pairs).mean()
+
+
+def cmpc(classes: Tensor, images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
+    """Classification of projections, and its accuracies, which are only shown."""
+    unit = classes / classes.norm(dim=0)
+    image_unit, text_unit = (x / x.norm(dim=1, keepdim=True) for x in (images, texts))
+    image_logits = (images * text_unit).sum(dim=1, keepdim=True) * text_unit @ unit
+    text_logits = (texts * image_unit).sum(dim=1, keepdim=True) * image_unit @ unit
+    for logits in (image_logits, text_logits):
+        (logits.argmax(dim=1) == labels).float().mean()
+    likeness(image_unit @ text_unit.t(), labels)
+    return F.cross_entropy(image_logits, labels) + F.cross_entropy(text_logits, labels)
+
+
 class PlainCMPM(nn.Module):
     """Two packed LSTMs side by side, the second of a batch turned round twice; CMPM and CMPC."""
 
@@ -57,21 +76,7 @@ class PlainCMPM(nn.Module):
         pooled = torch.cat([first, second], dim=2).max(dim=1).values
         images = self.projections[0](maps).squeeze(3).squeeze(2)
         texts = self.projections[1](pooled[:, :, None, None]).squeeze(3).squeeze(2)
-        return cmpm(images, texts, labels) + self.cmpc(images, texts, labels)
-
-    def cmpc(self, images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
-        """Classification of projections, and its accuracies, which are only shown."""
-        unit = self.classes / self.classes.norm(dim=0)
-        image_unit, text_unit = (x / x.norm(dim=1, keepdim=True) for x in (images, texts))
-        image_logits = (images * text_unit).sum(dim=1, keepdim=True) * text_unit @ unit
-        text_logits = (texts * image_unit).sum(dim=1, keepdim=True) * image_unit @ unit
-        for logits in (image_logits, text_logits):
-            (logits.argmax(dim=1) == labels).float().mean()
-        alike = image_unit @ text_unit.t()
-        same = labels[:, None] == labels[None]
-        for pairs in (same, ~same):
-            alike.masked_select(pairs).mean()
-        return F.cross_entropy(image_logits, labels) + F.cross_entropy(text_logits, labels)
+        return cmpm(images, texts, labels) + cmpc(self.classes, images, texts, labels)
 
 
 class PlainTIPCB(nn.Module):

@@ -50,8 +50,7 @@ reference / ours. Each script checks in the same run that both compute the same 
 The classic methods are compared with plain renditions of their own releases
 (`benchmarks/plain_*.py`): loops over captions and parts, BERT on all positions, negatives looked
 for anchor by anchor. Where captions differ in length, torch reads a packed LSTM word by word; ours
-is oneDNN's, which is faster and keeps a copy of its weights until the backward pass. NAFS has no
-rendition yet.
+is oneDNN's, which is faster and keeps a copy of its weights until the backward pass.
 
 In 16 bits: where a GPU has bfloat16 (from Ampere on), train with `--amp bfloat16`. It
 has float32's range, so no loss is scaled and no step skipped. Elsewhere take `--amp float16`, which

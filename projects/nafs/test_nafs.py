@@ -105,6 +105,19 @@ def test_every_feature_equals_the_official_one_in_evaluation():
 
 
 @torch.no_grad()
+def test_training_reads_no_padding_behind_clauses_and_finds_the_same():
+    text, tokens = official_model().backbone.text, batch()['tokens']
+    columns, reads = [], frozenset({'tokens', 'extra.clauses'})
+    text.embeddings.register_forward_hook(lambda *call: columns.append(call[2].shape[1]))
+    whole, cut = text.eval()(tokens, reads), text.train()(tokens, reads)
+    longest = tokens.mask[:, 100:].unflatten(1, (2, -1)).sum(dim=2).max().item()
+    assert longest < 100
+    assert columns == [100, 100, longest]
+    check_array(cut.tokens, whole.tokens.numpy())
+    check_array(cut.extra['clauses'], whole.extra['clauses'].numpy())
+
+
+@torch.no_grad()
 def test_the_score_adds_the_official_local_and_global_similarities():
     model, given = official_model().eval(), batch()
     head = model.heads['local']
