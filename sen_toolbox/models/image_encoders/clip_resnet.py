@@ -114,4 +114,28 @@ class CLIPResNet(open_clip.modified_resnet.ModifiedResNet):
         """
         check_image_request(self, images, reads, keep)
         x, stages = run_stages(self, STAGES, self.stem(images), reads)
-        return ImageFeatures(self.attnpool(x), stages=stages)
+        return ImageFeatures(pooled(self.attnpool, x), stages=stages)
+
+
+def pooled(pool: nn.Module, maps: Tensor) -> Tensor:
+    """Embeddings (B, D) of maps (B, C, h, w) by CLIP's attention pool.
+
+    Of its queries the mean's alone is computed, as nothing reads what the others find. A score with
+    a key is that of the query behind the keys' layer with the token, and the value of a mixture is
+    the mixture of values, so that those layers run once for each image, too.
+    """
+    tokens = maps.flatten(2).transpose(1, 2)
+    tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+    tokens = tokens + pool.positional_embedding.to(tokens.dtype)
+    by_head = (pool.num_heads, -1)
+    query = pool.q_proj(tokens[:, 0]).unflatten(1, by_head)
+    query = query / query.shape[2] ** 0.5
+    of_keys, of_values = (
+        layer.weight.unflatten(0, by_head) for layer in (pool.k_proj, pool.v_proj)
+    )
+    scores = torch.einsum('bhd,hdc->bhc', query, of_keys) @ tokens.transpose(1, 2)
+    # The same for all tokens, so that it changes no weight; but it is a parameter of the model.
+    offsets = query * pool.k_proj.bias.unflatten(0, by_head)
+    weights = (scores + offsets.sum(dim=2, keepdim=True)).softmax(dim=2)
+    found = torch.einsum('bhc,hdc->bhd', weights @ tokens, of_values).flatten(1)
+    return pool.c_proj(found + pool.v_proj.bias)
