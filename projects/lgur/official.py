@@ -64,7 +64,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     state = used_tensors(state, UNUSED)
     # It is saved and does not run.
-    last = max((int(key.split('.')[4]) for key in state if key.startswith(BLOCK)), default=0)
+    last = _last_block(state)
     state = {key: v for key, v in state.items() if not key.startswith(f'{BLOCK}{last}.')}
     for name, parts in JOINED.items():
         count = sum(parts.format(number) in state for number in range(len(state)))
@@ -75,6 +75,11 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state[name] = state[name].flatten(2)
     renamed = rename(state, TABLE).items()
     return named_once((_in_layer(key, OF_LAYER), value) for key, value in renamed)
+
+
+def _last_block(official: Mapping[str, Tensor]) -> int:
+    """The number of the last block of the image encoder; 0 without any."""
+    return max((int(key.split('.')[4]) for key in official if key.startswith(BLOCK)), default=0)
 
 
 def _in_layer(key: str, names: tuple[tuple[str, str], ...]) -> str:
@@ -91,7 +96,9 @@ def _in_layer(key: str, names: tuple[tuple[str, str], ...]) -> str:
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`, without what the release saves and does not use.
+    """Inverse of :func:`from_official`; of what the release does not use, the last block is zeros.
+
+    The rest of that is missing.
 
     Args:
         state: State dict of an LGUR of this toolbox.
@@ -108,4 +115,11 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
     for name, parts in JOINED.items():
         for number, rows in enumerate(official.pop(name, ())):
             official[parts.format(number)] = rows
-    return official
+    # Without it, the way here would take the last block that is used for it.
+    last = _last_block(official)
+    used, unused = f'{BLOCK}{last}.', f'{BLOCK}{last + 1}.'
+    return official | {
+        unused + key.removeprefix(used): torch.zeros_like(value)
+        for key, value in official.items()
+        if key.startswith(used)
+    }
