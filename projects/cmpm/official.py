@@ -6,7 +6,10 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
 
-# Official prefix, our prefix; the class weights are the checkpoint's entry W beside `network`.
+# What a checkpoint holds, and how the names of its weights begin here. Later files also have
+# averages over epochs, which do not become ours.
+ENTRIES = {'network': '', 'W': 'W', 'optimizer': None, 'epoch': None, 'network_ema': None}
+# Official prefix, our prefix.
 TABLE = (
     ('image_model.', 'backbone.image.'),
     ('bilstm.embed.', 'backbone.text.word_embedding.'),
@@ -27,8 +30,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Its 1 x 1 convolutions become linear layers, and its class weights stand in rows.
 
     Args:
-        state: The ``network`` entry of the checkpoint with its entry ``W`` beside; a ``module.``
-            prefix is dropped.
+        state: The weights, with the classifier ``W`` among them; a ``module.`` prefix is dropped.
 
     Raises:
         ValueError: Names the keys that the table does not know.

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
 
+# What a checkpoint holds, and how the names of its weights begin here: ``network`` and ``W``, or
+# ``model`` in its rewrite, with W among the weights.
+ENTRIES = {'network': '', 'W': 'W', 'model': '', 'optimizer': None, 'epoch': None}
+MAY_LACK = ('network', 'W', 'model')
 # Official prefix, our prefix.
 TABLE = (
     ('image_model.', 'backbone.image.'),
@@ -59,8 +63,9 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for projection, norm in PROJECTIONS.items():
         if (weight := f'{projection}.weight') in state:
             state[weight] = state[weight].flatten(1)
-        if (bias := f'{projection}.bias') in state:
-            state[f'{norm}.running_mean'] = state[f'{norm}.running_mean'] - state.pop(bias)
+        bias, mean = f'{projection}.bias', f'{norm}.running_mean'
+        if bias in state and mean in state:
+            state[mean] = state[mean] - state.pop(bias)
     for name, parts in PARTS.items():
         for kind in KINDS:
             keys = [f'{part}.{kind}' for part in parts]

@@ -54,7 +54,10 @@ def join_entries(
 
 
 def split_entries(state: Mapping[str, Tensor], entries: Entries) -> dict[str, Any]:
-    """Inverse of :func:`join_entries`, without what that leaves out."""
+    """Inverse of :func:`join_entries`, without what that leaves out.
+
+    Of entries with one beginning the first gets the weights.
+    """
     # A special beginning before '', with which every name begins.
     starts = sorted(
         ((start, name) for name, start in entries.items() if start is not None),
