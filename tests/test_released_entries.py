@@ -3,7 +3,7 @@
 Each is written here as the training of the release writes it: github.com/reallsp/SAF, commit
 f2b649a86df9; ZhiyinShao-H/LGUR, c203cc7763ab; shuanglinyan/CFine, ab330e3f; zifyloo/SSAN,
 567836932aaf; labyrinth7x/Deep-Cross-Modal-Projection-Learning-for-Image-Text-Matching, 4651c1b53ef3
-(CMPM); TencentYoutuResearch/PersonReID-NAFS, efaf47779ec5.
+(CMPM); TencentYoutuResearch/PersonReID-NAFS, efaf47779ec5; xmu-xiaoma666/Beat, 7e158a43.
 """
 
 import os
@@ -68,6 +68,12 @@ def ssan(state: State) -> dict[str, Any]:
     return entries | dict(WN=under('WN.', state), WL=under('WL.', state))
 
 
+def beat(state: State) -> dict[str, Any]:
+    content = ssan(state)
+    content['network'][f'{BEATS_BERT}pooler.dense.bias'] = torch.ones(3)
+    return content
+
+
 def cmpm(state: State) -> dict[str, Any]:
     matrix = state.pop('W')
     averages = parallel({'conv_text.bias': torch.ones(3)})
@@ -82,10 +88,11 @@ def nafs(state: State) -> dict[str, Any]:
     return with_matrix(state | {key: state[key] + 1 for key in FOLDED} | pooler, matrix)
 
 
-WRITERS = dict(saf=saf, lgur=lgur, cfine=cfine, ssan=ssan, cmpm=cmpm, nafs=nafs)
-WEIGHTS = dict.fromkeys(WRITERS, ('network', 'W')) | dict(ssan=('network', 'WL', 'WN'))
+WRITERS = dict(saf=saf, lgur=lgur, cfine=cfine, ssan=ssan, beat=beat, cmpm=cmpm, nafs=nafs)
+WEIGHTS = dict.fromkeys(WRITERS, ('network', 'W'))
+WEIGHTS |= dict.fromkeys(('ssan', 'beat'), ('network', 'WL', 'WN'))
 # What the release has trained and forgets to save, and where it stands in ours.
-FORGOTTEN = dict(ssan='WG')
+FORGOTTEN = dict(ssan='WG', beat='WG')
 FORGOTTEN_HERE = 'heads.parts.classifiers.whole.'
 # Of NAFS: a bias becomes part of the mean of the norm behind it.
 FOLDED = (
@@ -94,11 +101,13 @@ FOLDED = (
     'bottleneck_image.running_mean',
     'bottleneck_text.running_mean',
 )
+BEATS_BERT = 'TextExtract.language_model.textExtractor.'
 LAST_BLOCK = 'ImageExtract.model.blocks.3.'
 UNUSED = (
     'fc.',
     'image_model.fc.',
     'language_model.textExtractor.pooler.',
+    f'{BEATS_BERT}pooler.',
     'pos_embed_image',
     LAST_BLOCK,
 )
@@ -302,8 +311,10 @@ def test_nafs_is_also_read_as_its_rewrite_saves_it(tmp_path):
     found = convert(release.layout, release.model, Path('rewrite.pth'))
     assert set(found) == set(expected)
     assert all(torch.equal(found[key], value) for key, value in expected.items())
-    both = release.refusal(release.content | rewrite)
-    assert 'one would be lost' in both
+    assert 'one would be lost' in release.refusal(release.content | rewrite)
+    # The bias that is to be taken off it is there.
+    network.pop('module.bottleneck_text.running_mean')
+    assert 'missing backbone.text_projection.norm.running_mean' in release.refusal(rewrite)
 
 
 @pytest.mark.slow

@@ -1,8 +1,6 @@
 """Names of the official BEAT weights, to ours and back.
 
-They are those of aligned parts and of the projections. What is read here has ``network.``,
-``WG.``, ``WL.`` and ``WN.`` before its names; the release saves no ``WG``. Those of BERT are not
-known: no weights were published.
+They are those of aligned parts, of BERT and of the projections.
 """
 
 import re
@@ -12,8 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from sen_toolbox.checkpoint import aligned_parts
-from sen_toolbox.checkpoint.renaming import used_tensors
+from sen_toolbox.checkpoint.aligned_parts import ENTRIES, MAY_LACK
+from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
 
+__all__ = ['ENTRIES', 'MAY_LACK', 'from_official', 'to_official']
+
+BERT = (('network.TextExtract.language_model.textExtractor.', 'backbone.text.bert.'),)
+# Saved and never used.
+UNUSED = ('network.TextExtract.language_model.textExtractor.pooler.',)
 LEVELS = {'global': 'whole', 'local': 'local', 'non_local': 'non_local'}
 SPACES = {'I2T': 'to_text', 'T2I': 'to_image'}
 LAYERS = {'0': 'narrow', '2': 'widen'}
@@ -26,9 +30,11 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names the keys that the table does not know.
     """
+    state = used_tensors(state, UNUSED)
+    bert = {key: state.pop(key) for key in list(state) if key.startswith(BERT[0][0])}
     rest: dict[str, Tensor] = {}
     projections: dict[str, dict[int, Tensor]] = {}
-    for key, value in used_tensors(state).items():
+    for key, value in state.items():
         if found := PROJECTION.match(key):
             level, space, number, layer = found.groups()
             ours = f'heads.parts.{SPACES[space]}.{LEVELS[level]}.{LAYERS[layer]}'
@@ -39,20 +45,22 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         key: torch.stack([copies[number] for number in sorted(copies)])
         for key, copies in projections.items()
     }
-    return aligned_parts.from_official(rest) | joined
+    return aligned_parts.from_official(rest) | rename(bert, BERT) | joined
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`.
+    """Inverse of :func:`from_official`; BERT's pooler, which the release does not use, is missing.
 
     Args:
-        state: Tensors of a BEAT of this toolbox, but those of BERT.
+        state: State dict of a BEAT of this toolbox, or the part of it that has the levels.
         model: The model; not read.
 
     Raises:
         ValueError: Names the keys that the table does not know.
     """
-    rest, official = dict(state), {}
+    rest = dict(state)
+    bert = {key: rest.pop(key) for key in state if key.startswith(BERT[0][1])}
+    official = rename(bert, inverse(BERT))
     for level, ours in LEVELS.items():
         for space, there in SPACES.items():
             for layer, name in LAYERS.items():

@@ -1,6 +1,7 @@
 """Names of the weights of several releases that compare a ResNet's parts with an LSTM's.
 
-They hold a ``network``, and a classifier for each level: ``WG``, ``WL`` and ``WN``.
+They hold a ``network``, and a classifier for each level, ``WL`` and ``WN``. That of the whole,
+``WG``, they forget to save; ours has it on the way back.
 """
 
 import re
@@ -11,6 +12,16 @@ from torch import Tensor, nn
 
 from sen_toolbox.checkpoint.renaming import inverse, rename, used_tensors
 
+# What a checkpoint holds, and how the names of its weights begin here.
+ENTRIES = {
+    'network': 'network.',
+    'WL': 'WL.',
+    'WN': 'WN.',
+    'WG': 'WG.',
+    'test_best': None,
+    'epoch': None,
+}
+MAY_LACK = ('WG',)
 NECK = 'heads.parts.neck.'
 # Official prefix, our prefix.
 TABLE = (
@@ -44,14 +55,20 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames official tensors, in float32, and joins those of all parts.
 
     Args:
-        state: Tensors of ``network``, ``WG``, ``WL`` and ``WN`` under these prefixes.
+        state: Tensors of ``network``, ``WG``, ``WL`` and ``WN`` under these prefixes; without
+            ``WG`` that classifier, which search does not use, is zeros.
 
     Raises:
         ValueError: Names the keys that the table does not know, or a layer whose parts are not
             numbered from 0 on.
     """
     joined: dict[str, dict[int, Tensor]] = {}
-    for key, value in used_tensors(state).items():
+    state = used_tensors(state)
+    if not any(key.startswith('WG.') for key in state):
+        # A part has as many numbers as the whole.
+        first = [key for key in state if key.startswith('WL.W.0.block.')]
+        state |= {key.replace('WL', 'WG'): torch.zeros_like(state[key]) for key in first}
+    for key, value in state.items():
         part = PART.match(key)
         copies = joined.setdefault(PART.sub(r'\1.{}.', key), {})
         number = int(part[2]) if part else 0
