@@ -73,7 +73,7 @@ class ClassTokenParts(nn.Module):
     def attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Weights (B, K, L) with which the class token looks at normed tokens x (B, L, W)."""
         of_queries, of_keys, _ = self._weights()
-        queries = self.scale * x[:, None, :1] @ of_queries.transpose(1, 2)
+        queries = torch.einsum('bw,hdw->bhd', self.scale * x[:, 0], of_queries)[:, :, None]
         return token_weights(queries, x, of_keys, mask)[:, :, 0]
 
     def _weights(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,7 @@
-"""Attention of a few queries to many tokens, without the keys and values of the tokens."""
+"""Attention of a few queries to many tokens, without the keys and values of the tokens.
+
+Layers are applied by ``einsum``: a broadcast ``@`` would copy their weights for each of a batch.
+"""
 
 import torch
 from torch import Tensor
@@ -18,7 +21,8 @@ def token_weights(
         of_keys: Weight (H, d, W) of the keys' layer, which has no bias.
         mask: True (B, L) on tokens that may be looked at; None for all.
     """
-    scores = (queries @ of_keys).flatten(1, 2) @ tokens.transpose(1, 2)
+    looked = torch.einsum('bhqd,hdw->bhqw', queries, of_keys)
+    scores = looked.flatten(1, 2) @ tokens.transpose(1, 2)
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None], -torch.inf)
     return scores.softmax(dim=2).unflatten(1, queries.shape[1:3])
@@ -33,4 +37,4 @@ def mixed_values(weights: Tensor, tokens: Tensor, of_values: Tensor) -> Tensor:
         of_values: Weight (H, d, W) of the values' layer, which has no bias.
     """
     mixed = (weights.flatten(1, 2) @ tokens).unflatten(1, weights.shape[1:3])
-    return mixed @ of_values.transpose(1, 2)
+    return torch.einsum('bhqw,hdw->bhqd', mixed, of_values)
