@@ -22,6 +22,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
 import sen_toolbox.registry
+from sen_toolbox.registry import PartRegistry
 
 # What MMEngine calls with a dict that needs no type, by the place of the dict.
 CALLED_WITH: dict[str, tuple[Callable, ...]] = {
@@ -94,15 +95,13 @@ def check_types(part: Any, where: str = '') -> None:
     if not isinstance(part, dict):
         return
     kind = part.get('type')
-    # MMEngine looks up one with a dot in other packages, too.
-    is_name = isinstance(kind, str) and '.' not in kind
     elsewhere: set[str] = set()
-    if is_name and 'type' not in TAKEN_OUT.get(where, ()):
+    # MMEngine looks up one with a dot in other packages, too.
+    if isinstance(kind, str) and '.' not in kind and 'type' not in TAKEN_OUT.get(where, ()):
         found = [call for _, call in _registered(kind)]
         elsewhere = set().union(*(getattr(call, 'looks_up', ()) for call in found))
         if not found:
-            names = {name for registry in _registries() for name in registry.module_dict}
-            alike = get_close_matches(kind, sorted(names), n=3)
+            alike = get_close_matches(kind, sorted(_all_names()), n=3)
             hint = f'; did you mean {" or ".join(alike)}?' if alike else ''
             raise KeyError(f'{where}.type: nothing is registered as {kind!r}{hint}')
     for name in part.keys() - elsewhere:
@@ -202,16 +201,27 @@ def _registered(kind: Any) -> Iterator[tuple[Registry, Callable]]:
         return
     scope, name = Registry.split_scope_key(kind)
     for registry in _registries():
-        if scope in (None, registry.scope) and name in registry.module_dict:
-            yield registry, registry.module_dict[name]
+        if scope in (None, registry.scope):
+            if isinstance(registry, PartRegistry):
+                # Others of its parts import libraries that take longer than torch.
+                found = registry.find(name)
+            else:
+                registry.import_from_location()
+                found = registry.module_dict.get(name)
+            if found is not None:
+                yield registry, found
+
+
+def _all_names() -> set[str]:
+    """What everything is called that is registered or would be."""
+    for registry in _registries():
+        registry.import_from_location()
+    return {name for registry in _registries() for name in registry.module_dict}
 
 
 @functools.cache
 def _registries() -> tuple[Registry, ...]:
-    """Those of this toolbox and of MMEngine, with all that they hold."""
+    """Those of this toolbox and of MMEngine."""
     modules = (sen_toolbox.registry, mmengine.registry)
     found = [value for module in modules for value in vars(module).values()]
-    registries = tuple(value for value in found if isinstance(value, Registry))
-    for registry in registries:
-        registry.import_from_location()
-    return registries
+    return tuple(value for value in found if isinstance(value, Registry))

@@ -1,4 +1,4 @@
-"""A query imports what it needs: every other library takes as long as a search.
+"""A query, and a config, import what they need: every other library takes as long as a search.
 
 That of an exported model is in test_onnx.py.
 """
@@ -87,3 +87,13 @@ def test_an_unknown_architecture_is_told_without_any_library(tmp_path, module, n
     )
     assert "no model 'ViT-B16'; did you mean ViT-B-16, " in run.stderr
     assert run.stdout.split() == ['imported']
+
+
+def test_a_config_is_loaded_without_the_libraries_of_parts_that_it_lacks():
+    code = (
+        'import sys; from sen_toolbox.config import load_config; '
+        "load_config('configs/sen/sen_vitb_cuhk.py'); "
+        "print(*({'open_clip', 'timm', 'torchvision', 'torch._dynamo'} & sys.modules.keys()))"
+    )
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert (run.returncode, run.stdout.split()) == (0, []), run.stderr
