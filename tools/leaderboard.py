@@ -233,7 +233,8 @@ def draw(records: dict[str, dict]) -> None:
     if entries:
         entries.sort(key=lambda entry: -entry['R1'])
         middle = float(np.mean([entry['R1'] for entry in entries]))
-        title = 'Text-to-image R1 on the drawn people, mean and spread (runs)'
+        # One panel is narrow.
+        title = 'Text-to-image R1, mean and spread (runs)'
         draw_shares({' ': entries}, overall=middle, title=title).save(PICTURE)
 
 
