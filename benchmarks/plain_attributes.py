@@ -2,13 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from plain_parts import sorted_states, trunk
+from plain_parts import groups_of_one, sorted_states, trunk, words_and_lstms
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 
 from sen_toolbox.text.tokens import Tokens
 
-RATE, DECAY = 1e-4, 4e-5
 PARTS, NEIGHBOURS, SCALE = 5, 8, 28
 
 
@@ -44,14 +43,7 @@ class PlainViTAA(nn.Module):
             nn.Conv2d(width, PARTS + 1, 1),
         )
         self.segment.load_state_dict(head.segment.state_dict())
-        self.words = nn.Embedding.from_pretrained(
-            text.word_embedding.weight.detach().clone(), freeze=False, padding_idx=0
-        )
-        self.lstms = nn.ModuleList()
-        for ours in (text.first, text.second):
-            lstm = nn.LSTM(ours.input_size, ours.hidden_size, bias=False)
-            lstm.load_state_dict(ours.state_dict())
-            self.lstms.append(lstm)
+        self.words, self.lstms = words_and_lstms(text)
         self.of_image = linear(model.backbone.image_projection)
         self.of_text = linear(model.backbone.text_projection)
         self.of_part = linear(head.part_projection)
@@ -59,13 +51,8 @@ class PlainViTAA(nn.Module):
         self.classes = nn.Parameter(model.heads['instance'].weight.detach().t().contiguous())
 
     def groups(self) -> list[dict]:
-        """One for each parameter."""
-        return [
-            dict(params=[p], lr=2 * RATE, weight_decay=0.0)
-            if 'bias' in name
-            else dict(params=[p], lr=RATE, weight_decay=DECAY)
-            for name, p in self.named_parameters()
-        ]
+        """Those of :func:`groups_of_one`."""
+        return groups_of_one(self)
 
     def read(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Maxima (T, W) of both LSTMs, the second of a batch that is turned round twice."""

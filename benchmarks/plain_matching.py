@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from plain_parts import bert_words, convolution, frozen_bert, sorted_states, trunk
+from plain_parts import bert_words, convolution, frozen_bert, sorted_states, trunk, words_and_lstms
 from torch import Tensor, nn
 
 
@@ -44,14 +44,7 @@ class PlainCMPM(nn.Module):
         super().__init__()
         backbone, text = model.backbone, model.backbone.text
         self.trunk = trunk(backbone.image, 2)
-        self.words = nn.Embedding.from_pretrained(
-            text.word_embedding.weight.detach().clone(), freeze=False, padding_idx=0
-        )
-        self.lstms = nn.ModuleList()
-        for ours in (text.first, text.second):
-            lstm = nn.LSTM(ours.input_size, ours.hidden_size, bias=False)
-            lstm.load_state_dict(ours.state_dict())
-            self.lstms.append(lstm)
+        self.words, self.lstms = words_and_lstms(text)
         self.projections = nn.ModuleList()
         for ours in (backbone.image_projection, backbone.text_projection):
             layer = nn.Conv2d(ours.in_features, ours.out_features, 1)

@@ -3,12 +3,11 @@
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
-from plain_parts import sorted_states
+from plain_parts import groups_of_one, sorted_states
 from torch import Tensor, nn
 
 from sen_toolbox.text.tokens import Tokens
 
-RATE, DECAY = 1e-4, 4e-5
 SMOOTHING, TEMPERATURE = 0.1, 0.07
 
 
@@ -76,14 +75,8 @@ class PlainCMMoCo(nn.Module):
         ]
 
     def groups(self) -> list[dict]:
-        """One for each parameter that is trained."""
-        return [
-            dict(params=[p], lr=2 * RATE, weight_decay=0.0)
-            if 'bias' in name
-            else dict(params=[p], lr=RATE, weight_decay=DECAY)
-            for name, p in self.named_parameters()
-            if p.requires_grad
-        ]
+        """Those of :func:`groups_of_one`."""
+        return groups_of_one(self)
 
     @torch.no_grad()
     def keys(self, batch: dict) -> tuple[Tensor, Tensor]:

@@ -165,3 +165,30 @@ def compound_ranking(
         second_margins = (share.cpu().numpy() + 1) * margins / 2
     first = hinges(scores, labels, margins, draws[:, :2], adaptive)
     return first + 0.1 * hinges(second_scores, labels, second_margins, draws[:, 2:], adaptive)
+
+
+def words_and_lstms(text: nn.Module) -> tuple[nn.Embedding, nn.ModuleList]:
+    """Copies of a text encoder's words and of its two LSTMs, which have no bias."""
+    words = nn.Embedding.from_pretrained(
+        text.word_embedding.weight.detach().clone(), freeze=False, padding_idx=0
+    )
+    lstms = nn.ModuleList()
+    for ours in (text.first, text.second):
+        lstm = nn.LSTM(ours.input_size, ours.hidden_size, bias=False)
+        lstm.load_state_dict(ours.state_dict())
+        lstms.append(lstm)
+    return words, lstms
+
+
+def groups_of_one(model: nn.Module) -> list[dict]:
+    """A group for each parameter that is trained, biases at twice the rate and without decay.
+
+    The numbers are those of ViTAA and CM-MoCo.
+    """
+    return [
+        dict(params=[p], lr=2e-4, weight_decay=0.0)
+        if 'bias' in name
+        else dict(params=[p], lr=1e-4, weight_decay=4e-5)
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    ]
