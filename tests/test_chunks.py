@@ -71,15 +71,15 @@ def test_methods_of_both_kinds_are_found():
 @pytest.mark.slow
 @pytest.mark.parametrize('method', CHUNKABLE)
 def test_chunks_give_the_numbers_and_the_gradient_of_one_piece(method):
-    # 4 pieces of 10 differ in size; there are at most 10
-    assert_chunks_change_nothing(method, (4, 2 * SIZE))
+    # 7 pieces of 10 differ in size; there are at most 10
+    assert_chunks_change_nothing(method, (2, 4, 7, 2 * SIZE))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('method', CHUNKABLE)
 def test_chunks_of_images_with_several_captions_give_the_numbers_of_one_piece(method):
     assert sum(CAPTIONS) == SIZE
-    assert_chunks_change_nothing(method, (3, len(CAPTIONS)), captions=CAPTIONS)
+    assert_chunks_change_nothing(method, (2, 3, len(CAPTIONS)), captions=CAPTIONS)
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
