@@ -159,6 +159,16 @@ def test_missing_weights_are_named(tmp_path):
         run_tool('convert_checkpoint', config, tmp_path / 'empty.pth', tmp_path / 'ours.pth')
 
 
+@pytest.mark.parametrize('side', ['visul', 'texual'])
+def test_a_missing_bias_that_goes_into_a_mean_is_named(tmp_path, side):
+    config = write_config(tmp_path, 'rde', tiny_rde.rde_config())
+    released = as_released(tiny_rde.official_state())
+    del released['model'][f'module.{side}_emb_layer.mlp.layers.0.bias']
+    torch.save(released, tmp_path / 'best.pth')
+    with pytest.raises(ValueError, match=f'lacks {side}_emb_layer.mlp.layers.0.bias'):
+        run_tool('convert_checkpoint', config, tmp_path / 'best.pth', tmp_path / 'ours.pth')
+
+
 def test_a_layout_lies_beside_the_config_or_above_it(tmp_path):
     (tmp_path / 'configs').mkdir()
     path = tmp_path / 'configs' / 'mine.py'

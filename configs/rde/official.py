@@ -42,13 +42,15 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: The ``model`` entry of the checkpoint; a ``module.`` prefix is dropped.
 
     Raises:
-        ValueError: Names the keys that the table does not know.
+        ValueError: Names the keys that the table does not know, or a bias that is missing.
     """
     state = used_tensors(state, UNUSED)
     for prefix in LAYERS:
-        mean = f'{prefix}bns.0.running_mean'
+        mean, bias = f'{prefix}bns.0.running_mean', f'{prefix}layers.0.bias'
         if mean in state:
-            state[mean] = state[mean] - state.pop(f'{prefix}layers.0.bias')
+            if bias not in state:
+                raise ValueError(f'the checkpoint lacks {bias}')
+            state[mean] = state[mean] - state.pop(bias)
     return rename(state, TABLE)
 
 
