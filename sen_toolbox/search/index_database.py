@@ -72,25 +72,30 @@ class IndexDatabase:
             OSError: If it cannot be used now.
             ValueError: If it is damaged, of something else or of another format.
         """
-        missing = FileNotFoundError(
-            f'there is no index {self._folder}: make it with sen-search index FOLDER'
-        )
         check_files(self._folder)
         if not (self._folder / DATABASE).is_file():
-            raise missing
+            raise self._missing()
         with self._connected() as db:
             db.execute('BEGIN')
-            if not self._has_tables(db):
-                raise missing
-            if (found := _format(db)) not in (FORMAT, None):
-                raise ValueError(
-                    f'index {self._folder} has format {printable(found[:40])}, this version reads '
-                    f'{FORMAT}: search it with the version that made it, or index into another '
-                    'folder'
-                )
-            meta = dict(db.execute("SELECT key, value FROM meta WHERE typeof(key) = 'text'"))
-            yield db, read_values(self._folder, meta)
+            yield db, self.values(db)
             db.execute('COMMIT')
+
+    def values(self, db: sqlite3.Connection) -> IndexValues:
+        """The index's own values within a transaction, checked.
+
+        Raises:
+            FileNotFoundError: If there are none.
+            ValueError: If they are damaged or of another format.
+        """
+        if not self._has_tables(db):
+            raise self._missing()
+        if (found := _format(db)) not in (FORMAT, None):
+            raise ValueError(
+                f'index {self._folder} has format {printable(found[:40])}, this version reads '
+                f'{FORMAT}: search it with the version that made it, or index into another folder'
+            )
+        meta = dict(db.execute("SELECT key, value FROM meta WHERE typeof(key) = 'text'"))
+        return read_values(self._folder, meta)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -129,6 +134,11 @@ class IndexDatabase:
                     f'index {self._folder} cannot be used now: {one_line(error)}'
                 ) from error
             raise damaged(self._folder, str(error)) from error
+
+    def _missing(self) -> FileNotFoundError:
+        return FileNotFoundError(
+            f'there is no index {self._folder}: make it with sen-search index FOLDER'
+        )
 
     def _has_tables(self, db: sqlite3.Connection) -> bool:
         """Whether the tables are there; none are after a crash between the file and its tables."""

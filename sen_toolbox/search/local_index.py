@@ -139,11 +139,12 @@ class LocalIndex:
     ) -> None:
         """Replaces all that is known of some files, at once or not at all."""
         check_vectors(vectors, len(entries), self.model.dim)
-        with self._reading() as (_, values):
-            rows = values.rows
-        if len(vectors):
-            append_vectors(self.folder / values.vectors, vectors, rows, values.dtype)
         with self._database.writing() as db:
+            values = self._database.values(db)
+            self._check(db, values)
+            rows = values.rows
+            if len(vectors):
+                append_vectors(self.folder / values.vectors, vectors, rows, values.dtype)
             gone = [(os.fsencode(path),) for path in (*removed, *files)]
             before = db.total_changes
             db.executemany('DELETE FROM entries WHERE path = ?', gone)
@@ -380,12 +381,15 @@ class LocalIndex:
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, IndexValues]]:
         """A read transaction and the index's own values, checked, of the model alone."""
         with self._database.reading() as (db, values):
-            if values.model.fingerprint != self.model.fingerprint:
-                raise wrong_model(str(self.folder), str(values.model), self.model)
-            if values.model.dim != self.model.dim:
-                raise damaged(self.folder, f"'dim' is {values.model.dim}, not {self.model.dim}")
-            self._check_counts(db, values)
+            self._check(db, values)
             yield db, values
+
+    def _check(self, db: sqlite3.Connection, values: IndexValues) -> None:
+        if values.model.fingerprint != self.model.fingerprint:
+            raise wrong_model(str(self.folder), str(values.model), self.model)
+        if values.model.dim != self.model.dim:
+            raise damaged(self.folder, f"'dim' is {values.model.dim}, not {self.model.dim}")
+        self._check_counts(db, values)
 
     def _open_vectors(self, values: IndexValues) -> np.ndarray:
         path, rows = self.folder / values.vectors, values.rows
