@@ -33,8 +33,7 @@ class _Images(nn.Module):
         self.retriever = retriever
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = self.retriever.data_preprocessor(dict(images=images))['images']
-        return self.retriever.embed_images(pixels)
+        return _embed_images(self.retriever, images)
 
 
 class _Sentences(nn.Module):
@@ -45,7 +44,7 @@ class _Sentences(nn.Module):
         self.retriever = retriever
 
     def forward(self, ids: Tensor, mask: Tensor, end: Tensor) -> Tensor:
-        return self.retriever.embed_tokens(Tokens(ids, mask, end))
+        return _embed_tokens(self.retriever, ids, mask, end)
 
 
 class _Both(nn.Module):
@@ -53,12 +52,23 @@ class _Both(nn.Module):
 
     def __init__(self, retriever: nn.Module) -> None:
         super().__init__()
-        self.images, self.sentences = _Images(retriever), _Sentences(retriever)
+        # Once for both: torch traces a weight, and writes it, under each of its names.
+        self.retriever = retriever
 
     def forward(
         self, images: Tensor, ids: Tensor, mask: Tensor, end: Tensor
     ) -> tuple[Tensor, Tensor]:
-        return self.images(images), self.sentences(ids, mask, end)
+        vectors = _embed_images(self.retriever, images)
+        return vectors, _embed_tokens(self.retriever, ids, mask, end)
+
+
+def _embed_images(retriever: nn.Module, images: Tensor) -> Tensor:
+    pixels = retriever.data_preprocessor(dict(images=images))['images']
+    return retriever.embed_images(pixels)
+
+
+def _embed_tokens(retriever: nn.Module, ids: Tensor, mask: Tensor, end: Tensor) -> Tensor:
+    return retriever.embed_tokens(Tokens(ids, mask, end))
 
 
 def export_onnx(encoder: Encoder, out: str | Path, *, int8: bool = False) -> float:
