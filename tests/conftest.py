@@ -40,12 +40,16 @@ def nothing_waits_for_the_disk_or_for_garbage():
     """A fifth of the time of a small training otherwise.
 
     Only a loss of power shows whether a file was synchronised. MMEngine collects garbage whenever
-    a data set is built.
+    a data set is built. Python looks for some after 700 new objects, of which a small training or
+    an export makes millions.
     """
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50_000, 10, 10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, 'fsync', lambda file: None)
         patch.setattr('mmengine.dataset.base_dataset.gc', SimpleNamespace(collect=lambda: 0))
         yield
+    gc.set_threshold(*thresholds)
 
 
 @pytest.fixture(autouse=True, scope='session')
