@@ -196,7 +196,9 @@ def save_model(
         raise ValueError(f'a model file is called *.safetensors, got {out}')
     description = _describe_file(config, name or out.stem)
     state = _read_checkpoint(checkpoint, description)
-    model, _ = build_model(description)
+    # For its keys and shapes alone.
+    with NothingDrawn():
+        model, _ = build_model(description)
     check_keys(model, state, checkpoint)
     if words is not None:
         key = _word_key(model)

@@ -10,6 +10,7 @@ from sen_toolbox.checkpoint.loading import load_checkpoint_file
 from sen_toolbox.checkpoint.values import weights_in
 from sen_toolbox.hub import is_hub_name
 from sen_toolbox.inference.hub_model import build_from_name
+from sen_toolbox.inference.outline import NothingDrawn
 from sen_toolbox.registry import MODELS
 
 
@@ -26,7 +27,9 @@ def build_trained(config: Config, checkpoint: str | Path) -> nn.Module:
     """
     if is_hub_name(checkpoint):
         return build_from_name(config.model, str(checkpoint))
-    model = MODELS.build(config.model)
+    # Every number of it is in the checkpoint, which check_keys sees to.
+    with NothingDrawn():
+        model = MODELS.build(config.model)
     state = weights_in(load_checkpoint_file(str(checkpoint), map_location='cpu'), checkpoint)
     check_keys(model, state, checkpoint)
     model.load_state_dict(state)
