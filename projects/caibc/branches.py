@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.models.batch_norm import statistics_kept
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.gather import gather, gather_all, widened
 from sen_toolbox.models.heads.pairs import second_tokens
 from sen_toolbox.models.heads.restoration import to_grey
 from sen_toolbox.registry import HEADS, LOSSES
@@ -90,7 +90,7 @@ class ColourBranchesHead(nn.Module):
         coloured = gather((batch['tokens'].ids != second_tokens(batch).ids).any(dim=1).long())
         values, logits = {}, {}
         for name, (image, text) in self.branches(pair, batch, backbone).items():
-            compared = gather_wide(image), gather_wide(text), gather(labels)
+            compared = gather_all(widened(image), widened(text), labels)
             values[f'matching_{name}'] = self.match(compared, coloured if name == 'clr' else None)
             logits[name] = [self.classifiers[name](features) for features in (image, text)]
             values[f'identity_{name}'] = sum(F.cross_entropy(x, labels) for x in logits[name])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from projects.cfine.neck import Groups
 from projects.cfine.similarity import across_grains, token_by_token, with_partners
 from sen_toolbox.models.features import ImageFeatures, PairFeatures, PairSpec, TextFeatures
-from sen_toolbox.models.gather import gather, gather_wide, widened
+from sen_toolbox.models.gather import gather, gather_all, widened
 from sen_toolbox.models.heads import CMPCHead, MatchingHead
 from sen_toolbox.models.losses import HardestRankingLoss
 from sen_toolbox.models.parts import likeness
@@ -85,8 +85,9 @@ class TokenGroupsHead(nn.Module):
 
     def scores(self, image: Groups, text: Groups) -> tuple[Tensor, Tensor]:
         """Both scores (B, B) of the images and captions of all processes."""
-        wholes = gather_wide(image.whole), gather_wide(text.whole)
-        chosen = gather_wide(image.chosen), gather_wide(text.chosen)
+        sides = (image.whole, text.whole, image.chosen, text.chosen)
+        gathered = gather_all(*map(widened, sides))
+        wholes, chosen = gathered[:2], gathered[2:]
         first = across_grains(wholes, chosen, self.scales[0])
         patches, words = (x[:, : x.shape[1] // 2] for x in chosen)
         of_patches, of_words = with_partners(patches, words, self.partners)

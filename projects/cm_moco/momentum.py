@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather, widened
+from sen_toolbox.models.gather import gather_all, widened
 from sen_toolbox.registry import HEADS
 
 
@@ -92,9 +92,10 @@ class MomentumQueueHead(nn.Module):
                 keys.text.embedding,
             )
         )
-        labels = gather(pair.of_texts(batch['labels']))
+        of_all = gather_all(image_key, text_key, pair.of_texts(batch['labels']))
+        labels = of_all[2]
         if self.training:
-            self._waiting.append((gather(image_key), gather(text_key), labels))
+            self._waiting.append(of_all)
         with torch.autocast(image.device.type, enabled=False):
             there = (self.identities[:, None] == labels).any(dim=1)
             loss = self._contrast(image, text_key, self.text_queue, there)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from projects.lfsa.losses import PairKinds
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.gather import gather_all, widened
 from sen_toolbox.models.heads import IdentityHead
 from sen_toolbox.registry import HEADS, LOSSES
 
@@ -62,13 +62,16 @@ class CorruptedCaptionHead(nn.Module):
         else:
             texts = dict(intact=pair.text.embedding)
             found = self.identity(_of_unit_length(pair), batch, backbone)
-        image = gather_wide(pair.of_texts(pair.image.embedding))
-        labels, images = (gather(pair.of_texts(batch[key])) for key in ('labels', 'image_id'))
+        image, labels, images = gather_all(
+            widened(pair.of_texts(pair.image.embedding)),
+            *(pair.of_texts(batch[key]) for key in ('labels', 'image_id')),
+        )
         kinds, terms = PairKinds.of(labels, images), dict(identity=found.pop('loss'))
         for name, text in texts.items():
-            draws = gather(self.draw_choices(name, len(text), text.device))
+            draws = self.draw_choices(name, len(text), text.device)
+            text, draws = gather_all(widened(text), draws)
             with torch.autocast(text.device.type, enabled=False):
-                similarity = F.normalize(image) @ F.normalize(gather_wide(text)).t()
+                similarity = F.normalize(image) @ F.normalize(text).t()
                 for loss, compute in self.losses.items():
                     terms[f'{loss}_{name}'] = compute(similarity, kinds, draws)
         return dict(loss=sum(terms.values()), **terms, **found)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.gather import gather_all, widened
 from sen_toolbox.models.heads import PartRankingHead
 from sen_toolbox.registry import HEADS, LOSSES
 
@@ -29,5 +29,5 @@ class SuppressionHead(PartRankingHead):
             labels: Identity labels (B,).
         """
         with torch.autocast(labels.device.type, enabled=False):
-            before, after = (gather_wide(image[name]) for name in ('before', 'after'))
-            return dict(kept=self.kept(before, after, gather(labels)))
+            before, after = (widened(image[name]) for name in ('before', 'after'))
+            return dict(kept=self.kept(*gather_all(before, after, labels)))

@@ -8,7 +8,7 @@ from projects.nafs.attention import Regions, Words, local_similarity
 from projects.nafs.clauses import CLAUSES
 from projects.nafs.image import HALVES, THIRDS
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather, gather_wide, widened
+from sen_toolbox.models.gather import gather_all, widened
 from sen_toolbox.models.losses.similarity import kl_divergence, same_identity
 from sen_toolbox.models.parts import PartLinear
 from sen_toolbox.registry import HEADS
@@ -54,10 +54,13 @@ class FullScaleHead(nn.Module):
     def forward(self, pair: PairFeatures, batch: dict, backbone: nn.Module) -> dict:
         """Returns ``loss``, in at least float32."""
         regions, words = self.regions(pair), self.words(pair)
-        labels = gather(pair.of_texts(batch['labels']))
+        labels, mask, keys, values, *regions = gather_all(
+            pair.of_texts(batch['labels']),
+            words.mask,
+            *(widened(x) for x in (words.keys, words.values, *map(pair.of_texts, regions))),
+        )
         with torch.autocast(labels.device.type, enabled=False):
-            regions = Regions(*(gather_wide(pair.of_texts(x))[None] for x in regions))
-            words = Words(gather_wide(words.keys), gather_wide(words.values), gather(words.mask))
+            regions, words = Regions(*(x[None] for x in regions)), Words(keys, values, mask)
             local = local_similarity(words, regions, self.sharpness)
             same = same_identity(labels).to(local.dtype)
             log_true = torch.log(F.normalize(same, dim=1) + EPSILON)

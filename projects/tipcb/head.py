@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.gather import gather_all, widened
 from sen_toolbox.models.parts import stripe_maxima
 from sen_toolbox.registry import HEADS, LOSSES, NECKS
 
@@ -37,11 +37,12 @@ class LevelsHead(nn.Module):
         parts = stripe_maxima(stages[self.high], self.parts)
         image = self._levels(stages[self.low].amax(dim=(2, 3)), parts)
         text = self._levels(*self.neck(pair.text.tokens))
-        labels = gather(pair.of_texts(batch['labels']))
+        levels = [widened(x) for name in image for x in (pair.of_texts(image[name]), text[name])]
+        labels, *levels = gather_all(pair.of_texts(batch['labels']), *levels)
         with torch.autocast(labels.device.type, enabled=False):
             values = {
-                name: self.loss(gather_wide(pair.of_texts(x)), gather_wide(text[name]), labels)
-                for name, x in image.items()
+                name: self.loss(*compared, labels)
+                for name, *compared in zip(image, levels[::2], levels[1::2], strict=True)
             }
         return dict(loss=sum(values.values()), **values)
 

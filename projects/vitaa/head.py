@@ -8,7 +8,7 @@ from torchvision.models.resnet import BasicBlock
 from projects.vitaa.attributes import PARTS
 from projects.vitaa.image import STAGE
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.gather import gather_all, widened
 from sen_toolbox.models.image_encoders.resnet import stage_of_blocks, start_convolutions
 from sen_toolbox.registry import HEADS, LOSSES
 from sen_toolbox.text.tokens import Tokens
@@ -84,13 +84,14 @@ class AttributeHead(nn.Module):
             )
         attributes, told = self.embed_attributes(batch['attribute_tokens'], backbone)
         with torch.autocast(seen.device.type, enabled=False):
-            terms['align'] = self.loss(
-                gather_wide(pair.of_texts(parts)),
-                gather_wide(attributes),
-                gather(pair.of_texts(batch['labels'])),
-                gather(pair.of_texts(seen)),
-                gather(told),
+            compared = gather_all(
+                widened(pair.of_texts(parts)),
+                widened(attributes),
+                pair.of_texts(batch['labels']),
+                pair.of_texts(seen),
+                told,
             )
+            terms['align'] = self.loss(*compared)
         return dict(loss=terms['align'] + self.mask_weight * terms.get('mask', 0.0), **terms)
 
     def maps(self, pair: PairFeatures) -> Tensor:

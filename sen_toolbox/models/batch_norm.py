@@ -7,7 +7,7 @@ import torch
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
-from sen_toolbox.models.gather import gather, widened
+from sen_toolbox.models.gather import gather_all, widened
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -17,28 +17,42 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Normalises rows (R, C) or maps (B, C, ...); every rank holds the same number of them."""
         if not self.training or get_world_size() == 1:
             return super().forward(x)
-        others = [dim for dim in range(x.ndim) if dim != 1]
         with torch.autocast(x.device.type, enabled=False):
             wide = widened(x)
-            mean = _mean_over_ranks(wide.mean(dim=others, keepdim=True))
-            variance = _mean_over_ranks((wide - mean).square().mean(dim=others, keepdim=True))
+            mean, variance = _moments_over_ranks(wide)
             with torch.no_grad():
                 count = x.numel() // x.shape[1] * get_world_size()
-                unbiased = variance * count / (count - 1)
-                self.running_mean.lerp_(mean.flatten().to(self.running_mean), self.momentum)
-                self.running_var.lerp_(unbiased.flatten().to(self.running_var), self.momentum)
+                self._learn(mean.flatten(), variance.flatten(), count)
                 self.num_batches_tracked += 1
             normal = (wide - mean) * (variance + self.eps).rsqrt()
             weight, bias = (p.view(mean.shape) for p in (self.weight, self.bias))
             return (normal * weight + bias).to(x.dtype)
+
+    def _learn(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Moves the running statistics by the mean and the biased variance (C,) of a batch.
+
+        Args:
+            mean: The mean.
+            variance: The variance.
+            count: Over how many values they are.
+        """
+        unbiased = variance * count / (count - 1)
+        self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+        self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
 
     def _check_input_dim(self, x: Tensor) -> None:
         if x.ndim < 2:
             raise ValueError(f'expected rows (R, C) or maps (B, C, ...), got {tuple(x.shape)}')
 
 
-def _mean_over_ranks(tensor: Tensor) -> Tensor:
-    return gather(tensor).mean(dim=0, keepdim=True)
+def _moments_over_ranks(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (1, C, 1, ...) of ``x`` (B, C, ...) of all ranks."""
+    others = [dim for dim in range(x.ndim) if dim != 1]
+    variance, mean = torch.var_mean(x, others, correction=0, keepdim=True)
+    variances, means = gather_all(variance, mean)
+    mean = means.mean(dim=0, keepdim=True)
+    # Within the ranks and between them.
+    return mean, (variances + (means - mean).square()).mean(dim=0, keepdim=True)
 
 
 def use_global_batch_norm(module: nn.Module) -> None:

@@ -20,20 +20,35 @@ class _GatherWithGradient(torch.autograd.Function):
 
     Each rank computes the loss of the whole batch, so the sum is ``world_size`` times the gradient
     and the mean over ranks that DDP takes afterwards gives the gradient of one process.
+
+    Several tensors travel as the bytes of one: a message costs more than what is in it.
     """
 
     @staticmethod
-    def forward(ctx, tensor: Tensor) -> Tensor:
-        slots = [torch.empty_like(tensor) for _ in range(get_world_size())]
-        dist.all_gather(slots, tensor.contiguous())
-        return torch.cat(slots)
+    def forward(ctx, *tensors: Tensor) -> tuple[Tensor, ...]:
+        size = get_world_size()
+        rows = [tensor.contiguous().view(-1).view(torch.uint8) for tensor in tensors]
+        own = torch.cat(rows)
+        slots = own.new_empty(size, len(own))
+        dist.all_gather(list(slots), own)
+        parts = slots.split([len(row) for row in rows], dim=1)
+        # Copies, as a number may not begin at any byte.
+        return tuple(
+            part.reshape(-1).clone().view(tensor.dtype).view(size * len(tensor), *tensor.shape[1:])
+            for part, tensor in zip(parts, tensors, strict=True)
+        )
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        # A copy, as autograd may give the same memory to others.
-        gradient = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
-        return gradient.chunk(get_world_size())[dist.get_rank()]
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        size, rank = get_world_size(), dist.get_rank()
+        wanted = [g for g, needed in zip(gradients, ctx.needs_input_grad, strict=True) if needed]
+        total = torch.cat([gradient.reshape(size, -1) for gradient in wanted], dim=1)
+        dist.all_reduce(total)
+        parts = iter(total[rank].split([g.numel() // size for g in wanted]))
+        return tuple(
+            next(parts).view_as(g.chunk(size)[rank]).to(g.dtype) if needed else None
+            for g, needed in zip(gradients, ctx.needs_input_grad, strict=True)
+        )
 
 
 class GatheredChunks:
@@ -65,6 +80,11 @@ class GatheredChunks:
         self._call = 0
         with _active(self):
             yield
+
+    @property
+    def recording(self) -> bool:
+        """Whether this is the first pass."""
+        return self._live is None
 
     def exchange(self, tensor: Tensor) -> Tensor:
         """The rows of all chunks where they are known, else those at hand."""
@@ -101,11 +121,19 @@ def gather(tensor: Tensor) -> Tensor:
     Every rank must hold the same number of rows, which the samplers see to. On one process it is
     the tensor itself. What is gathered must not depend on what was gathered before.
     """
+    return gather_all(tensor)[0]
+
+
+def gather_all(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """:func:`gather` of several tensors, of any types, in one message between processes."""
     if (chunks := _chunks.get()) is not None:
-        tensor = chunks.exchange(tensor)
+        tensors = tuple(chunks.exchange(tensor) for tensor in tensors)
+        if chunks.recording:
+            # The rows of this process are what is kept, and no loss of this pass is.
+            return tensors
     if get_world_size() == 1:
-        return tensor
-    return _GatherWithGradient.apply(tensor)
+        return tensors
+    return _GatherWithGradient.apply(*tensors)
 
 
 def widened(tensor: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.gather import gather_all, widened
 from sen_toolbox.models.parts import PartLinear
 from sen_toolbox.registry import HEADS, LOSSES, NECKS
 
@@ -77,13 +77,10 @@ class PairRankingHead(nn.Module):
             second: The other.
             labels: Identity labels (P,).
         """
+        compared = [widened(x.flatten(1)) for x in (first, second)]
+        draws = self.draw_choices(name, len(labels), labels.device)
         with torch.autocast(labels.device.type, enabled=False):
-            return self.ranking(
-                gather_wide(first.flatten(1)),
-                gather_wide(second.flatten(1)),
-                gather(labels),
-                gather(self.draw_choices(name, len(labels), labels.device)),
-            )
+            return self.ranking(*gather_all(*compared, labels, draws))
 
     def draw_choices(self, name: str, count: int, device: torch.device) -> Tensor:
         """Draws which negatives a ranking takes, (count, 2) in 0..1.

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from sen_toolbox.models.features import PairFeatures
-from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.gather import gather_all, widened
 from sen_toolbox.text.tokens import Tokens
 
 
@@ -17,11 +17,12 @@ def gathered_pairs(pair: PairFeatures, batch: dict) -> tuple[Tensor, Tensor, Ten
     Returns:
         (P, D), (P, D), both in at least float32, and (P,).
     """
-    return (
-        gather_wide(pair.of_texts(pair.image.embedding)),
-        gather_wide(pair.text.embedding),
-        gather(pair.of_texts(batch['labels'])),
+    images, texts, labels = gather_all(
+        widened(pair.of_texts(pair.image.embedding)),
+        widened(pair.text.embedding),
+        pair.of_texts(batch['labels']),
     )
+    return images, texts, labels
 
 
 def second_tokens(batch: dict) -> Tokens:

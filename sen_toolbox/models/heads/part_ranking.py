@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather, gather_wide
+from sen_toolbox.models.gather import gather_all, widened
 from sen_toolbox.models.heads.pairs import second_tokens
 from sen_toolbox.models.parts import PartLinear
 from sen_toolbox.registry import HEADS, LOSSES, NECKS
@@ -117,12 +117,10 @@ class PartRankingHead(nn.Module):
             seconds: Those of second captions.
             labels: Identity labels (P,).
         """
+        compared = [widened(x.flatten(1)) for x in (images, texts, seconds)]
+        draws = self.draw_choices(name, len(labels), labels.device)
         with torch.autocast(labels.device.type, enabled=False):
-            return self.ranking(
-                *(gather_wide(x.flatten(1)) for x in (images, texts, seconds)),
-                gather(labels),
-                gather(self.draw_choices(name, len(labels), labels.device)),
-            )
+            return self.ranking(*gather_all(*compared, labels, draws))
 
     def further_terms(self, image: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Terms by name that a method adds to the loss; here none.

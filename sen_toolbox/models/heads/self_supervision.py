@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather_wide
+from sen_toolbox.models.gather import gather_all, widened
 from sen_toolbox.models.heads.views import take_view
 from sen_toolbox.registry import HEADS, LOSSES
 
@@ -43,4 +43,4 @@ class SelfSupervisionHead(nn.Module):
         views = torch.cat([take_view(batch, self.first), take_view(batch, self.second)])
         first, second = self.projection(backbone.encode_image(views).embedding).chunk(2)
         with torch.autocast(first.device.type, enabled=False):
-            return dict(loss=self.loss(gather_wide(first), gather_wide(second)))
+            return dict(loss=self.loss(*gather_all(widened(first), widened(second))))
