@@ -1,5 +1,6 @@
 """Several processes in a test, forked from one that has imported what takes seconds to import."""
 
+import gc
 import multiprocessing
 from collections.abc import Callable
 
@@ -22,4 +23,6 @@ def run_ranks(work: Callable, *args: object, ranks: int) -> None:
 def _on_one_thread(rank: int, work: Callable, *args: object) -> None:
     """Processes share the cores; with several threads each they mostly wait for each other."""
     torch.set_num_threads(1)
+    # What the imports left is no garbage.
+    gc.freeze()
     work(rank, *args)

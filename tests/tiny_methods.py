@@ -1,5 +1,6 @@
 """Every method as its tiny config describes it, with still smaller towers, in double precision."""
 
+import copy
 import functools
 import inspect
 import random
@@ -60,6 +61,15 @@ WORDS = (
 
 def tiny_config(method: str, overrides: Mapping | None = None) -> Config:
     """The method's config on smaller encoders, without random erasing and dropout."""
+    return _loaded(method, overrides) if overrides else copy.deepcopy(_loaded_once(method))
+
+
+@functools.cache
+def _loaded_once(method: str) -> Config:
+    return _loaded(method, None)
+
+
+def _loaded(method: str, overrides: Mapping | None) -> Config:
     sizes = dict(image_size=IMAGE_SIZE, context_length=CONTEXT)
     config = load_config(CONFIGS[method], {**sizes, **(overrides or {})})
     shrink_encoders(config.model.backbone, lambda arch: ARCH)
