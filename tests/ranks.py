@@ -2,7 +2,9 @@
 
 import gc
 import multiprocessing
+import os
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 import torch.multiprocessing as mp
@@ -23,6 +25,10 @@ def run_ranks(work: Callable, *args: object, ranks: int) -> None:
 def _on_one_thread(rank: int, work: Callable, *args: object) -> None:
     """Processes share the cores; with several threads each they mostly wait for each other."""
     torch.set_num_threads(1)
+    with suppress(AttributeError, OSError):  # not every system has it, nor container allows it
+        # A thread that wakes waits its turn: gloo's spins while another of its process, driven from
+        # the core in the midst of a message, holds a lock.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     # What the imports left is no garbage.
     gc.freeze()
     work(rank, *args)
