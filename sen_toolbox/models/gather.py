@@ -42,9 +42,11 @@ class _GatherWithGradient(torch.autograd.Function):
     def backward(ctx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         size, rank = get_world_size(), dist.get_rank()
         wanted = [g for g, needed in zip(gradients, ctx.needs_input_grad, strict=True) if needed]
-        total = torch.cat([gradient.reshape(size, -1) for gradient in wanted], dim=1)
-        dist.all_reduce(total)
-        parts = iter(total[rank].split([g.numel() // size for g in wanted]))
+        # Each rank is sent the gradients of its own slot alone.
+        given = torch.cat([gradient.reshape(size, -1) for gradient in wanted], dim=1)
+        received = torch.empty_like(given)
+        dist.all_to_all_single(received, given)
+        parts = iter(received.sum(dim=0).split([g.numel() // size for g in wanted]))
         return tuple(
             next(parts).view_as(g.chunk(size)[rank]).to(g.dtype) if needed else None
             for g, needed in zip(gradients, ctx.needs_input_grad, strict=True)
