@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from ranks import IMPORTED
+from ranks import IMPORTED, share_cores
 from toy_data import ROOT
 
 
@@ -75,6 +75,7 @@ def _run(folder: Path, words: list[str], environment: dict, output: Path) -> Non
     with output.open('w') as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    share_cores()
     program, *arguments = words
     # The tests' own folder is not to be seen.
     here = str(Path(program).parent) if program.endswith('.py') else ''

@@ -22,13 +22,18 @@ def run_ranks(work: Callable, *args: object, ranks: int) -> None:
     mp.start_processes(_on_one_thread, (work, *args), nprocs=ranks, start_method='forkserver')
 
 
-def _on_one_thread(rank: int, work: Callable, *args: object) -> None:
-    """Processes share the cores; with several threads each they mostly wait for each other."""
-    torch.set_num_threads(1)
+def share_cores() -> None:
+    """Prepares a process that has been forked for work beside others; they are more than cores."""
     with suppress(AttributeError, OSError):  # not every system has it, nor container allows it
         # A thread that wakes waits its turn: gloo's spins while another of its process, driven from
         # the core in the midst of a message, holds a lock.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    # What the imports left is no garbage.
+    # What the imports left is no garbage; MMEngine collects it whenever a data set is built.
     gc.freeze()
+
+
+def _on_one_thread(rank: int, work: Callable, *args: object) -> None:
+    """Processes share the cores; with several threads each they mostly wait for each other."""
+    torch.set_num_threads(1)
+    share_cores()
     work(rank, *args)
