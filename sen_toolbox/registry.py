@@ -6,7 +6,7 @@ imports what is in ``locations`` at its first look-up; nothing has to be importe
 package with a table ``HOMES`` (see ``lazy_names.py``) it imports the module of the part alone.
 """
 
-from collections.abc import Iterator
+import functools
 from importlib import import_module
 from typing import Any
 
@@ -24,11 +24,8 @@ class PartRegistry(Registry):
 
     def find(self, name: str) -> Any:
         """The part that has this name here, None if there is none; no other registry is asked."""
-        if name not in self.module_dict:
-            for location, homes in self._tables():
-                # Of a package without a table the import has registered all.
-                if name in homes:
-                    import_module(f'{location}.{homes[name]}')
+        if name not in self.module_dict and (home := self._homes.get(name)):
+            import_module(home)
         return self.module_dict.get(name)
 
     def get(self, key: str) -> Any:
@@ -41,14 +38,18 @@ class PartRegistry(Registry):
         """Imports every part, as for a list of all."""
         if self._imported:
             return
-        for location, homes in self._tables():
-            for home in dict.fromkeys(homes.values()):
-                import_module(f'{location}.{home}')
+        for home in dict.fromkeys(self._homes.values()):
+            import_module(home)
         super().import_from_location()
 
-    def _tables(self) -> Iterator[tuple[str, dict[str, str]]]:
-        for location in self._locations:
-            yield location, getattr(import_module(location), 'HOMES', {})
+    @functools.cached_property
+    def _homes(self) -> dict[str, str]:
+        """The module of each part; of a package without a table the import has registered all."""
+        return {
+            name: f'{location}.{home}'
+            for location in self._locations
+            for name, home in getattr(import_module(location), 'HOMES', {}).items()
+        }
 
 
 def _root(name: str, location: str) -> PartRegistry:
