@@ -58,7 +58,7 @@ class FakeDevice(TorchDispatchMode):
             if func is not torch.ops.aten.nonzero.default:
                 raise
             return args[0].new_empty((args[0].numel(), args[0].dim()), dtype=torch.int64)
-        if _devices(args) == {DEVICE} and torch.device('cpu') in _devices(result):
+        if torch.device('cpu') in _devices(result) and _devices(args) == {DEVICE}:
             self._wait(func, {}, None)
         return result
 

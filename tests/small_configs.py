@@ -1,6 +1,8 @@
 """Every config as it stands but for small encoders, with drawn people that any of them can read."""
 
+import functools
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,12 @@ def small_arch(arch: str | dict) -> dict:
 
 def small_config(path: str, data_root: Path) -> Config:
     """The config at this path below the root, on small encoders and the drawn people."""
+    return deepcopy(_small_config(path, data_root))
+
+
+# Several files of tests ask for that of every config; reading one takes far longer than a copy.
+@functools.cache
+def _small_config(path: str, data_root: Path) -> Config:
     sizes = dict(
         image_size=IMAGE_SIZE,
         context_length=CONTEXT_LENGTH,
