@@ -1,5 +1,6 @@
 """A small data set in the published layouts, a small SEN for it, and ways to run the tools."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -10,8 +11,12 @@ from types import ModuleType
 from unittest import mock
 
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.utils import get_git_hash
+from mmengine.utils.dl_utils import collect_env
 from mmengine.visualization import Visualizer
 from PIL import Image, ImageDraw
+
+from sen_toolbox.provenance import git_commit
 
 ROOT = Path(__file__).parents[1]
 COLOURS = ['red', 'green', 'blue', 'yellow', 'purple', 'orange', 'black', 'white']
@@ -124,8 +129,25 @@ def run_tool(name: str, *arguments: object) -> None:
         mock.patch('mmengine.device.utils.DEVICE', 'cpu'),
         # MMEngine formats the config seven times per run; that takes longer than many a training.
         mock.patch('mmengine.config.config.FormatCode', lambda text, **_: (text, False)),
+        # The machine, the commit of the code, and the figure of a run, on which nothing is drawn.
+        mock.patch('mmengine.runner.runner.collect_env', lambda: _environment().copy()),
+        mock.patch.object(Visualizer, '_initialize_fig', lambda *_: _figure()),
+        mock.patch('mmengine.runner.runner.get_git_hash', _git_hash),
+        mock.patch('mmengine.hooks.runtime_info_hook.get_git_hash', _git_hash),
+        mock.patch('sen_toolbox.hooks.provenance.git_commit', _git_commit),
+        mock.patch('sen_toolbox.evaluation.results.git_commit', _git_commit),
     ):
         module.main()
+
+
+_environment = functools.cache(collect_env)
+_git_hash, _git_commit = functools.cache(get_git_hash), functools.cache(git_commit)
+_initialize_fig = Visualizer._initialize_fig
+
+
+@functools.cache
+def _figure() -> tuple:
+    return _initialize_fig(None, dict(frameon=False))
 
 
 def start(*command: object, cwd: Path) -> subprocess.CompletedProcess:
