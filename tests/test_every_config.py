@@ -43,7 +43,8 @@ def train_up_to(epochs, config, work_dir):
     """Trains, or goes on, and tells what the checkpoint says of itself."""
     options = ('--resume', '--cfg-options', f'train_cfg.max_epochs={epochs}')
     run_tool('train', config, '--work-dir', work_dir, *options)
-    return torch.load(work_dir / f'epoch_{epochs}.pth', weights_only=False)['meta']
+    # No weight is read with mmap.
+    return torch.load(work_dir / f'epoch_{epochs}.pth', weights_only=False, mmap=True)['meta']
 
 
 def check_evaluation(config, work_dir):
