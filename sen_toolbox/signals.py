@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkContext, ForkProcess
 from types import TracebackType
 from typing import Any
 
@@ -57,6 +58,23 @@ class StopSignals:
             elif time.monotonic() - first > SAME_WISH_SECONDS:
                 os._exit(128 + number[0])
         self._read.close()
+
+
+class _ForkedSheltered(ForkProcess):
+    """A process that is born with SIGTERM blocked."""
+
+    def start(self) -> None:
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+class ShelteringFork(ForkContext):
+    """Starts the workers of a loader so that none is ended before it is a ``ShelteredWorker``."""
+
+    Process = _ForkedSheltered
 
 
 class ShelteredWorker:

@@ -102,6 +102,38 @@ def test_a_worker_of_a_loader_is_ended_by_its_own_process_alone():
     subprocess.run([sys.executable, '-c', SHELTERED], env=environment, check=True, timeout=60)
 
 
+# torch's handler, which ends a worker, is there before the worker's own code.
+BORN = """
+import os, signal, sys
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
+from sen_toolbox.signals import ShelteredWorker, ShelteringFork, StopSignals
+install = signal_handling._set_worker_signal_handlers
+def install_and_get_the_signal():
+    install()
+    os.kill(os.getpid(), signal.SIGTERM)
+signal_handling._set_worker_signal_handlers = install_and_get_the_signal
+fork = ShelteringFork() if sys.argv[1] == 'sheltered' else 'fork'
+loader = DataLoader(
+    range(4), num_workers=2, worker_init_fn=ShelteredWorker(None), multiprocessing_context=fork
+)
+with StopSignals() as signals:
+    print([int(number) for number in loader])
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+"""
+
+
+@pytest.mark.parametrize(
+    ('way', 'told'), [('sheltered', '[0, 1, 2, 3]'), ('plain', 'RuntimeError: DataLoader worker')]
+)
+def test_a_worker_that_gets_the_signal_while_it_starts_goes_on(way, told):
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    command = [sys.executable, '-c', BORN, way]
+    run = subprocess.run(command, env=environment, timeout=60, capture_output=True, text=True)
+    assert told in run.stdout + run.stderr
+    assert (run.returncode == 0) == (way == 'sheltered')
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('stop')
