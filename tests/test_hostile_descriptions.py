@@ -4,7 +4,6 @@ import ast
 import copy
 import inspect
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,7 @@ from sen_toolbox.models.text_encoders import BERT
 from sen_toolbox.registry import MODELS
 from sen_toolbox.search.cli import main
 from sen_toolbox.text.tokens import Tokens
+from tests.audit import listening
 from tests.fuzz.small_models import graph, onnx_description, onnx_file
 
 COMMAND = dict(type='os.system', command='touch harmed')
@@ -292,16 +292,14 @@ def parts_of(value):
 @pytest.fixture(scope='module')
 def opened():
     """The files that are being opened, as long as the test wants to know."""
-    found, active = [], [False]
+    found = []
 
-    def hook(event, arguments):
-        if active[0] and event == 'open':
+    def hear(event, arguments):
+        if event == 'open':
             found.append(str(arguments[0]))
 
-    sys.addaudithook(hook)
-    active[0] = True
-    yield found
-    active[0] = False
+    with listening(hear):
+        yield found
 
 
 @pytest.mark.slow

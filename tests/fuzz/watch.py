@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.audit import listening
+
 ROOT = Path(__file__).parents[2]
 RUNS = frozenset({
     'os.system', 'os.exec', 'os.posix_spawn', 'os.spawn', 'os.fork', 'os.forkpty', 'pty.spawn',
@@ -66,8 +68,6 @@ class Watch:
         self._writable = ''
         self._addresses: Collection = ()
         self._inotify = _inotify(outside, outside / 'evil')
-        self._is_on = False
-        sys.addaudithook(self._hook)
 
     def close(self) -> None:
         """Gives back what the system lent."""
@@ -92,18 +92,15 @@ class Watch:
         before = threading.excepthook, sys.unraisablehook
         threading.excepthook = lambda told: faults.append(f'a thread raised {told.exc_value!r}')
         sys.unraisablehook = lambda told: faults.append(f'unraisable {told.exc_value!r}')
-        self._is_on = True
         try:
-            yield faults
+            with listening(self._hear):
+                yield faults
         finally:
-            self._is_on = False
             threading.excepthook, sys.unraisablehook = before
             faults += self._told_by_inotify()
             faults += self._changed()
 
-    def _hook(self, event: str, arguments: tuple) -> None:
-        if not self._is_on:
-            return
+    def _hear(self, event: str, arguments: tuple) -> None:
         if event in RUNS:
             self._faults.append(f'ran {event} {arguments!r:.200}')
         elif event in CONNECTS:
