@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 
 import pytest
@@ -420,14 +421,19 @@ def test_a_server_that_is_ended_takes_its_notice_along(
     arguments, gallery, capsys, number, no_model
 ):
     command = [sys.executable, '-m', 'sen_toolbox', 'serve', '--port', '0', *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    # What a shell starts in the background ignores Ctrl-C, these tests as well.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=heeds
+    ) as process:
         try:
             assert process.stdout.readline().startswith('6 persons: http://127.0.0.1:')
             assert read_notice(gallery / 'index') is not None
             assert run(capsys, QUERY, *arguments)[0] == 0
-        finally:
             process.send_signal(number)
-        assert process.wait(timeout=30) == 0
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
     assert read_notice(gallery / 'index') is None
 
 
