@@ -10,7 +10,7 @@ demo: install
 
 # TESTS picks some, for instance TESTS='-m numeric'.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 $(TESTS)
 
 # Other instruction sets and numbers of threads; with OLDEST=/path/to/python also the oldest versions.
 test-portable: install

@@ -39,7 +39,7 @@ def run(python: str, setting: dict[str, str], options: list[str]) -> tuple[int, 
     """Exit status, number of tests by outcome, and seconds; failures go to stderr."""
     began = time.monotonic()
     tests = subprocess.run(
-        [python, '-m', 'pytest', '-n', '4', *options],
+        [python, '-m', 'pytest', '-n', '3', *options],
         cwd=ROOT,
         env=environment(setting),
         stdout=subprocess.PIPE,
