@@ -2,7 +2,10 @@
 
 import base64
 import json
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -210,7 +213,7 @@ def _check_recurrence(encoder: Encoder) -> None:
 def _converted(
     module: nn.Module, example: tuple, sizes: tuple, inputs: list[str], outputs: list[str]
 ) -> torch.onnx.ONNXProgram:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _errors_alone(logging.getLogger('torch.onnx')):
         # They are remarks on torch's own parts, for its developers.
         warnings.simplefilter('ignore')
         # Traced here and not by the exporter: that one falls back to sizes that are not free.
@@ -223,6 +226,16 @@ def _converted(
             output_names=outputs,
             custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
         )
+
+
+@contextmanager
+def _errors_alone(logger: logging.Logger) -> Iterator[None]:
+    former = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(former)
 
 
 def _stable_sort(x, *, stable, dim, descending=False):
