@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.context import ForkContext, ForkProcess
+from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any
 
@@ -60,21 +60,25 @@ class StopSignals:
         self._read.close()
 
 
-class _ForkedSheltered(ForkProcess):
-    """A process that is born with SIGTERM blocked."""
-
-    def start(self) -> None:
-        former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            super().start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, former)
-
-
-class ShelteringFork(ForkContext):
+def sheltering_fork() -> BaseContext:
     """Starts the workers of a loader so that none is ended before it is a ``ShelteredWorker``."""
+    # Here, since not every system forks.
+    from multiprocessing.context import ForkContext, ForkProcess
 
-    Process = _ForkedSheltered
+    class BornSheltered(ForkProcess):
+        """Inherits that SIGTERM is blocked."""
+
+        def start(self) -> None:
+            former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            try:
+                super().start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+    class ShelteringFork(ForkContext):
+        Process = BornSheltered
+
+    return ShelteringFork()
 
 
 class ShelteredWorker:

@@ -5,13 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import commands
 import pytest
 from kill_training import differences
+from torch.utils.data import DataLoader
 from toy_data import ROOT, run_tool, write_toy_config, write_toy_data
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
+from sen_toolbox.hooks.stop import StopHook
 from sen_toolbox.models.retriever import TextImageRetriever
 from sen_toolbox.signals import SAME_WISH_SECONDS, StopSignals
 
@@ -107,13 +111,13 @@ BORN = """
 import os, signal, sys
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
-from sen_toolbox.signals import ShelteredWorker, ShelteringFork, StopSignals
+from sen_toolbox.signals import ShelteredWorker, StopSignals, sheltering_fork
 install = signal_handling._set_worker_signal_handlers
 def install_and_get_the_signal():
     install()
     os.kill(os.getpid(), signal.SIGTERM)
 signal_handling._set_worker_signal_handlers = install_and_get_the_signal
-fork = ShelteringFork() if sys.argv[1] == 'sheltered' else 'fork'
+fork = sheltering_fork() if sys.argv[1] == 'sheltered' else 'fork'
 loader = DataLoader(
     range(4), num_workers=2, worker_init_fn=ShelteredWorker(None), multiprocessing_context=fork
 )
@@ -132,6 +136,29 @@ def test_a_worker_that_gets_the_signal_while_it_starts_goes_on(way, told):
     run = subprocess.run(command, env=environment, timeout=60, capture_output=True, text=True)
     assert told in run.stdout + run.stderr
     assert (run.returncode == 0) == (way == 'sheltered')
+
+
+@pytest.mark.parametrize(
+    ('settings', 'is_sheltered'),
+    [
+        (dict(num_workers=1), True),
+        (dict(num_workers=1, multiprocessing_context='fork'), True),
+        (dict(num_workers=1, multiprocessing_context='spawn'), False),
+        (dict(num_workers=0), False),
+    ],
+)
+def test_forked_workers_are_born_sheltered_and_others_start_as_the_config_says(
+    settings, is_sheltered, monkeypatch
+):
+    monkeypatch.setattr('multiprocessing.get_start_method', lambda: 'fork')
+    loader = DataLoader(range(2), **settings)
+    before = loader.multiprocessing_context
+    runner = SimpleNamespace(train_loop=SimpleNamespace(dataloader=loader), val_loop=None)
+    with ExitStack() as at_end:
+        StopHook(at_end).before_train(runner)
+    start = loader.multiprocessing_context
+    assert (type(start).__name__ == 'ShelteringFork') == is_sheltered
+    assert is_sheltered or start is before
 
 
 @pytest.fixture(scope='module')

@@ -10,7 +10,7 @@ from mmengine.dist import all_reduce, barrier, get_comm_device, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from sen_toolbox.signals import ShelteredWorker, ShelteringFork, StopSignals
+from sen_toolbox.signals import ShelteredWorker, StopSignals, sheltering_fork
 
 from .safe_checkpoint import SafeCheckpointHook
 from .shared_flags import SharedFlags
@@ -49,9 +49,10 @@ class StopHook(Hook):
         loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
         for loader in [loop.dataloader for loop in loops]:
             loader.worker_init_fn = ShelteredWorker(loader.worker_init_fn)
-            # Others are not born with what their parent does about signals.
-            if loader.num_workers > 0 and multiprocessing.get_start_method() == 'fork':
-                loader.multiprocessing_context = ShelteringFork()
+            # A worker that is not forked inherits no blocked signals.
+            start = loader.multiprocessing_context or multiprocessing
+            if loader.num_workers > 0 and start.get_start_method() == 'fork':
+                loader.multiprocessing_context = sheltering_fork()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Shares the wish to stop."""

@@ -32,9 +32,9 @@ class _GatherWithGradient(torch.autograd.Function):
         slots = own.new_empty(size, len(own))
         dist.all_gather(list(slots), own)
         parts = slots.split([len(row) for row in rows], dim=1)
-        # Copies, as a number may not begin at any byte.
+        # Those of several tensors are copied, as a number may not begin at any byte.
         return tuple(
-            part.reshape(-1).clone().view(tensor.dtype).view(size * len(tensor), *tensor.shape[1:])
+            part.contiguous().view(tensor.dtype).view(size * len(tensor), *tensor.shape[1:])
             for part, tensor in zip(parts, tensors, strict=True)
         )
 
@@ -43,7 +43,7 @@ class _GatherWithGradient(torch.autograd.Function):
         size, rank = get_world_size(), dist.get_rank()
         wanted = [g for g, needed in zip(gradients, ctx.needs_input_grad, strict=True) if needed]
         # Each rank is sent the gradients of its own slot alone.
-        given = torch.cat([gradient.reshape(size, -1) for gradient in wanted], dim=1)
+        given = torch.cat([g.reshape(size, g.numel() // size) for g in wanted], dim=1)
         received = torch.empty_like(given)
         dist.all_to_all_single(received, given)
         parts = iter(received.sum(dim=0).split([g.numel() // size for g in wanted]))

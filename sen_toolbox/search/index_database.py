@@ -99,7 +99,13 @@ class IndexDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction; closing the connection rolls back what failed."""
+        """A write transaction; closing the connection rolls back what failed.
+
+        Raises:
+            OSError: If the database cannot be used now.
+            ValueError: If it is damaged or a link.
+        """
+        check_files(self._folder)
         with self._connected() as db:
             db.execute('PRAGMA synchronous = FULL')
             db.execute('BEGIN IMMEDIATE')

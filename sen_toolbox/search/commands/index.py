@@ -148,8 +148,7 @@ def run(args: argparse.Namespace) -> int:
     for remark in remarks:
         note(f'note: {remark.message}')
     # Of a part nobody knows which images the others will have.
-    named = {} if args.shard or not ids else ids
-    if named and (unknown := sorted(named.keys() - search.gallery.files().keys())):
+    if ids and not args.shard and (unknown := sorted(ids.keys() - search.gallery.files().keys())):
         note(
             f'note: {args.ids} names {len(unknown)} images that the index does not hold, e.g. '
             f'{unknown[0]}: paths are relative to the JSON file'
