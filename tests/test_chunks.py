@@ -18,7 +18,7 @@ from tiny_methods import (
 from torch import nn
 
 from sen_toolbox.models.blocks import Block
-from sen_toolbox.models.gather import GatheredChunks, gather, gather_wide
+from sen_toolbox.models.gather import GatheredChunks, gather, widened
 
 pytestmark = pytest.mark.numeric
 
@@ -157,7 +157,7 @@ def test_a_chunk_sees_the_others_as_constants():
     ],
 )
 def test_what_losses_compare_has_at_least_single_precision(dtype, wide):
-    assert gather_wide(torch.ones(2, 3, dtype=dtype)).dtype == wide
+    assert widened(torch.ones(2, 3, dtype=dtype)).dtype == wide
 
 
 @pytest.mark.parametrize('method', CONFIGS)

@@ -32,9 +32,9 @@ class _GatherWithGradient(torch.autograd.Function):
         slots = own.new_empty(size, len(own))
         dist.all_gather(list(slots), own)
         parts = slots.split([len(row) for row in rows], dim=1)
-        # Those of several tensors are copied, as a number may not begin at any byte.
+        # Copied, as a number may not begin at any byte.
         return tuple(
-            part.contiguous().view(tensor.dtype).view(size * len(tensor), *tensor.shape[1:])
+            torch.cat(list(part)).view(tensor.dtype).view(size * len(tensor), *tensor.shape[1:])
             for part, tensor in zip(parts, tensors, strict=True)
         )
 
@@ -139,13 +139,8 @@ def gather_all(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """``tensor`` in at least float32; float64 stays float64."""
+    """``tensor`` in at least float32, as losses compare in any precision; float64 stays float64."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def gather_wide(tensor: Tensor) -> Tensor:
-    """:func:`gather` of embeddings in at least float32, as losses compare them in any precision."""
-    return gather(widened(tensor))
 
 
 def global_sum(tensor: Tensor) -> Tensor:

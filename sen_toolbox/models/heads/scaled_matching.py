@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.checks import checked_positive
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather_wide
+from sen_toolbox.models.gather import gather, widened
 from sen_toolbox.models.heads.pairs import gathered_pairs
 from sen_toolbox.models.heads.views import take_view
 from sen_toolbox.registry import HEADS, LOSSES
@@ -76,7 +76,7 @@ class ScaledMatchingHead(nn.Module):
                 name: loss(images, texts, labels, scale) for name, loss in self.losses.items()
             }
             for name, view in views.items():
-                view = gather_wide(pair.of_texts(view))
+                view = gather(widened(pair.of_texts(view)))
                 values[name] = (values[name] + self.losses[name](view, texts, labels, scale)) / 2
             total = sum(self.weights[name] * value for name, value in values.items())
         return dict(loss=total, scale=scale, **values)
