@@ -1,6 +1,7 @@
 """Values on a command line, read as MMEngine reads them, except that strings stay what they are."""
 
 import argparse
+import gc
 import subprocess
 import sys
 
@@ -141,6 +142,16 @@ def test_a_tool_tells_its_help_and_a_wrong_option_before_it_imports_what_is_heav
     assert run.stdout.startswith('usage: ' + path.name)
     assert run.stdout.split('ended', 1)[1].splitlines() == [' 0', 'ended 2', 'imported'], run.stderr
     assert f'{path.name}: error: ' in run.stderr
+
+
+def test_garbage_is_looked_for_while_a_tool_runs_but_neither_during_nor_among_its_imports():
+    made = []
+    read_first('__main__', lambda: None)
+    assert not gc.isenabled()
+    made.append(made)
+    run_main(lambda: made.append(gc.isenabled()))
+    assert made == [made, True]
+    assert not any(found is made for found in gc.get_objects())
 
 
 def test_a_tool_that_is_imported_reads_no_command_line():
