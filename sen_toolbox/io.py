@@ -78,7 +78,8 @@ def read_regular(path: str | os.PathLike, max_bytes: float = inf) -> bytes:
         ValueError: If :func:`check_regular` refuses it.
     """
     check_regular(os.stat(path), max_bytes)
-    return Path(path).read_bytes()
+    with open(path, 'rb') as file:
+        return file.read()
 
 
 def read_json(path: str | os.PathLike) -> Any:

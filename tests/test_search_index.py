@@ -1,5 +1,6 @@
 """The gallery index: exact, incremental, whole after a crash, in a folder and in Milvus Lite."""
 
+import hashlib
 import importlib.util
 import os
 import random
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sen_toolbox.io import read_regular
 from sen_toolbox.search.images import MAX_PIXELS, find_files
 from sen_toolbox.search.index import Entry, FileState, ModelId, open_index
 from sen_toolbox.search.indexing import update_index
@@ -348,6 +350,22 @@ def test_each_bad_file_is_listed_once_and_skipped(index, gallery):
     again = update_index(index, ColourEncoder(), gallery, batch_size=4)
     assert again.skipped == report.skipped
     assert (again.added, again.unchanged) == (0, 10)
+
+
+def test_the_digest_of_a_file_is_of_the_pixels_that_were_embedded(tmp_path, gallery, monkeypatch):
+    index, path = open_index(tmp_path / 'index', MODEL), gallery / '0.png'
+    content, vector = path.read_bytes(), expected(path)
+
+    def read_before_it_changes(*arguments):
+        data = read_regular(*arguments)
+        draw(path, random.Random(1))
+        return data
+
+    monkeypatch.setattr('sen_toolbox.search.images.read_regular', read_before_it_changes)
+    update(index, [path])
+    assert index.files()[str(path)].digest == hashlib.sha256(content).hexdigest()
+    np.testing.assert_allclose(contents(index)[str(path)], vector, atol=1e-6)
+    assert not np.allclose(vector, expected(path), atol=1e-2)
 
 
 def test_a_file_that_becomes_unreadable_loses_its_entry_until_it_is_repaired(index, gallery):

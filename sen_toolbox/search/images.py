@@ -1,5 +1,6 @@
 """Finds image files and reads them so that no file, however damaged, stops an indexing."""
 
+import hashlib
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sen_toolbox import pictures
+from sen_toolbox.io import read_regular
 from sen_toolbox.search.index_folder import is_index_folder
 from sen_toolbox.search.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -126,13 +128,26 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     except OSError as error:
         raise ValueError(f'cannot be read ({error.strerror})') from error
     except ValueError as error:
-        raise ValueError(f'cannot be decoded ({error})') from error
+        raise _undecodable(error) from error
 
 
-def read_whole(path: str) -> list[Crop]:
-    """An image file as one crop.
+def read_whole(path: str) -> tuple[str, Iterable[Crop]]:
+    """The SHA-256 of an image file, and all of it as one crop, decoded when it is asked for.
 
     Raises:
-        ValueError: If the file cannot be decoded; says why.
+        OSError: If the file cannot be read.
+        ValueError: If it is not a regular file of sensible size; says why, without the path.
     """
-    return [Crop(read_image(path))]
+    data = read_regular(path, pictures.MAX_BYTES)
+    return hashlib.sha256(data).hexdigest(), map(_whole, [data])
+
+
+def _whole(data: bytes) -> Crop:
+    try:
+        return Crop(pictures.decode_image(data, MAX_PIXELS))
+    except ValueError as error:
+        raise _undecodable(error) from error
+
+
+def _undecodable(error: ValueError) -> ValueError:
+    return ValueError(f'cannot be decoded ({error})')

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sen_toolbox.inference.identity import ModelId
-from sen_toolbox.io import check_regular, file_sha256
+from sen_toolbox.io import check_regular
 from sen_toolbox.pictures import MAX_BYTES
 from sen_toolbox.search.images import Crop, Found, find_files, read_whole
 from sen_toolbox.search.index import Entry, FileState, GalleryIndex
@@ -48,7 +48,8 @@ class Reading:
     """How the persons come out of files.
 
     Attributes:
-        read: The persons in a file; raises ValueError, with the reason, if it cannot.
+        read: The SHA-256 of the content of a file, and the persons in it, who are looked for when
+            they are asked for; both raise ValueError, with the reason, if they cannot.
         suffixes: Suffixes of the files to take from folders.
         recipe: Says what ``read`` does, for people; empty for whole images.
         max_bytes: Larger files are skipped.
@@ -56,7 +57,7 @@ class Reading:
             committed by itself, however many persons it holds, and an interruption stops it.
     """
 
-    read: Callable[[str], Iterable[Crop]] = read_whole
+    read: Callable[[str], tuple[str, Iterable[Crop]]] = read_whole
     suffixes: Collection[str] = IMAGE_SUFFIXES
     recipe: str = ''
     max_bytes: float = MAX_BYTES
@@ -188,14 +189,14 @@ def update_index(
     return report
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Result:
     path: str
     state: FileState
     same: bool = False
-    vectors: list[np.ndarray] = field(default_factory=list)
-    inputs: list[np.ndarray] = field(default_factory=list)
-    places: list[Mapping] = field(default_factory=list)
+    vectors: Sequence[np.ndarray] = ()
+    inputs: Sequence[np.ndarray] = ()
+    places: Sequence[Mapping] = ()
 
 
 def _stamp(path: str, max_bytes: float) -> os.stat_result | str:
@@ -269,31 +270,26 @@ def _read(
     reading: Reading,
     batch_size: int,
 ) -> _Result:
-    result = _Result(path, FileState(status.st_size, status.st_mtime_ns, ''))
+    state = partial(FileState, status.st_size, status.st_mtime_ns)
+    digest, inputs, vectors, places = '', [], [], []
     try:
-        digest = _digest(path, _mark(reading.recipe))
-        result.state = replace(result.state, digest=digest)
+        content, crops = reading.read(path)
+        # 64 characters for recipe and content.
+        digest = (_mark(reading.recipe) + content)[:64]
         if old and old.digest == digest:
-            result.state, result.same = replace(result.state, problem=old.problem), True
-            return result
-        for crop in reading.read(path):
-            result.places.append(crop.place)
-            result.inputs.append(encoder.prepare(crop.image))
+            return _Result(path, state(digest, old.problem), same=True)
+        for crop in crops:
+            places.append(crop.place)
+            inputs.append(encoder.prepare(crop.image))
             # A long video holds more persons than the memory.
-            if not reading.parallel and len(result.inputs) == batch_size:
-                result.vectors.append(encoder.embed_prepared(np.stack(result.inputs)))
-                result.inputs.clear()
+            if not reading.parallel and len(inputs) == batch_size:
+                vectors.append(encoder.embed_prepared(np.stack(inputs)))
+                inputs.clear()
     except OSError as error:
-        return _Result(path, replace(result.state, problem=f'cannot be read ({error.strerror})'))
+        return _Result(path, state(digest, f'cannot be read ({error.strerror})'))
     except (ValueError, MemoryError) as error:
-        problem = str(error) or 'is too large for the memory'
-        return _Result(path, replace(result.state, problem=problem))
-    return result
-
-
-def _digest(path: str, mark: str) -> str:
-    """64 characters for content and recipe."""
-    return (mark + file_sha256(path))[:64]
+        return _Result(path, state(digest, str(error) or 'is too large for the memory'))
+    return _Result(path, state(digest), vectors=vectors, inputs=inputs, places=places)
 
 
 def _mark(recipe: str) -> str:

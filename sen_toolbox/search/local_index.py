@@ -53,6 +53,8 @@ from sen_toolbox.search.vector_file import (
     map_vectors,
 )
 
+WRITE_FILE = 'INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)'
+
 
 class LocalIndex:
     """A :class:`~sen_toolbox.search.index.GalleryIndex` in a folder of its own.
@@ -145,12 +147,12 @@ class LocalIndex:
             rows = values.rows
             if len(vectors):
                 append_vectors(self.folder / values.vectors, vectors, rows, values.dtype)
-            gone = [(os.fsencode(path),) for path in (*removed, *files)]
+            gone, given = ([(os.fsencode(path),) for path in paths] for paths in (removed, files))
             before = db.total_changes
-            db.executemany('DELETE FROM entries WHERE path = ?', gone)
+            db.executemany('DELETE FROM entries WHERE path = ?', gone + given)
             live = values.live + len(entries) - (db.total_changes - before)
             db.executemany('DELETE FROM files WHERE path = ?', gone)
-            db.executemany('INSERT INTO files VALUES (?, ?, ?, ?, ?)', map(file_row, files.items()))
+            db.executemany(WRITE_FILE, map(file_row, files.items()))
             db.executemany(
                 'INSERT INTO entries VALUES (?, ?, ?, ?)',
                 (entry_row(row, entry) for row, entry in enumerate(entries, start=rows)),
@@ -163,9 +165,7 @@ class LocalIndex:
     def restamp(self, files: Mapping[str, FileState]) -> None:
         """Writes new times of files whose content is as it was; their entries stay."""
         with self._database.writing() as db:
-            db.executemany(
-                'INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)', map(file_row, files.items())
-            )
+            db.executemany(WRITE_FILE, map(file_row, files.items()))
 
     def identify(self, identities: Mapping[str, str]) -> None:
         """Writes who is in some files, by path."""

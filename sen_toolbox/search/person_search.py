@@ -135,7 +135,7 @@ class PersonSearch:
                 progress=video_progress,
             )
             suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-            reading = Reading(cut, suffixes, cut.recipe, max_bytes=math.inf, parallel=False)
+            reading = Reading(cut.read, suffixes, cut.recipe, max_bytes=math.inf, parallel=False)
         report = update_index(
             self.gallery,
             self.encoder,

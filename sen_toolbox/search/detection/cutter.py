@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sen_toolbox.checks import checked_positive
+from sen_toolbox.io import file_sha256
 from sen_toolbox.search.detection.boxes import Detector
 from sen_toolbox.search.detection.record import Record
 from sen_toolbox.search.detection.repeats import Repeats
@@ -41,12 +42,18 @@ class PersonCutter:
         self._progress = progress or (lambda path, share: None)
         self.recipe = f'{detector.name}, every {every:g} s'
 
-    def __call__(self, path: str) -> Iterator[Crop]:
-        """Crops in the order of the frames; what an earlier call has cut is not cut again.
+    def read(self, path: str) -> tuple[str, Iterator[Crop]]:
+        """The SHA-256 of a file, and its crops in the order of the frames.
+
+        They are cut when they are asked for, but for those that an earlier call has cut.
 
         Raises:
-            ValueError: If the file cannot be decoded; says why.
+            OSError: If the file cannot be read.
+            ValueError: If it cannot be decoded; says why.
         """
+        return file_sha256(path), self._cut(path)
+
+    def _cut(self, path: str) -> Iterator[Crop]:
         status = os.stat(path)
         made_of = dict(size=status.st_size, mtime_ns=status.st_mtime_ns, recipe=self.recipe)
         record = Record(self._folder, path, made_of)
