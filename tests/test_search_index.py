@@ -9,6 +9,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -252,6 +253,25 @@ def test_an_interrupted_indexing_continues(index, gallery):
         update(index, gallery, progress=stop)
     assert len(index) == 8
     assert update(index, gallery) == (2, 0, 0, 8, 0)
+
+
+def test_the_next_images_are_read_while_some_are_embedded(tmp_path, gallery):
+    prepared, ahead = [], threading.Event()
+
+    class Waiting(ColourEncoder):
+        def prepare(self, image):
+            prepared.append(image)
+            if len(prepared) > 4:
+                ahead.set()
+            return super().prepare(image)
+
+        def embed_prepared(self, images):
+            assert ahead.wait(timeout=60)
+            return super().embed_prepared(images)
+
+    index = open_index(tmp_path / 'index', MODEL)
+    update_index(index, Waiting(), gallery, batch_size=4)
+    assert_holds(index, [*gallery.glob('*.png'), *gallery.glob('*/*.PNG')])
 
 
 def test_two_writers_are_kept_apart_and_readers_are_not(tmp_path, gallery):

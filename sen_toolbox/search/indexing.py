@@ -2,12 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -169,20 +171,10 @@ def update_index(
             report.removed = len(gone)
         index.identify({p: who for p, who in identities.items() if p in known})
         done = 0
-        read_some = partial(
-            _read_some, known=known, encoder=encoder, reading=reading, batch_size=batch_size
-        )
-        step = batch_size if reading.parallel else 1
-        with ThreadPoolExecutor(READERS) as pool:
-            read_all = pool.map if reading.parallel else map
-            for start in range(0, len(todo), step):
-                batch = todo[start : start + step]
-                # A thread takes its share at once: handing out each file costs small models 3 %.
-                share = -(-len(batch) // READERS)
-                shares = [batch[first : first + share] for first in range(0, len(batch), share)]
-                results = [result for read in read_all(read_some, shares) for result in read]
+        with closing(_read_ahead(todo, known, encoder, reading, batch_size)) as batches:
+            for results in batches:
                 _commit(index, encoder, results, known, identities, batch_size, report)
-                done += len(batch)
+                done += len(results)
                 if progress:
                     progress(done, len(todo))
         index.compact()
@@ -255,10 +247,35 @@ def _gone(known: Mapping[str, FileState], found: Found) -> set[str]:
     }
 
 
-def _read_some(
-    items: Sequence[tuple[str, os.stat_result]], *, known: Mapping[str, FileState], **settings: Any
-) -> list[_Result]:
-    return [_read(path, status, known.get(path), **settings) for path, status in items]
+def _read_ahead(
+    todo: Sequence[tuple[str, os.stat_result]],
+    known: Mapping[str, FileState],
+    encoder: Encoder,
+    reading: Reading,
+    batch_size: int,
+) -> Generator[list[_Result], None, None]:
+    """What is to be committed together; threads read the next while the caller has one."""
+    read_one = partial(_read, encoder=encoder, reading=reading, batch_size=batch_size)
+
+    def read(items: Sequence[tuple[str, os.stat_result]]) -> list[_Result]:
+        return [read_one(path, status, known.get(path)) for path, status in items]
+
+    if not reading.parallel:
+        for item in todo:
+            yield read([item])
+        return
+    with ThreadPoolExecutor(READERS) as pool:
+        begun: deque[Iterator[list[_Result]]] = deque()
+        for start in range(0, len(todo), batch_size):
+            batch = todo[start : start + batch_size]
+            # A thread takes its share at once: handing out each file costs small models 3 %.
+            share = -(-len(batch) // READERS)
+            shares = [batch[first : first + share] for first in range(0, len(batch), share)]
+            begun.append(pool.map(read, shares))
+            if len(begun) > 1:
+                yield [result for part in begun.popleft() for result in part]
+        for parts in begun:
+            yield [result for part in parts for result in part]
 
 
 def _read(
