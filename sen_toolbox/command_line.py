@@ -31,7 +31,7 @@ def read_first(name: str, parse_args: Callable[[], object]) -> None:
     """Reads the command line of a tool before the heavy imports that follow in its file.
 
     So help and a wrong option need no torch and no MMEngine, which take seconds. Garbage is not
-    looked for until ``run_main``: the imports make much and leave none.
+    looked for until ``run_main``: imports make many objects that all stay.
 
     Args:
         name: ``__name__`` of the file; nothing is read where another imports it.
