@@ -122,6 +122,8 @@ def test_the_page_orders_methods_and_tells_what_has_not_run(board, models):
         'sen_tiny_synthetic': record(40.0, 42.0),
         'clip_tiny_synthetic': record(50.0, 52.0),
         'cmpm_tiny_synthetic': record(10.0, 10.0),
+        # Tested at a factor chosen among others than today's.
+        'irra_tiny_synthetic': dict(record(60.0), validation={'0.5': 1.0, '1.0': 2.0, '2.0': 3.0}),
     }
     lines = board.make_page(records, models).splitlines()
     rows = [line for line in lines if line.startswith('| [')]
@@ -141,6 +143,13 @@ def test_the_page_orders_methods_and_tells_what_has_not_run(board, models):
 def test_the_page_in_the_documents_is_that_of_the_records(board, models):
     expected = board.make_page(board.read_records(), models)
     assert board.PAGE.read_text(encoding='utf-8') == expected, 'run tools/leaderboard.py --page'
+
+
+def test_other_factors_are_another_state_of_a_method(board, monkeypatch):
+    before = board.digest_of('configs/sen/sen_tiny_synthetic.py')
+    assert board.digest_of('configs/sen/sen_tiny_synthetic.py') == before
+    monkeypatch.setattr(board, 'FACTORS', (*board.FACTORS, 8.0))
+    assert board.digest_of('configs/sen/sen_tiny_synthetic.py') != before
 
 
 def test_equal_values_share_their_rank(board):

@@ -65,8 +65,11 @@ def test_garbage_is_collected_again_once_the_model_is_there(cli, made, monkeypat
         'sen_toolbox.search.person_search.load_encoder',
         lambda *_, **__: seen.append(gc.isenabled()) or load_encoder(made / 'm.safetensors'),
     )
+    frozen = gc.get_freeze_count()
     cli('index', made / 'crops')
     assert gc.isenabled()
+    # What torch defines is not looked through.
+    assert gc.get_freeze_count() > frozen
     gc.disable()
     try:
         cli('query', QUERY)

@@ -184,8 +184,6 @@ def test_what_is_logged_holds_no_graph(config):
     assert [name for name, value in logged.items() if value.requires_grad] == []
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile needs a C++ compiler')
 def check_compiled_blocks(rank):
     torch.manual_seed(0)
     config = clip_config(image_size=(64, 32), layers=1)
@@ -211,6 +209,7 @@ def check_compiled_blocks(rank):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile needs a C++ compiler')
 def test_compiled_blocks_give_the_same_and_once_for_all_lengths(monkeypatch, tmp_path):
     # In a process of its own, whose hash seed is that of the README: torch.compile of 2.14.1 fails
     # in itself ("sources must not be empty for symbol") under 2, not under 0 or 1.

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from sen_toolbox.command_line import read_first, run_main, tool_parser
@@ -106,7 +107,8 @@ def run_method(name: str, path: str, record: dict, args: argparse.Namespace) -> 
             rows = read_scalars(folder)
             record['validation'][str(factor)] = [r for r in rows if 't2i/R1' in r][-1]['t2i/R1']
             # Whatever else runs on the machine only adds to it.
-            record['seconds_per_step'] = float(min(r['time'] for r in rows if 'iter' in r))
+            times = [r['time'] for r in rows if 'iter' in r]
+            record['seconds_per_step'] = min([record.get('seconds_per_step', inf), *times])
             state = load_checkpoint_file(str(last_checkpoint(folder)))['state_dict']
             record['parameters'] = sum(value.numel() for value in state.values())
     factor = chosen_factor(record)
