@@ -147,6 +147,17 @@ def test_a_file_with_many_persons_is_replaced_as_a_whole(index):
     assert index.search(vectors[1:2], 1)[0][0] == (Entry('/v.avi', None, places[1]), 1.0)
 
 
+def test_a_write_that_fails_leaves_nothing_and_the_next_is_whole(tmp_path):
+    index = open_index(tmp_path / 'index', MODEL)
+    vectors, state = np.eye(1, MODEL.dim, dtype=np.float32), FileState(1, 2, 'digest')
+    with index.writing():
+        with pytest.raises(TypeError, match='JSON'):
+            index.write({'/a': state}, [Entry('/a', None, dict(box=object()))], vectors)
+        assert not index.files()
+        index.write({'/b': state}, [Entry('/b', None, {})], vectors)
+    assert index.files() == {'/b': state} and list(contents(index)) == ['/b']
+
+
 def test_an_index_of_another_model_is_refused_by_name(index, gallery, tmp_path):
     update(index, gallery)
     where = dict(uri=str(index.uri)) if hasattr(index, 'uri') else {}

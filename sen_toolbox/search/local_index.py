@@ -119,7 +119,8 @@ class LocalIndex:
                 self._make()
             with self._reading() as (_, values):
                 remove_leftovers(self.folder, _data_files(values))
-            yield
+            with self._database.kept_open():
+                yield
         finally:
             lock.release()
 
