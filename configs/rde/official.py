@@ -38,11 +38,8 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     The bias before a batch norm, which we have not, goes into the norm's running mean.
 
-    Args:
-        state: The ``model`` entry of the checkpoint; a ``module.`` prefix is dropped.
-
     Raises:
-        ValueError: Names the keys that the table does not know, or a bias that is missing.
+        ValueError: Also names a bias that is missing.
     """
     state = used_tensors(state, UNUSED)
     for prefix in LAYERS:
@@ -58,13 +55,6 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
     """Inverse of :func:`from_official`.
 
     The modules that the release holds without using them are filled with zeros (norms: as new).
-
-    Args:
-        state: State dict of an RDE of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
     """
     official = rename(state, inverse(TABLE))
     for prefix in LAYERS:

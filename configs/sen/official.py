@@ -40,23 +40,15 @@ UNUSED = (
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the tensors of an official checkpoint, in float32.
 
-    Args:
-        state: The ``model`` entry of the checkpoint; a ``module.`` prefix is dropped. Of the parts
-            that are optional there, the head of masked words is known; ours is called ``mlm``.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
+    Of the parts that are optional there, the head of masked words is known; ours is called ``mlm``.
     """
     return rename(used_tensors(state, UNUSED), TABLE)
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`, from the state dict of ours.
+    """Inverse of :func:`from_official`.
 
     The modules that the release holds without using them are filled with zeros (norms with ones).
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
     """
     # Saved by the release, though fixed.
     grid_position = model.heads['restoration'].neck.position

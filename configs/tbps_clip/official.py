@@ -18,11 +18,6 @@ TABLE = (
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the tensors of an official TBPS-CLIP checkpoint, in float32.
 
-    Args:
-        state: The ``model`` entry of the checkpoint; a ``module.`` prefix is dropped. The
-            simplified TBPS-CLIP has no ``simclr_mlp``, and nothing takes its place.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
+    The simplified TBPS-CLIP has no ``simclr_mlp``, and nothing takes its place.
     """
     return rename(used_tensors(state), TABLE)

@@ -25,11 +25,7 @@ PROJECTION = re.compile(r'^network\.(global|local|non_local)_(I2T|T2I)\.(\d+)\.(
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames official tensors, in float32, and joins those of all parts and all projections.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Renames official tensors, in float32, and joins those of all parts and all projections."""
     state = used_tensors(state, UNUSED)
     bert = {key: state.pop(key) for key in list(state) if key.startswith(BERT[0][0])}
     rest: dict[str, Tensor] = {}
@@ -49,15 +45,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`; BERT's pooler, which the release does not use, is missing.
-
-    Args:
-        state: State dict of a BEAT of this toolbox, or the part of it that has the levels.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`, without BERT's pooler, which the release does not use."""
     rest = dict(state)
     bert = {key: rest.pop(key) for key in state if key.startswith(BERT[0][1])}
     official = rename(bert, inverse(BERT))

@@ -22,25 +22,13 @@ UNUSED = ('network.language_model.textExtractor.pooler.',)
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the tensors of an official checkpoint, in float32.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Renames the tensors of an official checkpoint, in float32."""
     ours = rename(used_tensors(state, UNUSED), TABLE)
     return {k: v.t().contiguous() if k == CLASSES else v for k, v in ours.items()}
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`, without BERT's pooler, which the release does not use.
-
-    Args:
-        state: State dict of a CFine of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`, without BERT's pooler, which the release does not use."""
     official = rename(state, inverse(TABLE))
     if torch.is_tensor(official.get('W')):
         official['W'] = official['W'].t()

@@ -34,12 +34,7 @@ CLASSES, IDENTITIES = 'heads.instance.weight', f'{QUEUES}identities'
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the tensors of an official checkpoint, in float32.
 
-    Args:
-        state: The ``model`` entry of the checkpoint, with the word vectors (words, width), which no
-            checkpoint has, as ``vocab_dict`` beside; a ``module.`` prefix is dropped.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
+    No checkpoint has the word vectors (words, width): they are given beside it as ``vocab_dict``.
     """
     ours = rename(used_tensors(state, tuple(TWICE)), TABLE)
     if CLASSES in ours:
@@ -51,15 +46,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`.
-
-    Args:
-        state: State dict of a model of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`."""
     shared = tuple(SLOW + name for name in SHARED)
     own = {key: value for key, value in state.items() if not key.startswith(shared)}
     if CLASSES in own:

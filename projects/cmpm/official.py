@@ -28,12 +28,6 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the tensors of an official checkpoint, in float32.
 
     Its 1 x 1 convolutions become linear layers, and its class weights stand in rows.
-
-    Args:
-        state: The weights, with the classifier ``W`` among them; a ``module.`` prefix is dropped.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
     """
     state = used_tensors(state, UNUSED)
     for key in PROJECTIONS:
@@ -45,15 +39,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`.
-
-    Args:
-        state: State dict of a model of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`."""
     official = rename(state, inverse(TABLE))
     for key in PROJECTIONS:
         official[key] = official[key][:, :, None, None]

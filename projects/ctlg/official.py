@@ -16,25 +16,10 @@ UNUSED = ('model_img.head.', 'model_txt.embeddings.position_ids')
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the tensors of an official checkpoint, in float32, without what is never used.
-
-    Args:
-        state: The ``state_dict`` entry of the checkpoint; a ``module.`` prefix is dropped.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Renames the tensors of an official checkpoint, in float32, without what is never used."""
     return rename(used_tensors(state, UNUSED), TABLE)
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`, without the classes of ImageNet.
-
-    Args:
-        state: State dict of a CTLG of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`, without the classes of ImageNet."""
     return rename(state, inverse(TABLE))

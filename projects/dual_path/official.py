@@ -46,16 +46,10 @@ ENDINGS = {'_w': 'weight', '_b': 'bias'}
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under our names and in our shapes, in float32.
+    """Parameters of MatConvNet under our names and in our shapes, in float32.
 
     A norm's moments are its mean and deviation there. Padding has no word there and gets a row of
     zeros.
-
-    Args:
-        state: MatConvNet's parameters by name, each in its shape.
-
-    Raises:
-        ValueError: Names the keys that have no place.
     """
     unknown = sorted(state.keys() - _known())
     if unknown:
@@ -88,11 +82,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Inverse of :func:`from_official`, up to the rounding of deviations.
 
-    The ResNet of the model is left out.
-
-    Args:
-        state: State dict of a model of this toolbox, or gradients by the names of its parameters.
-        model: The model; not read.
+    The ResNet of the model is left out. Gradients by the names of their parameters are taken, too.
     """
     theirs = {}
     for key, name in LAYERS.items():

@@ -21,14 +21,7 @@ BLOCK = r'^encoder_vl\.blocks\.(\d+)\.'
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the tensors of an official checkpoint, in float32.
-
-    Args:
-        state: The ``state_dict`` entry of the checkpoint; a ``module.`` prefix is dropped.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Renames the tensors of an official checkpoint, in float32."""
     named = {}
     for key, value in used_tensors(state, UNUSED).items():
         key = re.sub(rf'{BLOCK}mlp_txt\.', r'encoder_vl.mlp_txt.\1.', key)
@@ -37,15 +30,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`, without what the release saves and does not use.
-
-    Args:
-        state: State dict of an IVT of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`, without what the release saves and does not use."""
     official = {}
     for key, value in rename(state, inverse(TABLE)).items():
         key = re.sub(rf'{BLOCK}mlp\.', r'encoder_vl.blocks.\1.mlp_vis.', key)

@@ -57,11 +57,7 @@ BLOCK = 'network.ImageExtract.model.blocks.'
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames official tensors, in float32, joins those of all parts and drops the last block.
-
-    Raises:
-        ValueError: Names the keys that the table does not know, or two that are one here.
-    """
+    """Renames official tensors, in float32, joins those of all parts and drops the last block."""
     state = used_tensors(state, UNUSED)
     # It is saved and does not run.
     last = _last_block(state)
@@ -99,13 +95,6 @@ def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
     """Inverse of :func:`from_official`; of what the release does not use, the last block is zeros.
 
     The rest of that is missing.
-
-    Args:
-        state: State dict of an LGUR of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
     """
     # The general name of what is in an attention comes after its output.
     named = {_in_layer(key, inverse(OF_LAYER)): value for key, value in state.items()}

@@ -34,11 +34,7 @@ CONVOLUTION = 'network.Net_VLAD.conv.weight'
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames official tensors, in float32, and joins the classifiers of all parts.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Renames official tensors, in float32, and joins the classifiers of all parts."""
     state = used_tensors(state, UNUSED)
     if CONVOLUTION in state:
         state[CONVOLUTION] = state[CONVOLUTION].flatten(1)
@@ -56,15 +52,7 @@ def _is_local(key: str, name: str) -> bool:
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`, without the norms that the release does not use.
-
-    Args:
-        state: Tensors of a MANet of this toolbox, but those of the ResNet and BERT.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`, without the norms that the release does not use."""
     official = rename(state, inverse(TABLE))
     official[CONVOLUTION] = official[CONVOLUTION][..., None, None]
     for name in ('weight', 'bias'):

@@ -51,14 +51,7 @@ KINDS = ('weight', 'bias')
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the tensors of an official checkpoint, in float32, and joins those of all parts.
-
-    Args:
-        state: The weights, with the classifier ``W`` among them; a ``module.`` prefix is dropped.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Renames the tensors of an official checkpoint, in float32, and joins those of all parts."""
     state = used_tensors(state, UNUSED)
     for projection, norm in PROJECTIONS.items():
         if (weight := f'{projection}.weight') in state:
@@ -77,15 +70,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`; BERT's pooler, which the release does not use, is missing.
-
-    Args:
-        state: State dict of a NAFS of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`, without BERT's pooler, which the release does not use."""
     official = rename(state, inverse(TABLE))
     for name, parts in PARTS.items():
         for kind in KINDS:

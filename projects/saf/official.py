@@ -45,12 +45,8 @@ UNUSED = (
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the tensors of an official checkpoint, in float32.
 
-    Args:
-        state: The weights; a ``module.`` prefix is dropped.
-
     Raises:
-        ValueError: Names the keys that the table does not know, two that are one here, or a part
-            of an attention that is missing.
+        ValueError: Also names a part of an attention that is missing.
     """
     state = used_tensors(state, UNUSED)
     if 'W' in state:
@@ -73,15 +69,7 @@ def _in_block(key: str, names: tuple[tuple[str, str], ...]) -> str:
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`, without what the release saves and does not use.
-
-    Args:
-        state: State dict of a SAF of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`, without what the release saves and does not use."""
     apart = {}
     for key, value in state.items():
         if key.startswith(BLOCK) and '.attn.qkv.' in key:

@@ -33,12 +33,8 @@ UNUSED = ('text_embed.pooler.', 'text_embed.embeddings.position_ids')
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the tensors of an official checkpoint, in float32.
 
-    Args:
-        state: The ``state_dict`` entry of the checkpoint; a ``module.`` prefix is dropped.
-
     Raises:
-        ValueError: Names the keys that the table does not know, or a downsample of a branch that
-            is not that of the first.
+        ValueError: Also names a downsample of a branch that is not that of the first.
     """
     state = used_tensors(state, UNUSED)
     for key in [key for key in state if key.startswith(REPEATED)]:
@@ -52,15 +48,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`; BERT's pooler, which the release does not use, is zero.
-
-    Args:
-        state: State dict of a TIPCB of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`; BERT's pooler, which the release does not use, is zero."""
     wide = {
         key: value.unsqueeze(2) if key.startswith(NECK) and value.ndim == 3 else value
         for key, value in state.items()

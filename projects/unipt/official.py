@@ -28,22 +28,10 @@ UNUSED = ('clip.', 'pooler.', 'token_type_embeddings.', 'text_model.pooler.')
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames official tensors, in float32.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Renames official tensors, in float32."""
     return rename(used_tensors(state, UNUSED), TABLE)
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`.
-
-    Args:
-        state: State dict of a UniPT of this toolbox in its pretraining.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`."""
     return rename(state, inverse(TABLE))

@@ -28,14 +28,7 @@ BACK = tuple(sorted(inverse(TABLE), key=lambda row: -len(row[0])))
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the tensors of an official checkpoint, in float32.
-
-    Args:
-        state: The ``model`` entry of the checkpoint; a ``module.`` prefix is dropped.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Renames the tensors of an official checkpoint, in float32."""
     state = used_tensors(state)
     if CLASSES in state:
         state[CLASSES] = state[CLASSES].t()
@@ -43,15 +36,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Inverse of :func:`from_official`.
-
-    Args:
-        state: State dict of a ViTAA of this toolbox.
-        model: The model; not read.
-
-    Raises:
-        ValueError: Names the keys that the table does not know.
-    """
+    """Inverse of :func:`from_official`."""
     official = rename(state, BACK)
     official[CLASSES] = official[CLASSES].t()
     return official

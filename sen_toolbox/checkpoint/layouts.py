@@ -13,10 +13,17 @@ def official_layout(config: Config) -> ModuleType:
     """The module that converts checkpoints of the method of a config.
 
     It lies beside the config or in the folder above, or where the config's ``official`` says. It
-    has ``from_official(state) -> state``, and ``to_official(state, model) -> state`` if there is a
-    way back, and ``ENTRY`` if its checkpoints hold the weights elsewhere than under 'model', or
-    ``ENTRIES`` if they hold them in several places, as :func:`.join_entries` takes them, with
-    ``MAY_LACK`` if not all of them need be there.
+    has
+
+    - ``from_official(state)``: our tensors by name, in float32, of those of a checkpoint, whose
+      ``module.`` prefix is dropped;
+    - ``to_official(state, model)`` if there is a way back: its inverse for a state dict of a model,
+      without what the release saves and never uses;
+    - ``ENTRY`` if its checkpoints hold the weights elsewhere than under 'model', or ``ENTRIES`` if
+      they hold them in several places, as :func:`.join_entries` takes them, with ``MAY_LACK`` if
+      not all of them need be there.
+
+    Both functions raise ValueError that names the keys they do not know, and two that would be one.
 
     Raises:
         FileNotFoundError: If there is none.
