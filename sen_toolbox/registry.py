@@ -68,7 +68,8 @@ TOKENIZERS = _root('tokenizer', 'sen_toolbox.text.registration')
 # one. With `keep` (B, K) only these patches are encoded, if `spec.takes_some_patches`.
 IMAGE_ENCODERS = _root('image encoder', 'sen_toolbox.models.image_encoders')
 # text_encoder(tokens, reads) -> TextFeatures, likewise, of a batch of `Tokens`; `spec` is a
-# TextSpec. `mask` and `end` are those of the tokens. `word_embedding` is its nn.Embedding.
+# TextSpec. `mask` and `end` are those of the tokens. `word_embedding` is its nn.Embedding. A part
+# of a model whose features of a row depend on the other rows says so by `depends_on_batch`.
 TEXT_ENCODERS = _root('text encoder', 'sen_toolbox.models.text_encoders')
 # backbone(images, tokens, reads, image_of=None) -> PairFeatures with the features named in `reads`
 # ('image.tokens', 'text.attention', ...); images or tokens may be None. Has `spec`, a PairSpec,

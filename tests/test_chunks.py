@@ -1,5 +1,8 @@
 """A batch in chunks against the batch in one piece, and recomputed activations."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_methods import (
@@ -18,7 +21,9 @@ from tiny_methods import (
 from torch import nn
 
 from sen_toolbox.models.blocks import Block
+from sen_toolbox.models.chunking import require_chunkable
 from sen_toolbox.models.gather import GatheredChunks, gather, widened
+from sen_toolbox.models.text_encoders import RecurrentTextEncoder, TwoLSTMs
 
 pytestmark = pytest.mark.numeric
 
@@ -170,6 +175,14 @@ def test_a_model_with_batch_norm_alone_is_refused(method):
     name = next(iter(norms))
     with pytest.raises(ValueError, match=rf'chunks must be 1: {name} is a GlobalBatchNorm'):
         build_model(config, chunks=2)
+
+
+@pytest.mark.parametrize('encoder', [partial(RecurrentTextEncoder, pooling='padded_max'), TwoLSTMs])
+def test_captions_that_see_how_long_the_others_are_are_refused(encoder):
+    model = nn.Sequential(encoder(tokenizer=SimpleNamespace(vocab_size=3, context_length=4)))
+    kind = type(model[0]).__name__
+    with pytest.raises(ValueError, match=f'chunks must be 1: 0 is a {kind}, which'):
+        require_chunkable(model)
 
 
 def test_no_chunk_at_all_is_refused():

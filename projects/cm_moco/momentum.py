@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sen_toolbox.models.features import PairFeatures, PairSpec
-from sen_toolbox.models.gather import gather_all, widened
+from sen_toolbox.models.gather import gather_all, is_first_sight, widened
 from sen_toolbox.registry import HEADS
 
 
@@ -94,7 +94,7 @@ class MomentumQueueHead(nn.Module):
         )
         of_all = gather_all(image_key, text_key, pair.of_texts(batch['labels']))
         labels = of_all[2]
-        if self.training:
+        if self.training and is_first_sight():
             self._waiting.append(of_all)
         with torch.autocast(image.device.type, enabled=False):
             there = (self.identities[:, None] == labels).any(dim=1)

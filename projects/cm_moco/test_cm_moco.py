@@ -6,6 +6,7 @@ them. Between the steps weights move by a thousandth of their gradients.
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,10 +23,15 @@ from parity import (
     rates_by_epoch,
     under,
 )
+from torch import nn
 from torch.nn import functional as F
+from torch.testing import assert_close
 
 from projects.cm_moco import official
+from projects.cm_moco.momentum import MomentumQueueHead
 from sen_toolbox.config import load_config
+from sen_toolbox.models.features import ImageFeatures, PairFeatures, TextFeatures
+from sen_toolbox.models.gather import GatheredChunks
 from sen_toolbox.models.text_encoders import RecurrentTextEncoder
 from sen_toolbox.models.weights import fit_grid
 from sen_toolbox.registry import MODELS
@@ -255,6 +261,41 @@ def test_a_queue_goes_round():
     assert moco.pointer.item() == 40 % 24
     assert moco.identities.tolist() == [2] * 6 + [3] * 10 + [1] * 4 + [2] * 4
     assert torch.equal(moco.image_queue[0].long(), moco.identities)
+
+
+class Rows(nn.Module):
+    """Encoders whose embeddings are what they are given."""
+
+    def forward(self, images, tokens):
+        return PairFeatures(ImageFeatures(images), TextFeatures(tokens))
+
+
+@pytest.mark.parametrize('chunks', [[range(7)], [range(3), range(3, 5), range(5, 7)]])
+def test_a_batch_enters_the_queue_once_in_whatever_chunks_it_comes(chunks):
+    torch.manual_seed(0)
+    moco = MomentumQueueHead(size=10, spec=SimpleNamespace(embed_dim=4))
+    moco.setup(Rows())
+    batch = dict(images=torch.randn(7, 4), tokens=torch.randn(7, 4), labels=torch.arange(7))
+
+    def run(rows):
+        part = {name: value[list(rows)] for name, value in batch.items()}
+        moco(Rows()(part['images'], part['tokens']), part, None)
+
+    if len(chunks) == 1:
+        run(chunks[0])
+    else:
+        gathered = GatheredChunks()
+        for rows in chunks:
+            with gathered.record():
+                run(rows)
+        for index, rows in enumerate(chunks):
+            with gathered.replay(index, len(rows) / 7):
+                run(rows)
+    moco.after_step()
+    assert moco.pointer.item() == 7
+    assert moco.identities.tolist() == [*range(7), -1, -1, -1]
+    assert_close(moco.image_queue[:, :7], F.normalize(batch['images']).t())
+    assert_close(moco.text_queue[:, :7], F.normalize(batch['tokens']).t())
 
 
 @pytest.mark.parametrize('training', [True, False])

@@ -18,13 +18,14 @@ def require_chunkable(model: nn.Module) -> None:
     """Refuses a model whose pairs depend on each other before they are compared.
 
     Raises:
-        ValueError: If it normalises over the batch.
+        ValueError: If it normalises over the batch, or a part says that it ``depends_on_batch``.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_norm or getattr(module, 'depends_on_batch', False):
             raise ValueError(
-                f'chunks must be 1: {name} is a {type(module).__name__}, whose statistics are '
-                'those of the whole batch; use more processes or checkpoint_activations instead'
+                f'chunks must be 1: {name} is a {type(module).__name__}, which makes of a row what '
+                'depends on the whole batch; use more processes or checkpoint_activations instead'
             )
 
 

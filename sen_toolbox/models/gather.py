@@ -88,6 +88,11 @@ class GatheredChunks:
         """Whether this is the first pass."""
         return self._live is None
 
+    @property
+    def first(self) -> bool:
+        """Whether this chunk is the first to see the rows of all."""
+        return self._live is not None and self._live[0] == 0
+
     def exchange(self, tensor: Tensor) -> Tensor:
         """The rows of all chunks where they are known, else those at hand."""
         if self._live is None:
@@ -136,6 +141,15 @@ def gather_all(*tensors: Tensor) -> tuple[Tensor, ...]:
     if get_world_size() == 1:
         return tensors
     return _GatherWithGradient.apply(*tensors)
+
+
+def is_first_sight() -> bool:
+    """Whether the batch that :func:`gather` gives now is new: each of its chunks sees all of it.
+
+    A head that keeps what it gathered until ``after_step`` keeps it then alone.
+    """
+    chunks = _chunks.get()
+    return chunks is None or chunks.first
 
 
 def widened(tensor: Tensor) -> Tensor:

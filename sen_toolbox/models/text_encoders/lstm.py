@@ -94,6 +94,7 @@ class RecurrentTextEncoder(nn.Module):
             )
         tokenizer = as_tokenizer(tokenizer)
         self.pooling, self.average_directions = pooling, average_directions
+        self.depends_on_batch = pooling == PADDED_MAX
         self.word_vectors, self.pretrained = word_vectors, pretrained
         self.word_embedding = nn.Embedding(tokenizer.vocab_size, word_dim)
         WORD_INITS[word_init](self.word_embedding.weight)

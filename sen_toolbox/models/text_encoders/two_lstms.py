@@ -56,6 +56,7 @@ class TwoLSTMs(nn.Module):
     """
 
     provides = frozenset({'tokens', 'extra.pooled'})
+    depends_on_batch = True
 
     def __init__(
         self,
