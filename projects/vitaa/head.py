@@ -3,13 +3,16 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from projects.vitaa.attributes import PARTS
 from projects.vitaa.image import STAGE
 from sen_toolbox.models.features import PairFeatures, PairSpec
 from sen_toolbox.models.gather import gather_all, widened
-from sen_toolbox.models.image_encoders.resnet import stage_of_blocks, start_convolutions
+from sen_toolbox.models.image_encoders.residual import (
+    BasicBlock,
+    stage_of_blocks,
+    start_convolutions,
+)
 from sen_toolbox.registry import HEADS, LOSSES
 from sen_toolbox.text.tokens import Tokens
 

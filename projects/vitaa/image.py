@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor
-from torchvision.models.resnet import BasicBlock
 
 from sen_toolbox.models.features import ImageFeatures
 from sen_toolbox.models.image_encoders import ResNet
-from sen_toolbox.models.image_encoders.resnet import stage_of_blocks, start_convolutions
+from sen_toolbox.models.image_encoders.residual import (
+    BasicBlock,
+    stage_of_blocks,
+    start_convolutions,
+)
 from sen_toolbox.registry import IMAGE_ENCODERS
 
 STAGE = 'layer3'

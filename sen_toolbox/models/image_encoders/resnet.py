@@ -1,12 +1,17 @@
-"""torchvision's ResNet without its classifier."""
+"""ResNet as torchvision has it, without its classifier."""
 
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 from sen_toolbox.models.batch_norm import GlobalBatchNorm
 from sen_toolbox.models.features import ImageFeatures, ImageSpec
+from sen_toolbox.models.image_encoders.residual import (
+    BasicBlock,
+    Bottleneck,
+    stage_of_blocks,
+    start_convolutions,
+)
 from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.registry import IMAGE_ENCODERS
@@ -144,31 +149,3 @@ def _sizes(depth: int | dict) -> tuple[type[nn.Module], tuple[int, ...], tuple[i
         raise ValueError(f'there is no ResNet of depth {depth}, choose from {list(DEPTHS)}')
     block, blocks = DEPTHS[depth]
     return BLOCKS[block], blocks, WIDTHS, 64
-
-
-def start_convolutions(part: nn.Module) -> None:
-    """Draws the weights of all convolutions as those of a ResNet begin."""
-    for module in part.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
-
-
-def stage_of_blocks(
-    block: type[BasicBlock | Bottleneck], channels: int, width: int, count: int, stride: int
-) -> nn.Sequential:
-    """A stage of a ResNet, with batch norm over all processes.
-
-    Args:
-        block: torchvision's block.
-        channels: Those of the map that comes in.
-        width: Those of the blocks, before their expansion.
-        count: Number of blocks.
-        stride: Step of the first.
-    """
-    wide = width * block.expansion
-    downsample = None
-    if stride != 1 or channels != wide:
-        downsample = nn.Sequential(conv1x1(channels, wide, stride), GlobalBatchNorm(wide))
-    first = block(channels, width, stride, downsample, norm_layer=GlobalBatchNorm)
-    rest = [block(wide, width, norm_layer=GlobalBatchNorm) for _ in range(count - 1)]
-    return nn.Sequential(first, *rest)
