@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sen_toolbox.datasets.synthetic import (
+    Person,
     describe_person,
     draw_person,
     sample_people,
@@ -234,6 +235,19 @@ def test_captions_are_plain_english_of_the_promised_length(people):
                 assert article == with_article(word).split()[0], caption
         seen.add(caption)
     assert len(seen) > 0.98 * len(people)
+
+
+def test_whoever_has_a_great_deal_on_is_described_briefly_enough():
+    person = Person(
+        sex='woman', skin='pale', build='average', top='jacket', top_colour='navy',
+        pattern='two-tone', second_colour='white', sleeves='long', inner_colour='purple',
+        bottom='long skirt', bottom_colour='brown', shoes='flats', shoes_colour='grey', hair='bun',
+        hair_colour='grey', hat='sun hat', hat_colour='beige', bag='shoulder bag',
+        bag_colour='grey', glasses='none', carried='none', carried_colour='none', tint=0,
+    )  # fmt: skip
+    for seed in range(2000):
+        caption = describe_person(person, np.random.default_rng(seed))
+        assert MIN_WORDS <= len(caption.split()) <= MAX_WORDS
 
 
 def test_captions_nearly_always_name_the_colours_of_both_garments(people):

@@ -9,6 +9,8 @@ from .people import DARK, LIGHT, Person
 
 #: Shortest and longest caption in words.
 MIN_WORDS, MAX_WORDS = 12, 45
+#: How many wordings are tried before less is told.
+WORDINGS = 20
 
 COLOUR_WORDS = {
     'grey': ('grey', 'gray'),
@@ -140,11 +142,14 @@ def describe_person(person: Person, rng: np.random.Generator) -> str:
         rng: Decides what is told (`choose_facts`), in what order and in which words.
     """
     facts = choose_facts(person, rng)
-    for _ in range(20):
+    for attempt in range(2 * WORDINGS):
         caption = _Caption(person, facts, rng).write()
         count = len(caption.split())
         if count > MAX_WORDS:
             facts -= {'build', 'glasses', 'carried'}
+            # Hardly anybody has so much on that no wording without those is short enough.
+            if attempt >= WORDINGS:
+                facts -= {'hair', 'shoes'}
         elif count < MIN_WORDS:
             facts |= {'hair', 'shoes'}
         else:
