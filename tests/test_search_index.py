@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,16 @@ def test_a_write_that_fails_leaves_nothing_and_the_next_is_whole(tmp_path):
         assert not index.files()
         index.write({'/b': state}, [Entry('/b', None, {})], vectors)
     assert index.files() == {'/b': state} and list(contents(index)) == ['/b']
+
+
+def test_threads_write_by_turns(tmp_path):
+    index = open_index(tmp_path / 'index', MODEL)
+    vectors, state = np.eye(1, MODEL.dim, dtype=np.float32), FileState(1, 2, 'digest')
+    with index.writing(), ThreadPoolExecutor(1) as pool:
+        index.write({'/a': state}, [Entry('/a', None, {})], vectors)
+        pool.submit(index.write, {'/b': state}, [Entry('/b', None, {})], vectors).result()
+        index.write({'/c': state}, [Entry('/c', None, {})], vectors)
+    assert list(contents(index)) == ['/a', '/b', '/c']
 
 
 def test_an_index_of_another_model_is_refused_by_name(index, gallery, tmp_path):
