@@ -4,7 +4,10 @@ import re
 
 import numpy as np
 
-from .describe import (
+from .describe import describe_person, with_article
+from .people import Person
+from .things import ANIMALS
+from .words import (
     BAG_WORDS,
     BOTTOM_WORDS,
     COLOUR_WORDS,
@@ -12,11 +15,7 @@ from .describe import (
     NOUNS,
     SHOE_WORDS,
     TOP_WORDS,
-    describe_person,
-    with_article,
 )
-from .people import Person
-from .things import ANIMALS
 from .world import Scene, Thing, sample_scene
 
 #: Share of the captions that are of another picture.

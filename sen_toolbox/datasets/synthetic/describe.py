@@ -6,72 +6,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from .people import DARK, LIGHT, Person
+from .words import (
+    BAG_WORDS,
+    BOTTOM_WORDS,
+    CARRIED_WORDS,
+    COLOUR_WORDS,
+    HAIR_COLOUR_WORDS,
+    HAT_WORDS,
+    NOUNS,
+    SHOE_WORDS,
+    TOP_WORDS,
+)
 
 #: Shortest and longest caption in words.
 MIN_WORDS, MAX_WORDS = 12, 45
 #: How many wordings are tried before less is told.
 WORDINGS = 20
 
-COLOUR_WORDS = {
-    'grey': ('grey', 'gray'),
-    'navy': ('navy blue', 'dark blue', 'navy'),
-    'light blue': ('light blue', 'light blue', 'pale blue'),
-    'maroon': ('maroon', 'dark red', 'burgundy'),
-    'beige': ('beige', 'beige', 'tan', 'khaki'),
-    'dark green': ('dark green', 'dark green', 'olive green'),
-    'purple': ('purple', 'purple', 'violet'),
-}
-_HAIR_COLOUR_WORDS = {'blond': ('blond', 'blonde'), 'red': ('red', 'red', 'reddish')}
-TOP_WORDS = {
-    't-shirt': ('t-shirt', 't-shirt', 'tee shirt', 'shirt'),
-    'shirt': ('shirt', 'shirt', 'button-up shirt', 'collared shirt'),
-    'sweater': ('sweater', 'sweater', 'pullover', 'jumper'),
-    'hoodie': ('hoodie', 'hoodie', 'hooded sweatshirt'),
-    'jacket': ('jacket', 'jacket', 'jacket', 'short coat'),
-    'coat': ('coat', 'coat', 'long coat', 'overcoat', 'long jacket'),
-    'vest': ('vest', 'vest', 'sleeveless jacket'),
-    'tank top': ('tank top', 'tank top', 'sleeveless top', 'sleeveless shirt'),
-    'suit': ('suit', 'suit', 'business suit'),
-    'dress': ('dress',),
-}
-BOTTOM_WORDS = {
-    'jeans': ('jeans', 'jeans', 'jeans', 'denim pants', 'denim jeans'),
-    'trousers': ('pants', 'pants', 'trousers', 'slacks'),
-    'sweatpants': ('sweatpants', 'sweatpants', 'track pants', 'jogging pants'),
-    'leggings': ('leggings', 'leggings', 'tight pants'),
-    'shorts': ('shorts',),
-    'skirt': ('skirt', 'skirt', 'knee-length skirt'),
-    'long skirt': ('long skirt',),
-    'tights': ('tights', 'stockings'),
-}
-SHOE_WORDS = {
-    'sneakers': ('sneakers', 'sneakers', 'shoes', 'trainers', 'running shoes', 'tennis shoes'),
-    'leather shoes': ('shoes', 'leather shoes', 'dress shoes'),
-    'boots': ('boots',),
-    'sandals': ('sandals',),
-    'flats': ('flats', 'flat shoes', 'shoes'),
-    'high heels': ('high heels', 'heels'),
-}
-BAG_WORDS = {
-    'backpack': ('backpack', 'backpack', 'rucksack'),
-    'shoulder bag': ('shoulder bag', 'messenger bag', 'bag'),
-    'handbag': ('handbag', 'purse', 'handbag'),
-    'suitcase': ('suitcase', 'rolling suitcase'),
-}
-HAT_WORDS = {
-    'cap': ('cap', 'baseball cap'),
-    'beanie': ('beanie', 'knit hat'),
-    'sun hat': ('sun hat', 'wide-brimmed hat'),
-}
-_CARRIED_WORDS = {
-    'phone': ('a phone', 'a cell phone', 'a mobile phone'),
-    'papers': ('some papers', 'a sheet of paper', 'a white paper'),
-    'cup': ('a cup', 'a paper cup', 'a drink'),
-}
-NOUNS = {
-    'man': ('man', 'man', 'man', 'male', 'guy', 'male pedestrian', 'gentleman'),
-    'woman': ('woman', 'woman', 'woman', 'female', 'lady', 'female pedestrian', 'girl'),
-}
 #: How often each detail is told when the person has it.
 _TOLD = {
     'hair': 0.46,
@@ -335,7 +286,7 @@ class _Caption:
     def _hair_colour(self) -> str:
         name = self.person.hair_colour
         return (
-            self.pick(_HAIR_COLOUR_WORDS[name]) if name in _HAIR_COLOUR_WORDS else self.colour(name)
+            self.pick(HAIR_COLOUR_WORDS[name]) if name in HAIR_COLOUR_WORDS else self.colour(name)
         )
 
     def _shoes(self) -> str:
@@ -399,7 +350,7 @@ class _Caption:
         elif person.carried == 'umbrella':
             thing = with_article(f'{self.colour(person.carried_colour)} umbrella')
         else:
-            thing = self.pick(_CARRIED_WORDS[person.carried])
+            thing = self.pick(CARRIED_WORDS[person.carried])
         return f'{verb} {thing}' + self.pick(('', f' in {self.possessive} hand', ' in one hand'))
 
     def _subject(self) -> str:
