@@ -3,8 +3,8 @@
 Queries and the people that are right are in a JSON file; the one beside this tool belongs to
 OpenCV's sample video vtest.avi. For another video it needs only "queries", each with a "text"; how
 many queries find a right person first is told where the people in "frames" are labelled. A file may
-have further lists of queries: "new_queries" of vtest.avi are younger than the shipped model, so
-nothing of it was chosen by them.
+have further lists of queries: by the "new_queries" of vtest.avi nothing of the shipped model was
+chosen.
 """
 
 import argparse
