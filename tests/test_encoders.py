@@ -199,7 +199,9 @@ def test_every_parameter_gets_a_gradient_from_the_embedding(config):
 def test_a_step_in_bfloat16_is_near_to_one_in_float32(config):
     encoder = build(config).train()
     exact = encoder(batch(config), encoder.provides).embedding
-    with torch.autocast('cpu', torch.bfloat16):
+    # Not by oneDNN: with AMX its convolution of 3 x 3 by steps of 2 over a map of 4 x 2, which the
+    # small ResNet has, gives other numbers, some infinite (torch 2.14.1).
+    with torch.backends.mkldnn.flags(enabled=False), torch.autocast('cpu', torch.bfloat16):
         features = encoder(batch(config), encoder.provides)
     assert all(value.isfinite().all() for value in values(features).values())
     # 8 bits of mantissa, through some layers.

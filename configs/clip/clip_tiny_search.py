@@ -42,7 +42,7 @@ model = dict(
             image_size='$image_size',
             last_stride=1)))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.04, begin=0, end=200, by_epoch=False),
+    dict(type='LinearLR', start_factor=0.04, begin=0, end=100, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=0, end='$max_epochs', eta_min_ratio=0.02, convert_to_iter_based=True),
 ]
 default_hooks = dict(ema=dict(type='EMAHook', momentum=0.005))
