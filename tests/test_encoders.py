@@ -36,7 +36,9 @@ CLIP = dict(
 )
 IMAGE = {
     'CLIP ViT': dict(type='CLIPVisionTransformer', arch=CLIP, image_size=SIZE, stride=6),
-    'ResNet': dict(type='ResNet', depth=10, image_size=SIZE),
+    # At SIZE its last step would be over a map of two columns: there the bfloat16 convolution of
+    # oneDNN in torch 2.14.1 is wrong, partly infinite, on processors with AMX.
+    'ResNet': dict(type='ResNet', depth=10, image_size=(66, 50)),
     'ResNet at stride 1': dict(type='ResNet', depth=10, image_size=SIZE, last_stride=1),
     'CLIP ResNet': dict(
         type='CLIPResNet',
@@ -199,9 +201,7 @@ def test_every_parameter_gets_a_gradient_from_the_embedding(config):
 def test_a_step_in_bfloat16_is_near_to_one_in_float32(config):
     encoder = build(config).train()
     exact = encoder(batch(config), encoder.provides).embedding
-    # Not by oneDNN: with AMX its convolution of 3 x 3 by steps of 2 over a map of 4 x 2, which the
-    # small ResNet has, gives other numbers, some infinite (torch 2.14.1).
-    with torch.backends.mkldnn.flags(enabled=False), torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast('cpu', torch.bfloat16):
         features = encoder(batch(config), encoder.provides)
     assert all(value.isfinite().all() for value in values(features).values())
     # 8 bits of mantissa, through some layers.

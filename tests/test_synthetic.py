@@ -239,12 +239,30 @@ def test_captions_are_plain_english_of_the_promised_length(people):
 
 def test_whoever_has_a_great_deal_on_is_described_briefly_enough():
     person = Person(
-        sex='woman', skin='pale', build='average', top='jacket', top_colour='navy',
-        pattern='two-tone', second_colour='white', sleeves='long', inner_colour='purple',
-        bottom='long skirt', bottom_colour='brown', shoes='flats', shoes_colour='grey', hair='bun',
-        hair_colour='grey', hat='sun hat', hat_colour='beige', bag='shoulder bag',
-        bag_colour='grey', glasses='none', carried='none', carried_colour='none', tint=0,
-    )  # fmt: skip
+        sex='woman',
+        skin='pale',
+        build='average',
+        top='jacket',
+        top_colour='navy',
+        pattern='two-tone',
+        second_colour='white',
+        sleeves='long',
+        inner_colour='purple',
+        bottom='long skirt',
+        bottom_colour='brown',
+        shoes='flats',
+        shoes_colour='grey',
+        hair='bun',
+        hair_colour='grey',
+        hat='sun hat',
+        hat_colour='beige',
+        bag='shoulder bag',
+        bag_colour='grey',
+        glasses='none',
+        carried='none',
+        carried_colour='none',
+        tint=0,
+    )
     for seed in range(2000):
         caption = describe_person(person, np.random.default_rng(seed))
         assert MIN_WORDS <= len(caption.split()) <= MAX_WORDS

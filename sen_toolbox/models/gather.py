@@ -146,7 +146,7 @@ def gather_all(*tensors: Tensor) -> tuple[Tensor, ...]:
 def is_first_sight() -> bool:
     """Whether the batch that :func:`gather` gives now is new: each of its chunks sees all of it.
 
-    A head that keeps what it gathered until ``after_step`` keeps it then alone.
+    A head that keeps for ``after_step`` what it gathered does so only then.
     """
     chunks = _chunks.get()
     return chunks is None or chunks.first

@@ -44,7 +44,7 @@ def draw_person(
         pixels=pixels, folds=crease(rng, rows, columns), light=rng.uniform(-1, 1), scale=scale
     )
     slack = rows - scale
-    paint_person(
+    figure = Figure(
         person,
         rng,
         canvas,
@@ -52,32 +52,15 @@ def draw_person(
         left=columns * (0.5 + float(np.clip(rng.normal(0, 0.05), -0.12, 0.12))),
         top=slack * rng.uniform(0.25, 0.75) if slack > 0 else slack * 0.3,
     )
+    paint_person(figure)
     if rng.random() < 0.14:
         paint_occluder(canvas, rng)
     return photograph(canvas.pixels, place, rng, image_size)
 
 
-def paint_person(
-    person: Person,
-    rng: np.random.Generator,
-    canvas: Canvas,
-    *,
-    elevation: float,
-    left: float,
-    top: float,
-) -> None:
-    """Paint a person in some stance on a canvas.
-
-    Args:
-        person: Who.
-        rng: Decides the stance and the direction.
-        canvas: Is painted on; its scale is the person's height.
-        elevation: How steeply the camera looks down, 0 (level) to 0.5.
-        left: Column of the body's axis in pixels.
-        top: Row of the crown of the head in pixels.
-    """
-    figure = Figure(person, rng, canvas, elevation=elevation, left=left, top=top)
-    canvas.shadow(figure.at((0.0, 0.985, 0.0)), 0.19, 0.045, 0.45)
+def paint_person(figure: Figure) -> None:
+    """Paints a person in a stance on the canvas of the figure."""
+    figure.canvas.shadow(figure.at((0.0, 0.985, 0.0)), 0.19, 0.045, 0.45)
     for side in (0, 1):
         add_leg(figure, side)
         add_arm(figure, side)

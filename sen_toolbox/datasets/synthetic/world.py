@@ -7,6 +7,7 @@ from PIL import Image, ImageFilter
 
 from .canvas import Canvas
 from .draw import OVERSAMPLING, crease, paint_person, photograph
+from .figure import Figure
 from .people import COLOURS, Person, sample_person
 from .scene import CAMERAS, paint_background
 from .things import ANIMALS, FUR, REACH, THINGS, paint_thing
@@ -132,7 +133,7 @@ def _place_people(scene, rng, canvas, size, elevation) -> None:
         scale = share * rows / (lower - upper)
         middle = (index + 0.5) / count + rng.normal(0, 0.07 / count)
         top = (rows - share * rows) * rng.uniform(0.2, 0.9) - upper * scale
-        paint_person(
+        figure = Figure(
             person,
             rng,
             canvas(scale),
@@ -140,6 +141,7 @@ def _place_people(scene, rng, canvas, size, elevation) -> None:
             left=columns * float(middle),
             top=float(top),
         )
+        paint_person(figure)
 
 
 def _in_style(picture: np.ndarray, style: str) -> np.ndarray:
