@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from sen_toolbox.datasets import IdentityGroupSampler, samplers
+from sen_toolbox.datasets.samplers import IdentityGroupSampler, identity_groups
 from sen_toolbox.registry import DATA_SAMPLERS
 
 # Draws of the samplers of the SEN and IRRA releases (datasets/sampler.py) for 185 toy captions.
@@ -44,7 +44,7 @@ def batches(indices, size):
 
 
 def on_rank(monkeypatch, rank, world_size):
-    monkeypatch.setattr(samplers, 'get_dist_info', lambda: (rank, world_size))
+    monkeypatch.setattr(identity_groups, 'get_dist_info', lambda: (rank, world_size))
 
 
 @pytest.mark.parametrize('case', DRAWS['cases'], ids=lambda c: f'{c["sampler"]}-{c["seed"]}')

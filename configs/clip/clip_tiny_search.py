@@ -5,11 +5,12 @@ _base_ = ['./clip_tiny_world.py']
 dataset_type = 'SyntheticPedes'
 data_root = 'data/synthetic_search'
 num_classes = 20000
-max_epochs = 6
+max_epochs = 8
 pretrained = 'shipped'
 _people = dict(
     num_ids=dict(train='$num_classes', val=150, test=400), images_per_id=2, seed=11)
 train_dataloader = dict(
+    sampler=dict(_delete_=True, type='HardBatchSampler', batch_size='$batch_size'),
     dataset=dict(
         **_people,
         pipeline=[
@@ -45,7 +46,8 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, begin=0, end=100, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=0, end='$max_epochs', eta_min_ratio=0.02, convert_to_iter_based=True),
 ]
-default_hooks = dict(ema=dict(type='EMAHook', momentum=0.005))
+default_hooks = dict(
+    ema=dict(type='EMAHook', momentum=0.005), hard_batches=dict(type='HardBatchHook'))
 optim_wrapper = dict(
     paramwise_cfg=dict(rules=[
         dict(

@@ -1,12 +1,13 @@
 """Every image once in an epoch, with a negative beside it if wanted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from sen_toolbox.datasets.samplers import share_of_rank
 from sen_toolbox.registry import DATA_SAMPLERS
 
 
@@ -61,22 +62,16 @@ class ImageOnceSampler(Sampler):
 
     def __len__(self) -> int:
         """Number of items of this process in an epoch."""
-        whole, rest = divmod(len(self.items_of_image), self.batch_size * self.world_size)
-        return whole * self.batch_size + self._share(rest)
-
-    def _share(self, rest: int) -> int:
-        """Items that each process takes of a partial batch."""
-        step = 2 if self.negatives else 1
-        return rest // (self.world_size * step) * step
+        return len(self._share(range(len(self.items_of_image))))
 
     def __iter__(self) -> Iterator[int]:
         """Yields the indices of this process."""
-        drawn = self.draw(np.random.default_rng([self.seed, self.epoch]))
-        size = self.batch_size * self.world_size
-        for start in range(0, len(drawn), size):
-            batch = drawn[start : start + size]
-            share = self.batch_size if len(batch) == size else self._share(len(batch))
-            yield from batch[self.rank * share : (self.rank + 1) * share]
+        return iter(self._share(self.draw(np.random.default_rng([self.seed, self.epoch]))))
+
+    def _share(self, drawn: Sequence[int]) -> list[int]:
+        couple = 2 if self.negatives else 1
+        global_batch = self.batch_size * self.world_size
+        return share_of_rank(drawn, global_batch, self.rank, self.world_size, multiple=couple)
 
     def draw(self, rng: np.random.Generator) -> list[int]:
         """Returns the indices of one epoch for all processes together."""

@@ -32,7 +32,7 @@ from tiny import as_tokens
 from projects.lfsa import losses
 from sen_toolbox.checkpoint.layouts import load_layout
 from sen_toolbox.config import load_config
-from sen_toolbox.datasets import IdentityGroupSampler
+from sen_toolbox.datasets.samplers import IdentityGroupSampler
 from sen_toolbox.models.features import ImageFeatures, PairFeatures, TextFeatures
 from sen_toolbox.registry import LOSSES, MODELS, TRANSFORMS
 

@@ -8,7 +8,6 @@ HOMES = {
     'CaptionedImages': 'custom',
     'DrawnWorld': 'drawn_world',
     'ICFGPEDES': 'icfg_pedes',
-    'IdentityGroupSampler': 'samplers',
     'PedesDataset': 'pedes',
     'RSTPReid': 'rstp_reid',
     'SyntheticPedes': 'synthetic_pedes',

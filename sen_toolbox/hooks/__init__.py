@@ -9,6 +9,7 @@ from .dataset_report import DatasetReportHook
 from .deferred_info import DeferredInfoHook
 from .fade import FadeHook
 from .finite_loss import FiniteLossHook
+from .hard_batches import HardBatchHook
 from .provenance import ProvenanceHook
 from .ramp import RampHook
 from .rate_check import RateCheckHook
@@ -24,6 +25,7 @@ __all__ = [
     'DeferredInfoHook',
     'FadeHook',
     'FiniteLossHook',
+    'HardBatchHook',
     'ProvenanceHook',
     'RampHook',
     'RateCheckHook',

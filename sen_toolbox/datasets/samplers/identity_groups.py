@@ -1,4 +1,4 @@
-"""Samplers that put several captions of one person into a batch."""
+"""A sampler that puts several captions of one person into a batch."""
 
 import random
 from bisect import bisect_left
@@ -9,6 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from sen_toolbox.datasets.samplers.sharing import share_of_rank
 from sen_toolbox.registry import DATA_SAMPLERS
 
 
@@ -98,16 +99,8 @@ class IdentityGroupSampler(Sampler):
         if self._indices is None:
             seeds = np.random.SeedSequence([self.seed, self.epoch]).generate_state(2).tolist()
             drawn = self.draw(random.Random(seeds[0]), np.random.RandomState(seeds[1]))
-            self._indices = self._share(drawn)
+            self._indices = share_of_rank(drawn, self.global_batch, self.rank, self.world_size)
         return self._indices
-
-    def _share(self, drawn: list[int]) -> list[int]:
-        share = []
-        for start in range(0, len(drawn), self.global_batch):
-            batch = drawn[start : start + self.global_batch]
-            size = len(batch) // self.world_size
-            share += batch[self.rank * size : (self.rank + 1) * size]
-        return share
 
     def draw(self, rng: random.Random, padding_rng: np.random.RandomState) -> list[int]:
         """Returns the indices of one epoch for all processes together.
