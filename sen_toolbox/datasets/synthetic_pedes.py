@@ -26,6 +26,7 @@ class SyntheticPedes(CUHKPEDES):
         num_ids: Identities of each split.
         images_per_id: Images of each identity.
         captions_per_image: Captions of each image.
+        brief_captions_per_image: Captions of a few words that each image of ``train`` has besides.
         image_size: (rows, columns) in pixels.
         seed: Decides every image and caption.
         **kwargs: The other arguments of ``PedesDataset``.
@@ -51,6 +52,7 @@ class SyntheticPedes(CUHKPEDES):
         num_ids: Mapping[str, int] = DRAWN_IDS,
         images_per_id: int = 4,
         captions_per_image: int = 2,
+        brief_captions_per_image: int = 0,
         image_size: tuple[int, int] = (128, 64),
         seed: int = 0,
         **kwargs: Any,
@@ -59,6 +61,7 @@ class SyntheticPedes(CUHKPEDES):
             'num_ids': dict(num_ids),
             'images_per_id': images_per_id,
             'captions_per_image': captions_per_image,
+            'brief_captions_per_image': brief_captions_per_image,
             'image_size': tuple(image_size),
             'seed': seed,
         }

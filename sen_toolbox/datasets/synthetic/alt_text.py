@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 
-from .describe import describe_person, with_article
+from .describe import describe_person
 from .people import Person
+from .phrases import with_article
 from .things import ANIMALS
 from .words import (
     BAG_WORDS,

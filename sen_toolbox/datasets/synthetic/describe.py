@@ -1,22 +1,11 @@
 """Captions: say in varied English what a drawn person looks like."""
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
 from .people import DARK, LIGHT, Person
-from .words import (
-    BAG_WORDS,
-    BOTTOM_WORDS,
-    CARRIED_WORDS,
-    COLOUR_WORDS,
-    HAIR_COLOUR_WORDS,
-    HAT_WORDS,
-    NOUNS,
-    SHOE_WORDS,
-    TOP_WORDS,
-)
+from .phrases import Phrases, join_phrases, with_article
 
 #: Shortest and longest caption in words.
 MIN_WORDS, MAX_WORDS = 12, 45
@@ -113,136 +102,14 @@ def split_words(caption: str) -> list[str]:
     return re.findall(r"[a-z0-9]+(?:[-'][a-z0-9]+)*", caption.lower())
 
 
-def with_article(phrase: str) -> str:
-    """Put the indefinite article before a phrase.
-
-    >>> with_article('orange coat'), with_article('black coat')
-    ('an orange coat', 'a black coat')
-    """
-    return f'{"an" if phrase[0] in "aeiou" else "a"} {phrase}'
-
-
-def _join(phrases: Sequence[str]) -> str:
-    if len(phrases) < 2:
-        return ''.join(phrases)
-    return f'{", ".join(phrases[:-1])} and {phrases[-1]}'
-
-
-class _Caption:
-    """The words for one person, drawn once, and the sentences they are put into."""
-
-    def __init__(self, person: Person, facts: frozenset[str], rng: np.random.Generator) -> None:
-        self.person, self.facts, self.rng = person, facts, rng
-        self.words: dict[str, str] = {}
-        sex = person.sex if 'sex' in facts else 'person'
-        self.noun = self.pick(NOUNS.get(sex, ('person', 'person', 'pedestrian', 'individual')))
-        self.pronoun = {'man': 'he', 'woman': 'she'}.get(sex, 'the person')
-        self.possessive = {'man': 'his', 'woman': 'her'}.get(sex, 'their')
-        self.top = self._top()
-        self.bottom = self._bottom()
-
-    def pick(self, options: Sequence[str]) -> str:
-        return options[int(self.rng.integers(len(options)))]
-
-    def colour(self, name: str) -> str:
-        if name not in self.words:  # one caption does not call a colour grey, then gray
-            self.words[name] = self.pick(COLOUR_WORDS.get(name, (name,)))
-        return self.words[name]
+class _Caption(Phrases):
+    """The sentences that tell a person's facts."""
 
     def write(self) -> str:
         """All sentences, capitalised and joined."""
         first, told = self._opening()
         sentences = [first, *self._rest(self._details(told))]
         return ' '.join(sentence[0].upper() + sentence[1:] + '.' for sentence in sentences)
-
-    def _garment_colour(self, garment: str) -> str:
-        name = self.person.top_colour if garment == 'top' else self.person.bottom_colour
-        if f'{garment} shade' in self.facts:
-            return (
-                self.pick(('dark', 'dark colored'))
-                if name in DARK
-                else self.pick(('light colored', 'light'))
-            )
-        return self.colour(name)
-
-    def _top(self) -> str:
-        person = self.person
-        colour, noun = self._garment_colour('top'), self.pick(TOP_WORDS[person.top])
-        if (
-            person.top in ('shirt', 't-shirt', 'dress')
-            and person.sleeves in ('long', 'short')
-            and self.rng.random() < 0.25
-        ):
-            noun = (
-                f'{person.sleeves}-sleeved {noun}'
-                if self.rng.random() < 0.6
-                else f'{person.sleeves} sleeve {noun}'
-            )
-        phrase = with_article(f'{colour} {noun}')
-        if 'second' in self.facts:
-            phrase = self._patterned(colour, self.colour(person.second_colour), noun)
-        if 'inner' in self.facts:
-            inner = self.colour(person.inner_colour)
-            under = (
-                self.pick(('shirt', 'shirt', 'top', 'undershirt'))
-                if person.top not in ('suit', 'vest')
-                else 'shirt'
-            )
-            if person.top in ('jacket', 'coat') and self.rng.random() < 0.35:
-                phrase = re.sub('^an? ', 'an open ', phrase)
-            phrase += ' ' + self.pick(
-                (
-                    f'over {with_article(f"{inner} {under}")}',
-                    f'with {with_article(f"{inner} {under}")} underneath',
-                    f'on top of {with_article(f"{inner} {under}")}',
-                    f'over {with_article(f"{inner} {under}")}',
-                )
-            )
-        return phrase
-
-    def _patterned(self, colour: str, second: str, noun: str) -> str:
-        pattern = self.person.pattern
-        base = with_article(f'{colour} {noun}')
-        both = self.pick((f'{colour} and {second}', f'{second} and {colour}'))
-        if pattern == 'logo':
-            mark = self.pick(('logo', 'logo', 'print', 'design', 'graphic'))
-            place = self.pick((' on the front', ' on the chest', ' on it', ''))
-            return f'{base} with {with_article(f"{second} {mark}")}{place}'
-        if pattern == 'checks':
-            word = self.pick(('checked', 'checkered', 'plaid', 'plaid'))
-            return with_article(
-                self.pick(
-                    (f'{both} {word} {noun}', f'{word} {noun} in {both}', f'{both} {word} {noun}')
-                )
-            )
-        if pattern == 'two-tone':
-            return self.pick(
-                (
-                    with_article(f'{both} {noun}'),
-                    f'{base} with {second} shoulders',
-                    f'{base} with {with_article(f"{second} upper part")}',
-                    with_article(f'two-tone {both} {noun}'),
-                )
-            )
-        way = pattern.split()[0]
-        return self.pick(
-            (
-                with_article(f'{both} striped {noun}'),
-                f'{base} with {second} {way} stripes',
-                f'{base} with {second} stripes',
-                with_article(f'{both} {way}ly striped {noun}'),
-            )
-        )
-
-    def _bottom(self) -> str:
-        kind = self.person.bottom
-        if kind == 'bare legs':
-            return ''
-        noun = self.pick(BOTTOM_WORDS[kind])
-        phrase = f'{self._garment_colour("bottom")} {noun}'
-        if kind in ('skirt', 'long skirt'):
-            return with_article(phrase)
-        return f'a pair of {phrase}' if self.rng.random() < 0.22 else phrase
 
     def _clothes(self) -> str:
         person = self.person
@@ -266,55 +133,9 @@ class _Caption:
             )
         )
 
-    def _hair(self) -> str:
-        person = self.person
-        if person.hair == 'bald':
-            return self.pick(('a bald head', 'no hair', 'a shaved head'))
-        colour = self._hair_colour()
-        return {
-            'short': (f'short {colour} hair', f'short, {colour} hair'),
-            'medium': (f'shoulder-length {colour} hair', f'medium length {colour} hair'),
-            'long': (f'long {colour} hair', f'long, {colour} hair'),
-            'ponytail': (
-                f'{colour} hair in a ponytail',
-                f'{with_article(colour)} ponytail',
-                f'{colour} hair tied back in a ponytail',
-            ),
-            'bun': (f'{colour} hair in a bun', f'{colour} hair tied up in a bun'),
-        }[person.hair][int(self.rng.integers(2))]
-
-    def _hair_colour(self) -> str:
-        name = self.person.hair_colour
-        return (
-            self.pick(HAIR_COLOUR_WORDS[name]) if name in HAIR_COLOUR_WORDS else self.colour(name)
-        )
-
-    def _shoes(self) -> str:
-        person = self.person
-        phrase = f'{self.colour(person.shoes_colour)} {self.pick(SHOE_WORDS[person.shoes])}'
-        return f'a pair of {phrase}' if self.rng.random() < 0.12 else phrase
-
-    def _hat(self) -> str:
-        noun = self.pick(HAT_WORDS[self.person.hat])
-        return with_article(f'{self.colour(self.person.hat_colour)} {noun}')
-
-    def _glasses(self) -> str:
-        return self.pick(
-            {
-                'glasses': ('glasses', 'a pair of glasses', 'eyeglasses'),
-                'sunglasses': ('sunglasses', 'dark sunglasses'),
-            }[self.person.glasses]
-        )
-
-    def _bag_noun(self) -> str:
-        noun = self.pick(BAG_WORDS[self.person.bag])
-        if noun == 'purse' and self.person.sex == 'man':
-            noun = 'bag'
-        return with_article(f'{self.colour(self.person.bag_colour)} {noun}')
-
     def _bag(self) -> str:
         """A verb phrase that says which bag and how it is carried."""
-        noun, whose = self._bag_noun(), self.possessive
+        noun, whose = self.bag(), self.possessive
         return self.pick(
             {
                 'backpack': (
@@ -342,16 +163,9 @@ class _Caption:
         )
 
     def _carried(self) -> str:
-        person = self.person
         verb = self.pick(('is holding', 'holds', 'is carrying', 'has'))
-        if person.carried == 'shopping bag':
-            bag = self.pick(('shopping bag', 'plastic bag'))
-            thing = with_article(f'{self.colour(person.carried_colour)} {bag}')
-        elif person.carried == 'umbrella':
-            thing = with_article(f'{self.colour(person.carried_colour)} umbrella')
-        else:
-            thing = self.pick(CARRIED_WORDS[person.carried])
-        return f'{verb} {thing}' + self.pick(('', f' in {self.possessive} hand', ' in one hand'))
+        where = ('', f' in {self.possessive} hand', ' in one hand')
+        return f'{verb} {self.carried()}' + self.pick(where)
 
     def _subject(self) -> str:
         noun = self.noun
@@ -395,22 +209,22 @@ class _Caption:
             ), set()
         if option == 'shoes':
             garments = (
-                [self.top, self.bottom, self._shoes()] if self.bottom else [self.top, self._shoes()]
+                [self.top, self.bottom, self.shoes()] if self.bottom else [self.top, self.shoes()]
             )
-            return f'{subject} {wears} {_join(garments)}', {'shoes'}
+            return f'{subject} {wears} {join_phrases(garments)}', {'shoes'}
         if option == 'dressed shoes':
             verb = self.pick(('is wearing', 'wears', 'has on'))
-            return f'dressed in {clothes}, {subject} {verb} {self._shoes()}', {'shoes'}
+            return f'dressed in {clothes}, {subject} {verb} {self.shoes()}', {'shoes'}
         if option == 'hair':
-            return f'{subject} with {self._hair()} {wears} {clothes}', {'hair'}
+            return f'{subject} with {self.hair()} {wears} {clothes}', {'hair'}
         if option == 'hair and':
-            return f'{subject} has {self._hair()} and {wears} {clothes}', {'hair'}
+            return f'{subject} has {self.hair()} and {wears} {clothes}', {'hair'}
         if option == 'bag':
             return f'{subject} {wears} {clothes} and {self._bag()}', {'bag'}
         if option == 'in bag':
             return f'{subject} in {clothes} {self._bag()}', {'bag'}
         if option == 'hat':
-            return f'{subject} in {self._hat()} {wears} {clothes}', {'hat'}
+            return f'{subject} in {self.hat()} {wears} {clothes}', {'hat'}
         return f'{subject} wears {self.top} on top and {self.bottom} below', set()
 
     def _details(self, told: set[str]) -> list[str]:
@@ -426,15 +240,13 @@ class _Caption:
     def _verb_phrase(self, name: str) -> str:
         pick = self.pick
         if name == 'hair':
-            return f'has {self._hair()}'
+            return f'has {self.hair()}'
         if name == 'shoes':
-            return f'{pick(("is wearing", "wears", "has on", "also wears"))} {self._shoes()}'
+            return f'{pick(("is wearing", "wears", "has on", "also wears"))} {self.shoes()}'
         if name == 'hat':
-            return pick(
-                (f'is wearing {self._hat()}', f'has {self._hat()} on', f'wears {self._hat()}')
-            )
+            return pick((f'is wearing {self.hat()}', f'has {self.hat()} on', f'wears {self.hat()}'))
         if name == 'glasses':
-            return f'{pick(("wears", "is wearing", "has on"))} {self._glasses()}'
+            return f'{pick(("wears", "is wearing", "has on"))} {self.glasses()}'
         return self._bag() if name == 'bag' else self._carried()
 
     def _rest(self, names: list[str]) -> list[str]:
@@ -447,7 +259,9 @@ class _Caption:
                 sentences.append(self._about(part[0]))
             else:
                 subject = self.pick((self.pronoun, self.pronoun, f'the {self.noun}'))
-                sentences.append(f'{subject} {_join([self._verb_phrase(name) for name in part])}')
+                sentences.append(
+                    f'{subject} {join_phrases([self._verb_phrase(name) for name in part])}'
+                )
         return sentences
 
     def _about(self, name: str) -> str:
@@ -457,7 +271,7 @@ class _Caption:
             return self.pick(
                 (
                     f'{whose} shoes are {self.colour(person.shoes_colour)}',
-                    f'on {whose} feet are {self._shoes()}',
+                    f'on {whose} feet are {self.shoes()}',
                 )
             )
         if name == 'bag':
@@ -467,10 +281,10 @@ class _Caption:
                 'handbag': f'in {whose} hand',
                 'suitcase': f'behind {whose} legs',
             }
-            return f'there is {self._bag_noun()} {where[person.bag]}'
+            return f'there is {self.bag()} {where[person.bag]}'
         if person.hair == 'bald':
             return f'{whose} head is bald'
-        colour = self._hair_colour()
+        colour = self.hair_colour()
         return {
             'short': f'{whose} hair is short and {colour}',
             'medium': f'{whose} {colour} hair reaches the shoulders',

@@ -82,6 +82,8 @@ def _is_finished(root: Path, parameters: dict, parameters_file: str) -> bool:
         for name, value in parameters.items()
         if found.get(name) != value
     ]
+    if others := sorted(found.keys() - parameters.keys()):
+        differing.append(f'{shown(others[0])} is there and not here')
     if differing:
         raise ValueError(
             f'{root} holds a drawn set with other parameters: {"; ".join(differing)}. '

@@ -13,6 +13,7 @@ from sen_toolbox.checks import checked_at_least
 from sen_toolbox.io import write_atomically
 
 from .describe import describe_person, split_words
+from .describe_briefly import describe_briefly
 from .draw import draw_person
 from .files import checked_size, draw_set
 from .people import Person, sample_people
@@ -32,6 +33,7 @@ def write_synthetic_pedes(
     num_ids: Mapping[str, int] = DRAWN_IDS,
     images_per_id: int = 4,
     captions_per_image: int = 2,
+    brief_captions_per_image: int = 0,
     image_size: tuple[int, int] = (128, 64),
     seed: int = 0,
     workers: int | None = None,
@@ -49,6 +51,8 @@ def write_synthetic_pedes(
             Ids start at 1 and run on through the splits in this order.
         images_per_id: Views of each identity, at least 1.
         captions_per_image: Captions of each view, at least 1.
+        brief_captions_per_image: Captions as people type them into a search (`describe_briefly`),
+            which each view of ``train`` has besides; they fit many people.
         image_size: (rows, columns) of the images.
         seed: Seed of everything, at least 0.
         workers: Processes to draw with; by default one for each processor, at most 8.
@@ -72,6 +76,9 @@ def write_synthetic_pedes(
             seed=seed,
         )
     )
+    # Left out of those of sets without.
+    if checked_at_least('brief_captions_per_image', brief_captions_per_image, 0):
+        parameters['brief_captions_per_image'] = brief_captions_per_image
     return draw_set(
         root,
         parameters,
@@ -122,6 +129,9 @@ def _write_identity(
             write_atomically(target, buffer.getvalue())
         rng = np.random.default_rng([seed, person_id, view, 1])
         captions = [describe_person(person, rng) for _ in range(parameters['captions_per_image'])]
+        if split == 'train':
+            brief = parameters.get('brief_captions_per_image', 0)
+            captions += [describe_briefly(person, rng) for _ in range(brief)]
         records.append(
             dict(
                 split=split,
