@@ -22,9 +22,10 @@ from sen_toolbox.datasets.synthetic.describe import (
     MIN_WORDS,
     choose_facts,
     split_words,
-    with_article,
 )
+from sen_toolbox.datasets.synthetic.describe_briefly import describe_briefly
 from sen_toolbox.datasets.synthetic.people import COLOURS, DARK, LIGHT
+from sen_toolbox.datasets.synthetic.phrases import with_article
 from sen_toolbox.datasets.synthetic.write import VERSION
 
 SMALL = dict(num_ids=dict(train=5, val=2, test=3), images_per_id=2, image_size=(64, 32), workers=1)
@@ -235,6 +236,42 @@ def test_captions_are_plain_english_of_the_promised_length(people):
                 assert article == with_article(word).split()[0], caption
         seen.add(caption)
     assert len(seen) > 0.98 * len(people)
+
+
+def test_brief_descriptions_name_one_to_three_things_that_somebody_has(people):
+    seen, lengths = set(), []
+    for index, person in enumerate(people):
+        text = describe_briefly(person, np.random.default_rng([1, index]))
+        assert text.isascii() and text == text.lower().strip('. ')
+        assert '  ' not in text and 'none' not in text
+        for article, word in zip(text.split(), text.split()[1:], strict=False):
+            if article in ('a', 'an'):
+                assert article == with_article(word).split()[0], text
+        for thing, has in (
+            ('glasses', person.glasses != 'none'),
+            ('backpack', person.bag == 'backpack'),
+            ('jeans', person.bottom == 'jeans'),
+            ('coat', person.top in ('coat', 'jacket')),
+        ):
+            assert has or thing not in text, text
+        seen.add(text)
+        lengths.append(len(text.split()))
+    assert len(seen) > 0.9 * len(people)
+    assert min(lengths) >= 3 and max(lengths) <= 26 and np.median(lengths) == 10
+
+
+def test_only_training_views_have_brief_captions_and_others_stay_as_they_were(drawn, tmp_path):
+    write_synthetic_pedes(tmp_path, **SMALL, brief_captions_per_image=1)
+    before, after = (json.loads((r / 'reid_raw.json').read_text()) for r in (drawn, tmp_path))
+    for old, new in zip(before, after, strict=True):
+        assert new['captions'][:2] == old['captions']
+        assert len(new['captions']) == 2 + (new['split'] == 'train')
+        assert [split_words(caption) for caption in new['captions']] == new['processed_tokens']
+    for root, change in ((drawn, 1), (tmp_path, 0)):
+        with pytest.raises(ValueError, match='brief_captions_per_image'):
+            write_synthetic_pedes(root, **SMALL, brief_captions_per_image=change)
+    with pytest.raises(ValueError, match='brief_captions_per_image'):
+        write_synthetic_pedes(tmp_path, **SMALL, brief_captions_per_image=-1)
 
 
 def test_whoever_has_a_great_deal_on_is_described_briefly_enough():

@@ -23,6 +23,12 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--images-per-id', type=int, default=4, help='views of each identity')
     parser.add_argument('--captions-per-image', type=int, default=2, help='captions of each view')
     parser.add_argument(
+        '--brief-captions-per-image',
+        type=int,
+        default=0,
+        help='captions of a few words that each view to train on has besides (default: none)',
+    )
+    parser.add_argument(
         '--image-size',
         type=int,
         nargs=2,
@@ -50,6 +56,7 @@ def main() -> None:
                 num_ids=num_ids,
                 images_per_id=args.images_per_id,
                 captions_per_image=args.captions_per_image,
+                brief_captions_per_image=args.brief_captions_per_image,
                 image_size=tuple(args.image_size),
                 seed=args.seed,
                 workers=args.workers,

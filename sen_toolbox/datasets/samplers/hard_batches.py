@@ -125,7 +125,7 @@ def groups_alike(vectors: np.ndarray, size: int, rng: np.random.Generator) -> li
     """
     parts = [np.arange(len(vectors))]
     while len(parts[0]) > size:
-        along = vectors @ rng.standard_normal(vectors.shape[1]).astype(vectors.dtype)
+        along = vectors @ np.asarray(rng.standard_normal(vectors.shape[1]), vectors.dtype)
         parts = [half for part in parts for half in _halves(part, along, size)]
     return parts
 

@@ -26,7 +26,7 @@ _WORN = ('top', 'bottom', 'shoes', 'hat')
 
 
 def describe_briefly(person: Person, rng: np.random.Generator) -> str:
-    """A description of about 3 to 20 words, in ASCII, without a capital and a full stop.
+    """A description of about 3 to 26 words, in ASCII, without a capital and a full stop.
 
     Args:
         person: Who is described.
