@@ -1,11 +1,16 @@
 """Batches of persons whom the model finds alike: their groups, their order, and resumption."""
 
+import json
 from collections import Counter
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from mmengine.logging import MessageHub
+from ranks import run_ranks
 from toy_data import NUM_CLASSES, run_tool, toy_records, write_toy_config, write_toy_data
 
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
@@ -112,6 +117,57 @@ def test_what_is_wrong_with_an_order_is_said():
         build().set_order(torch.zeros(16, dtype=torch.int64))
     with pytest.raises(ValueError, match='group_size'):
         build(group_size=0)
+
+
+class WordCounts(torch.nn.Module):
+    """Embeds captions as a retriever does, without learning anything."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = torch.nn.Embedding(49408, 4)
+
+    def embed_text(self, tokens):
+        return (self.table(tokens.ids) * tokens.mask[..., None]).sum(1)
+
+
+class Records(Captions):
+    def get_data_info(self, index):
+        return {'person_id': PERSONS[index], 'captions': [f'number {index}']}
+
+
+def ordered(rank, folder, world_size):
+    """What the hook makes of one epoch on each of some processes, three captions at a time."""
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/{world_size}', rank=rank, world_size=world_size
+    )
+    sampler = HardBatchSampler(Records(), batch_size=4, group_size=2)
+    tokenize = dict(type='Tokenize', tokenizer=dict(type='CLIPTokenizer', context_length=8))
+    runner = SimpleNamespace(
+        train_dataloader=SimpleNamespace(dataset=Records(), sampler=sampler),
+        cfg=dict(test_dataloader=dict(dataset=dict(pipeline=[tokenize]))),
+        model=WordCounts(),
+        message_hub=MessageHub(f'{world_size}'),
+        seed=5,
+        epoch=1,
+    )
+    with mock.patch('sen_toolbox.hooks.hard_batches.BATCH_SIZE', 3):
+        HardBatchHook().before_train_epoch(runner)
+    (folder / f'{world_size}_{rank}.json').write_text(json.dumps(list(sampler)))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_order_of_one(tmp_path):
+    for world_size in (1, 2):
+        run_ranks(ordered, tmp_path, world_size, ranks=world_size)
+    [whole], parts = (
+        [json.loads((tmp_path / f'{n}_{rank}.json').read_text()) for rank in range(n)]
+        for n in (1, 2)
+    )
+    # Two batches of eight, which are two of four each time.
+    halves = [part[:4] for part in parts] + [part[4:] for part in parts]
+    assert sum(halves, []) == whole
 
 
 SETTINGS = """
