@@ -1,12 +1,11 @@
-# The model that sen-search ships: convolutions beside the shipped text tower, many more people than
+# The model that sen-search ships: convolutions beside an LSTM, from the start; many more people than
 # the methods learn from, each in two views, and harder ones: cut out badly, at other proportions,
-# at dusk, out of focus, partly hidden.
+# at dusk, out of focus, partly hidden. Batches hold people whom the model finds alike.
 _base_ = ['./clip_tiny_world.py']
 dataset_type = 'SyntheticPedes'
 data_root = 'data/synthetic_search'
 num_classes = 20000
-max_epochs = 5
-pretrained = 'shipped'
+max_epochs = 4
 _people = dict(
     num_ids=dict(train='$num_classes', val=150, test=400), images_per_id=2,
     brief_captions_per_image=1, seed=11)
@@ -35,14 +34,18 @@ test_dataloader = dict(dataset=_people)
 model = dict(
     data_preprocessor=dict(erasing_prob=0.4),
     backbone=dict(
-        embed_dim=128,
+        embed_dim=256,
         projection_norm=dict(),
         image=dict(
             _delete_=True,
             type='ResNet',
             depth=dict(block='basic', blocks=(1, 1, 1, 1), widths=(48, 96, 192, 256)),
             image_size='$image_size',
-            last_stride=1)))
+            last_stride=1,
+            stripes=6),
+        text=dict(
+            _delete_=True, type='RecurrentTextEncoder', tokenizer='$tokenizer', word_dim=128,
+            hidden_dim=256)))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, begin=0, end=100, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=0, end='$max_epochs', eta_min_ratio=0.02, convert_to_iter_based=True),
@@ -54,5 +57,5 @@ optim_wrapper = dict(
         dict(
             pattern=r'(bias|(bn\d|norm|ln_\w+|downsample\.1)\.weight|embedding(\.weight)?)$',
             decay_mult=0),
-        dict(pattern=r'token_embedding', lr_mult=3),
+        dict(pattern=r'word_embedding', lr_mult=3),
     ]))

@@ -12,6 +12,7 @@ from sen_toolbox.models.image_encoders.residual import (
     stage_of_blocks,
     start_convolutions,
 )
+from sen_toolbox.models.parts import stripe_maxima
 from sen_toolbox.models.pretrained import load_pretrained
 from sen_toolbox.models.requests import check_image_request
 from sen_toolbox.registry import IMAGE_ENCODERS
@@ -34,7 +35,7 @@ WANTED = "torchvision's ImageNet weights of this ResNet (such as resnet50-0676ba
 
 @IMAGE_ENCODERS.register_module()
 class ResNet(nn.Module):
-    """The embedding is the mean over the last feature map; names of parameters are torchvision's.
+    """The embedding is pooled from the last feature map; names of parameters are torchvision's.
 
     Batch norm has the statistics of the batch of all processes.
 
@@ -46,11 +47,14 @@ class ResNet(nn.Module):
         last_stage: The stage behind which it ends, 'layer1' to 'layer4'.
         last_stride: Step of layer4, 1 or 2. Many methods of person retrieval take 1, for a
             map of twice the rows and columns.
+        stripes: Number of horizontal stripes of the map whose maxima, side by side, are the
+            embedding: it tells a red hat from red shoes, and keeps what is small. None for the
+            mean over the whole map, as in torchvision.
         pretrained: Weights loaded before training: torchvision's file, or a checkpoint of this
             toolbox with this encoder. None for random weights.
 
     Raises:
-        ValueError: If there is no ResNet of this depth, or no such stride.
+        ValueError: If there is no ResNet of this depth, no such stride, or more stripes than rows.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class ResNet(nn.Module):
         image_size: tuple[int, int],
         last_stage: str = 'layer4',
         last_stride: int = 2,
+        stripes: int | None = None,
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
@@ -86,7 +91,11 @@ class ResNet(nn.Module):
             shape = tuple(-(-side // stride) for side in shape)
             shapes[name] = (channels, *shape)
         start_convolutions(self)
-        self.spec = ImageSpec(width=channels, image_size=(rows, columns), stages=shapes)
+        if stripes is not None and not 1 <= stripes <= shape[0]:
+            raise ValueError(f'stripes are 1 to the {shape[0]} rows of the map, got {stripes}')
+        self.stripes = stripes
+        width = channels * (stripes or 1)
+        self.spec = ImageSpec(width=width, image_size=(rows, columns), stages=shapes)
 
     def load_weights(self) -> None:
         """Loads ``pretrained``, of torchvision's file all but the classifier.
@@ -124,7 +133,9 @@ class ResNet(nn.Module):
         check_image_request(self, images, reads, keep)
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         x, stages = run_stages(self, self.stages, x, reads)
-        return ImageFeatures(x.mean(dim=(2, 3)), stages=stages)
+        if self.stripes is None:
+            return ImageFeatures(x.mean(dim=(2, 3)), stages=stages)
+        return ImageFeatures(stripe_maxima(x, self.stripes).flatten(1), stages=stages)
 
 
 def run_stages(
