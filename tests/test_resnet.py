@@ -111,7 +111,25 @@ def test_weights_that_do_not_fit_are_refused_by_key(tmp_path):
         encoder.load_weights()
 
 
+@pytest.mark.parametrize('stripes', [1, 4, 5])
+def test_the_embedding_by_stripes_is_the_maxima_of_rows(stripes):
+    """Five rows; two of four stripes share one with a neighbour."""
+    encoder = ResNet(depth=NARROW, image_size=(70, 35), last_stride=1, stripes=stripes).eval()
+    images = torch.randn(3, 3, 70, 35)
+    features = encoder(images, frozenset({'stages.layer4'}))
+    rows = features.stages['layer4'].amax(dim=3)
+    bounds = {1: [(0, 5)], 4: [(0, 2), (1, 3), (2, 4), (3, 5)], 5: [(k, k + 1) for k in range(5)]}
+    expected = [rows[:, :, top:end].amax(dim=2) for top, end in bounds[stripes]]
+    assert torch.equal(features.embedding, torch.cat(expected, dim=1))
+    assert encoder.spec.width == features.embedding.shape[1] == stripes * 128
+
+
 def test_what_there_is_not_is_refused():
+    for stripes in (0, 6):
+        with pytest.raises(
+            ValueError, match=f'stripes are 1 to the 5 rows of the map, got {stripes}'
+        ):
+            ResNet(depth=NARROW, image_size=(70, 35), last_stride=1, stripes=stripes)
     with pytest.raises(ValueError, match=r'depth 20, choose from \[10, 18, 34, 50, 101, 152\]'):
         ResNet(depth=20, image_size=(64, 32))
     with pytest.raises(ValueError, match='last_stride is 1 or 2, got 4'):
