@@ -18,6 +18,7 @@ from sen_toolbox.datasets.samplers import HardBatchSampler, hard_batches
 from sen_toolbox.datasets.samplers.hard_batches import groups_alike
 from sen_toolbox.hooks import HardBatchHook
 from sen_toolbox.hooks.hard_batches import EPOCH_ORDERED, ORDER
+from sen_toolbox.text.tokenizers import CLIPTokenizer
 
 # Seven persons with one to four items; they are alike by number: 0 and 1, 2 and 3, ...
 PERSONS = [0, 0, 1, 2, 2, 2, 3, 3, 4, 5, 5, 5, 5, 6, 6, 3]
@@ -132,6 +133,10 @@ class WordCounts(torch.nn.Module):
 
 
 class Records(Captions):
+    pipeline = SimpleNamespace(
+        transforms=[SimpleNamespace(tokenizer=CLIPTokenizer(context_length=8))]
+    )
+
     def get_data_info(self, index):
         return {'person_id': PERSONS[index], 'captions': [f'number {index}']}
 
@@ -142,10 +147,8 @@ def ordered(rank, folder, world_size):
         'gloo', init_method=f'file://{folder}/{world_size}', rank=rank, world_size=world_size
     )
     sampler = HardBatchSampler(Records(), batch_size=4, group_size=2)
-    tokenize = dict(type='Tokenize', tokenizer=dict(type='CLIPTokenizer', context_length=8))
     runner = SimpleNamespace(
         train_dataloader=SimpleNamespace(dataset=Records(), sampler=sampler),
-        cfg=dict(test_dataloader=dict(dataset=dict(pipeline=[tokenize]))),
         model=WordCounts(),
         message_hub=MessageHub(f'{world_size}'),
         seed=5,

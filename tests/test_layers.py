@@ -80,6 +80,7 @@ RULES = {
             'models.gather',
             'models.open_clip_config',
             'models.open_clip_package',
+            'models.parts',
             'models.pretrained',
             'models.requests',
             'models.weights',
@@ -122,6 +123,7 @@ RULES = {
     'hooks': (
         'registry',
         'checkpoint',
+        'datasets.samplers',
         'datasets.statistics',
         'models.wrapping',
         'provenance',

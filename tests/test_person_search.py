@@ -209,7 +209,7 @@ def test_half_precision_changes_little(made, folder, search, tmp_path):
 
 
 def test_computing_in_half_precision_changes_little(made, folder, search):
-    name, model, processor = load_model(made / 'm.safetensors')
+    name, model, processor, _ = load_model(made / 'm.safetensors')
     half = Encoder(model, processor, name=name, half=True)
     assert next(half.model.parameters()).dtype == torch.float16
     text = half.embed_text(SENTENCES)
@@ -233,15 +233,19 @@ def test_kept_words_are_exact_and_others_are_zeros(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_words_of_the_training_captions_are_kept(tmp_path):
+def test_words_of_the_training_captions_are_kept(tmp_path, monkeypatch):
+    # The validation split of the toy has fourteen captions.
+    monkeypatch.setattr('sen_toolbox.inference.usual_scores.LEAST', 14)
     config = write_toy_config(tmp_path / 'toy.py', write_toy_data(tmp_path / 'data'))
     torch.manual_seed(0)
     model = MODELS.build(load_config(config).model)
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'toy.pth')
     out = tmp_path / 'toy.safetensors'
-    run_tool('publish_model', config, tmp_path / 'toy.pth', out, '--trained-words', '--name', 'Toy')
+    options = ('--trained-words', '--usual-scores', '--name', 'Toy')
+    run_tool('publish_model', config, tmp_path / 'toy.pth', out, *options)
     search = PersonSearch(out, index=tmp_path / 'index')
     assert search.encoder.model_id.name == 'Toy'
+    assert [words for words, _ in search.encoder.usual_scores] == [3, 5, 8]
     full = load_encoder(config, tmp_path / 'toy.pth')
     known = ['A person with a green shirt and blue trousers, view 1.']
     # A product of fewer words may be added in another order.
@@ -341,7 +345,7 @@ def test_a_gpu_that_is_not_there_is_an_error(made):
 
 
 def test_a_model_file_has_no_heads_of_training_and_fetches_no_weights(made):
-    name, model, _ = load_model(made / 'm.safetensors')
+    name, model, *_ = load_model(made / 'm.safetensors')
     assert name == 'm'
     assert (model.backbone.image.pretrained, model.backbone.text.pretrained) == (None, None)
     assert not model.training

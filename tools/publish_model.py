@@ -3,6 +3,8 @@
 Heads that embed nothing are left out. --half stores float16. --trained-words keeps the embeddings
 only of words that the training captions hold, and makes all others zeros: the rest were never
 trained, and most of a small model is them. Sentences of kept words are embedded exactly as before.
+--usual-scores embeds the validation split and writes what scores its descriptions reach with the
+right picture, by their length, so that a query can say that nobody matches well.
 """
 
 import argparse
@@ -22,6 +24,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--trained-words', action='store_true', help='drop the words that no caption holds'
     )
+    parser.add_argument(
+        '--usual-scores', action='store_true', help='measure what scores to expect, on validation'
+    )
     return parser.parse_args(arguments)
 
 
@@ -31,8 +36,10 @@ import numpy as np
 import torch
 
 from sen_toolbox.config import load_config
+from sen_toolbox.inference.encoder import Encoder
 from sen_toolbox.inference.model_file import METADATA, save_model
 from sen_toolbox.inference.processor import Processor
+from sen_toolbox.inference.usual_scores import UsualScores, measure_usual_scores
 from sen_toolbox.registry import DATASETS
 from sen_toolbox.search.targets import check_target
 
@@ -52,11 +59,30 @@ def trained_words(config_path: str) -> torch.Tensor:
     return torch.from_numpy(np.union1d(ids, special))
 
 
+def usual_scores(config_path: str, checkpoint: str) -> UsualScores:
+    """What the captions of the validation split of a config reach with their pictures."""
+    config = load_config(config_path)
+    dataset = DATASETS.build({**config.val_dataloader.dataset, 'pipeline': []})
+    records = [dataset.get_data_info(index) for index in range(len(dataset))]
+    pairs = [(r['img_path'], caption) for r in records for caption in r['captions']]
+    encoder = Encoder.from_config(config, checkpoint)
+    return measure_usual_scores(encoder, *zip(*pairs, strict=True))
+
+
 def main() -> None:
     args = parse_args()
     check_target(args.out, '.safetensors', METADATA.encode())
     words = trained_words(args.config) if args.trained_words else None
-    save_model(args.config, args.checkpoint, args.out, name=args.name, half=args.half, words=words)
+    scores = usual_scores(args.config, args.checkpoint) if args.usual_scores else ()
+    save_model(
+        args.config,
+        args.checkpoint,
+        args.out,
+        name=args.name,
+        half=args.half,
+        words=words,
+        usual_scores=scores,
+    )
     kept = '' if words is None else f', {len(words)} words'
     print(f'{args.out}: {args.out.stat().st_size / 1e6:.2f} MB{kept}')
 

@@ -7,7 +7,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from sen_toolbox.datasets.samplers import HardBatchSampler
-from sen_toolbox.inference.processor import Processor
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 
@@ -69,11 +68,13 @@ class HardBatchHook(Hook):
         )
         captions = [record['captions'][0] for record in records]
         rank, world_size = get_dist_info()
-        processor, device = Processor.from_config(runner.cfg), next(model.parameters()).device
+        steps = loader.dataset.pipeline.transforms
+        tokenizer = next(step.tokenizer for step in steps if hasattr(step, 'tokenizer'))
+        device = next(model.parameters()).device
         model.eval()
         vectors = {}
         for first in range(rank * BATCH_SIZE, len(captions), world_size * BATCH_SIZE):
-            tokens = processor.prepare_texts(captions[first : first + BATCH_SIZE])
+            tokens = tokenizer(captions[first : first + BATCH_SIZE])
             tokens = tokens.map(lambda ids: torch.from_numpy(ids).to(device))
             vectors[first] = model.embed_text(tokens).float().cpu().numpy()
         model.train()

@@ -18,6 +18,7 @@ from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.inference.processor import Processor
 from sen_toolbox.inference.trained import build_trained
 from sen_toolbox.inference.unknown_words import unknown_words
+from sen_toolbox.inference.usual_scores import UsualScores, usual_score
 from sen_toolbox.text.tokens import Tokens, check_fit
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Encoder:
         name: What the model is called in messages.
         device: Where to compute; None for a GPU if there is one.
         half: Whether to compute in float16; None for yes on a GPU only.
+        usual_scores: See :mod:`~sen_toolbox.inference.usual_scores`; empty if nobody measured them.
 
     Raises:
         ValueError: If there is no such GPU, or the processor's tokenizer does not fit the model.
@@ -46,6 +48,7 @@ class Encoder:
         name: str,
         device: str | None = 'cpu',
         half: bool | None = None,
+        usual_scores: UsualScores = (),
     ) -> None:
         device = device or get_device()
         if device.startswith('cuda') and not torch.cuda.is_available():
@@ -53,6 +56,7 @@ class Encoder:
         text = model.backbone.spec.text
         check_fit(processor.tokenizer, text.vocab_size, text.context_length)
         self.processor, self._name = processor, name
+        self.usual_scores = usual_scores
         self.device = torch.device(device)
         half = self.device.type != 'cpu' if half is None else half
         # Before the weights are rounded and moved.
@@ -137,6 +141,10 @@ class Encoder:
     def unknown_words(self, sentence: str) -> list[str]:
         """Words of a sentence that a model file has dropped: they change nothing in a query."""
         return unknown_words(self.processor.tokenizer, self.known_tokens, sentence)
+
+    def usual_score(self, sentence: str) -> float | None:
+        """What descriptions of this length usually reach with the right picture, if known."""
+        return usual_score(self.usual_scores, sentence)
 
 
 def _name_of(checkpoint: str | Path) -> str:

@@ -73,7 +73,13 @@ def load_encoder(
     from sen_toolbox.inference.encoder import Encoder
     from sen_toolbox.inference.model_file import load_model
 
-    name, retriever, processor = load_model(
+    loaded = load_model(
         os.fspath(model or SHIPPED_MODEL), None if checkpoint is None else os.fspath(checkpoint)
     )
-    return Encoder(retriever, processor, name=name, device=device)
+    return Encoder(
+        loaded.model,
+        loaded.processor,
+        name=loaded.name,
+        device=device,
+        usual_scores=loaded.usual_scores,
+    )

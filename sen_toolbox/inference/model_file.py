@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from sen_toolbox.inference.outline import NothingDrawn, without_numbers
 from sen_toolbox.inference.processor import Processor, plain
 from sen_toolbox.inference.registered import require_registered, without_weight_files
 from sen_toolbox.inference.size_limit import TooManyError, at_most
+from sen_toolbox.inference.usual_scores import UsualScores, checked_usual_scores
 from sen_toolbox.io import write_atomically
 from sen_toolbox.messages import one_line, shown
 from sen_toolbox.registry import HEADS, MODELS
@@ -35,15 +36,31 @@ from sen_toolbox.text.tokens import check_fit as check_tokenizer
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-FORMAT = 2
-KEYS = {'format', 'name', 'model', 'steps'}
+FORMAT = 3
+KEYS = {'format', 'name', 'model', 'steps', 'usual_scores'}
 # Key of the description in the metadata of the file.
 METADATA = 'sen_toolbox'
 # Only needed to train.
 TRAINING_OPTIONS = ('chunks', 'checkpoint_activations', 'compile_blocks')
 
 
-def describe_model(config: 'Config', name: str) -> dict[str, Any]:
+class LoadedModel(NamedTuple):
+    """A trained model, ready to embed.
+
+    Attributes:
+        name: What it is called in messages.
+        model: The retriever, in float32, for evaluation.
+        processor: Prepares its input.
+        usual_scores: See :mod:`~sen_toolbox.inference.usual_scores`.
+    """
+
+    name: str
+    model: nn.Module
+    processor: Processor
+    usual_scores: UsualScores
+
+
+def describe_model(config: 'Config', name: str, usual_scores: UsualScores = ()) -> dict[str, Any]:
     """What a model file says of the model of a config, as plain JSON values.
 
     Heads without embeddings stay out, those that score candidates too: a search ranks by inner
@@ -52,6 +69,7 @@ def describe_model(config: 'Config', name: str) -> dict[str, Any]:
     Args:
         config: A loaded config.
         name: What the model is called in messages.
+        usual_scores: See :mod:`~sen_toolbox.inference.usual_scores`.
 
     Raises:
         ValueError: If JSON cannot hold the model or its processor, or if a head is not registered.
@@ -78,16 +96,26 @@ def describe_model(config: 'Config', name: str) -> dict[str, Any]:
     steps = processor.describe()
     try:
         # A round trip turns tuples into lists and shows what JSON cannot hold.
-        return json.loads(json.dumps(dict(format=FORMAT, name=name, model=model, steps=steps)))
+        return json.loads(
+            json.dumps(
+                dict(
+                    format=FORMAT,
+                    name=name,
+                    model=model,
+                    steps=steps,
+                    usual_scores=list(usual_scores),
+                )
+            )
+        )
     except TypeError as error:
         raise ValueError(f'{name} cannot be described: {error}') from error
 
 
-def _describe_file(config: str | Path, name: str) -> dict[str, Any]:
+def _describe_file(config: str | Path, name: str, usual_scores: UsualScores = ()) -> dict[str, Any]:
     # Imported here because it imports all of MMEngine's training, which a model file does without.
     from sen_toolbox.config import load_config
 
-    return describe_model(load_config(config), name)
+    return describe_model(load_config(config), name, usual_scores)
 
 
 def _dicts(value: Any) -> Iterator[dict]:
@@ -118,12 +146,11 @@ def require_description(description: Mapping[str, Any]) -> None:
             f'{description.get("format")!r} and describes {sorted(description)}'
         )
     require_registered(description)
+    checked_usual_scores(description['usual_scores'])
 
 
-def load_model(
-    model: str | Path, checkpoint: str | Path | None = None
-) -> tuple[str, nn.Module, Processor]:
-    """Name, retriever in float32 and processor of a model file, or of a config and its checkpoint.
+def load_model(model: str | Path, checkpoint: str | Path | None = None) -> LoadedModel:
+    """The model of a model file, or of a config and its checkpoint.
 
     Args:
         model: A model file (``.safetensors``) or a config.
@@ -163,7 +190,8 @@ def load_model(
     built.load_state_dict(state)
     with _sensible(model):
         _try_out(built.eval(), processor)
-    return description['name'], built, processor
+    scores = checked_usual_scores(description['usual_scores'])
+    return LoadedModel(description['name'], built, processor, scores)
 
 
 def save_model(
@@ -174,6 +202,7 @@ def save_model(
     name: str | None = None,
     half: bool = False,
     words: Tensor | None = None,
+    usual_scores: UsualScores = (),
 ) -> None:
     """Writes the model file of a config and its checkpoint.
 
@@ -186,6 +215,7 @@ def save_model(
         words: Ids of the tokens to keep in the word embedding; None keeps all. Every other token
             becomes zeros, which is exact for sentences of kept ones. Meant for words that the
             training captions never held: their rows are what they were drawn as.
+        usual_scores: See :mod:`~sen_toolbox.inference.usual_scores`.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -194,7 +224,7 @@ def save_model(
     out = Path(out)
     if out.suffix != '.safetensors':
         raise ValueError(f'a model file is called *.safetensors, got {out}')
-    description = _describe_file(config, name or out.stem)
+    description = _describe_file(config, name or out.stem, usual_scores)
     state = _read_checkpoint(checkpoint, description)
     # For its keys and shapes alone.
     with NothingDrawn():

@@ -13,6 +13,7 @@ import numpy as np
 from sen_toolbox.inference.identity import ModelId
 from sen_toolbox.inference.seal import SEAL, check_seal
 from sen_toolbox.inference.unknown_words import unknown_words
+from sen_toolbox.inference.usual_scores import checked_usual_scores, usual_score
 from sen_toolbox.messages import one_line, shown
 from sen_toolbox.text.tokenizers import CLASSES, build_tokenizer
 from sen_toolbox.text.tokens import Tokenizer, Tokens
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 T = TypeVar('T')
 # Name of the JSON object in the file's metadata.
 METADATA = 'sen_toolbox'
-FORMAT = 2
+FORMAT = 3
 # Types of what the object holds.
 DESCRIBED = {
     'name': str, 'fingerprint': str, 'dim': int, 'image_size': list, 'steps': list,
     'tokenizer': dict, 'tokenizes_alone': bool, 'cuts_padding': bool, 'words': str,
+    'usual_scores': list,
 }  # fmt: skip
 # Most numbers of an embedding, or pixels of a side.
 LARGEST = 10_000
@@ -87,6 +89,7 @@ class OnnxEncoder:
             known = checked_description(text)
             check_seal(content, known)
             self._tokenizer = _tokenizer(known['tokenizer'])
+            self._usual_scores = checked_usual_scores(known['usual_scores'])
             self._known = np.unpackbits(np.frombuffer(base64.b64decode(known['words']), np.uint8))
             if len(self._known) < self._tokenizer.vocab_size:
                 raise ValueError(
@@ -141,6 +144,10 @@ class OnnxEncoder:
     def unknown_words(self, sentence: str) -> list[str]:
         """Words of a sentence that a model file has dropped: they change nothing in a query."""
         return unknown_words(self._tokenizer, self._known, sentence)
+
+    def usual_score(self, sentence: str) -> float | None:
+        """What descriptions of this length usually reach with the right picture, if known."""
+        return usual_score(self._usual_scores, sentence)
 
     def _prepared(self, prepare: Callable[[T], Any], given: T) -> Any:
         try:

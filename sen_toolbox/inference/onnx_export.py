@@ -140,6 +140,7 @@ def describe_export(encoder: Encoder, *, int8: bool) -> dict:
         tokenizer=processor.tokenizer.describe(),
         tokenizes_alone=processor.tokenizes_alone,
         cuts_padding=encoder.model.backbone.spec.text.cuts_padding,
+        usual_scores=list(encoder.usual_scores),
         words=base64.b64encode(np.packbits(encoder.known_tokens).tobytes()).decode(),
     )
 

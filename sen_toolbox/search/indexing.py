@@ -44,6 +44,9 @@ class Encoder(Protocol):
     def unknown_words(self, sentence: str) -> list[str]:
         """Words of a sentence that mean nothing to the model."""
 
+    def usual_score(self, sentence: str) -> float | None:
+        """What descriptions of this length usually reach with the right picture, if known."""
+
 
 @dataclass(frozen=True)
 class Reading:

@@ -18,7 +18,7 @@ LARGEST_PICTURE = 1_400_000
 
 
 def ask_server(args: argparse.Namespace) -> tuple[list['Result'], list[str]] | None:
-    """What the query finds, and words that the model does not know, as a server tells it.
+    """What the query finds, and the remarks on it, as a server tells them.
 
     Returns:
         None if no server of this user serves what is asked for, or it does not answer.
@@ -45,5 +45,5 @@ def ask_server(args: argparse.Namespace) -> tuple[list['Result'], list[str]] | N
             rerank=args.rerank,
         )
         if (found := ask(notice, served, asked)) is not None:
-            return [Result(**row) for row in found['results']], found['unknown']
+            return [Result(**row) for row in found['results']], found['remarks']
     return None

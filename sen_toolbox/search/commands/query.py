@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     # Imported here because it loads what makes keys, which a wrong command line does without.
     from sen_toolbox.search.commands.asking import ask_server
 
-    results, unknown = ask_server(args) or _search(args)
+    results, remarks = ask_server(args) or _search(args)
     if not results and args.within:
         note(f'note: nothing is indexed below {args.within}: sen-search info lists the folders')
     if args.min_score is not None:
@@ -83,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
         results = [result for result in results if result.score >= args.min_score]
         if not results:
             note(f'note: nobody scores {args.min_score:g} or more; the best score is {best:.4f}')
-    if unknown:
-        note(f'note: this model does not know: {", ".join(unknown)}')
+    for remark in remarks:
+        note(f'note: {remark}')
     if args.json:
         rows = [
             {**vars(result), 'place': dict(result.place), 'missing': result.is_missing}
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace) -> tuple[list['Result'], list[str]]:
-    """Results, and the words that the model does not know."""
+    """Results, and the remarks on them."""
     search = open_search(args)
     [results] = search.search_queries(
         None if args.text is None else [args.text],
@@ -112,7 +112,13 @@ def _search(args: argparse.Namespace) -> tuple[list['Result'], list[str]]:
         approximate=args.approximate,
         rerank=args.rerank,
     )
-    return results, search.encoder.unknown_words(args.text) if args.text else []
+    if not args.text:
+        return results, []
+    # Imported here because it loads what makes vectors, which a wrong command line does without.
+    from sen_toolbox.search.remarks import remarks_on
+
+    alone = args.image is None and args.rerank is None
+    return results, remarks_on(search.encoder, args.text, results, by_text_alone=alone)
 
 
 def _line(result: 'Result') -> str:

@@ -16,6 +16,7 @@ from sen_toolbox.pictures import decode_image
 from sen_toolbox.search.images import MAX_PIXELS, read_image
 from sen_toolbox.search.index import Entry
 from sen_toolbox.search.person_search import PersonSearch
+from sen_toolbox.search.remarks import remarks_on
 from sen_toolbox.search.result import Result
 from sen_toolbox.search.suffixes import is_video
 
@@ -107,13 +108,14 @@ class SearchApi:
             query = query + FEEDBACK * np.mean([self._entry(token)[1] for token in right], axis=0)
             query = _unit(query)
         hits = self._hits(query[None], k, within or None, first, last)
-        unknown = self._search.encoder.unknown_words(text) if text else []
-        return dict(results=[self._shown(result) for result in hits], unknown=unknown)
+        alone = not (picture or like or right)
+        remarks = self._remarks(text, hits, by_text_alone=alone) if text else []
+        return dict(results=[self._shown(result) for result in hits], remarks=remarks)
 
     def query(
         self, *, text: str | None, image: np.ndarray | None, **options: Any
     ) -> tuple[list[Result], list[str]]:
-        """What ``sen-search query`` would find by itself, and the words that the model lacks.
+        """What ``sen-search query`` would find by itself, and the remarks on it.
 
         Args:
             text: A sentence.
@@ -127,7 +129,12 @@ class SearchApi:
             [results] = self._search.search_queries(
                 None if text is None else [text], None if image is None else [image], **options
             )
-        return results, self._search.encoder.unknown_words(text) if text else []
+        alone = image is None and not options.get('rerank')
+        return results, self._remarks(text, results, by_text_alone=alone) if text else []
+
+    def _remarks(self, text: str, results: list[Result], *, by_text_alone: bool) -> list[str]:
+        encoder = self._search.encoder
+        return remarks_on(encoder, text, results, by_text_alone=by_text_alone)
 
     def picture(self, token: str, size: str) -> bytes:
         """JPEG of a person in the gallery; whatever else lies on the disk is not read.

@@ -44,5 +44,5 @@ class OwnQueries:
         picture = asked.pop('picture')
         if picture is not None:
             picture = decode_image(base64.b64decode(picture, validate=True), MAX_PIXELS)
-        results, unknown = self._api.query(image=picture, **asked)
-        return dict(results=[vars(result) for result in results], unknown=unknown)
+        results, remarks = self._api.query(image=picture, **asked)
+        return dict(results=[vars(result) for result in results], remarks=remarks)

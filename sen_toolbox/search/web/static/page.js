@@ -71,8 +71,7 @@ async function search(k = state.k || FIRST) {
     // Answers may overtake one another.
     if (number !== state.asked) return
     show(answer.results, k)
-    const notes = []
-    if (answer.unknown.length) notes.push(`This model does not know: ${answer.unknown.join(', ')}.`)
+    const notes = answer.remarks.map((remark) => `${remark[0].toUpperCase()}${remark.slice(1)}.`)
     if (!answer.results.length) notes.push('Nobody fits these filters.')
     if (state.right.size) notes.push(`Refined by ${state.right.size} marked.`)
     say(notes.join(' '))
