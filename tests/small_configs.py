@@ -6,6 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
@@ -21,7 +22,13 @@ from sen_toolbox.models.open_clip_config import open_clip_config
 IMAGE_SIZE, CONTEXT_LENGTH, BATCH_SIZE, LEAST_PATCH = (96, 64), 42, 8, 14
 # Checkpoints of wide necks would fill a disk.
 NECK_LIMITS = dict(width=64, non_local_width=16, part_width=16, middle=16)
-DRAWN = dict(num_ids=dict(train=4, val=1, test=3), images_per_id=2, image_size=(64, 32), seed=0)
+DRAWN = dict(
+    num_ids=dict(train=4, val=1, test=3),
+    images_per_id=2,
+    brief_captions_per_image=0,
+    image_size=(64, 32),
+    seed=0,
+)
 REWRITTEN = 'rewritten.json'
 # Annotation file, key of the image path, and the folder that paths begin with.
 LAYOUTS = [
@@ -152,4 +159,11 @@ def build_loader(config: dict) -> DataLoader:
     """The first epoch of a split."""
     loader = Runner.build_dataloader(config, seed=0)
     loader.dataset.set_epoch(seed=0, epoch=0)
+    set_order(loader)
     return loader
+
+
+def set_order(loader: DataLoader) -> None:
+    """Sets the order where a hook does so before each epoch."""
+    if hasattr(loader.sampler, 'set_order'):
+        loader.sampler.set_order(torch.arange(len(loader.dataset)))

@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from small_configs import set_order
 from tiny import as_tokens, build_optimizer
 from tiny_methods import replace_vocabularies
 
@@ -124,6 +125,7 @@ def test_datasets_at_one_root_samplers_hooks_and_evaluators_build(path):
             dataset = DATASETS.build({**loader.dataset, 'lazy_init': True})
             assert len(dataset.pipeline.transforms) == len(loader.dataset.pipeline) >= 4
             built = Runner.build_dataloader({**loader, 'dataset': ManyPersons()}, seed=0)
+            set_order(built)
             batch = next(iter(built))
             assert len(batch['images']) == config.batch_size == len(batch['tokens'])
         for hook in [*config.default_hooks.values(), *config.custom_hooks]:
