@@ -147,11 +147,6 @@ def compare_every_way_to_embed(case, tmp_path):
 
 
 def compare_the_export(case, encoder, tmp_path):
-    if any(isinstance(part, torch.nn.RNNBase) for part in encoder.model.modules()):
-        kind = type(encoder.model.backbone.text).__name__
-        with pytest.raises(ValueError, match=f'because of its text encoder {kind}'):
-            export_onnx(encoder, tmp_path / 'm.onnx')
-        return
     export_onnx(encoder, tmp_path / 'm.onnx')
     exported = OnnxEncoder(tmp_path / 'm.onnx')
     images = _searched(exported, tmp_path, images=case.files)
@@ -164,14 +159,6 @@ def _searched(encoder, folder, *, texts=None, images=None):
     """Embeddings as a query gets them, and pictures as an index does."""
     search = PersonSearch(encoder, index=folder / f'index of {type(encoder).__name__}')
     return torch.from_numpy(search.embed(texts, images))
-
-
-@pytest.mark.parametrize('kind', [torch.nn.LSTM, torch.nn.GRU])
-def test_torch_exports_recurrent_layers_for_one_length_only(kind):
-    layer, length = kind(2, 2), torch.export.Dim('length', max=9)
-    words = torch.randn(5, 3, 2)
-    with pytest.raises(Exception, match='Constraints violated|assigned during export'):
-        torch.export.export(layer, (words,), dynamic_shapes=({0: length},), strict=False)
 
 
 def test_the_data_would_show_a_picture_that_is_not_turned(data):

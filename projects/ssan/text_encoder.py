@@ -44,7 +44,8 @@ class TwofoldTextEncoder(RecurrentTextEncoder):
         lengths = tokens.lengths.clamp(min=1)
         # In one pass: as many steps of the recurrence as one table needs.
         words = torch.cat([self.word_embedding(tokens.ids), self.local_embedding(tokens.ids)])
-        states, local = self.states(words, lengths.repeat(2)).chunk(2)
+        both, count = self.states(words, lengths.repeat(2)), tokens.ids.shape[0]
+        states, local = both[:count], both[count:]
         return TextFeatures(
             self.pool(states, lengths),
             tokens=states if 'tokens' in reads else None,

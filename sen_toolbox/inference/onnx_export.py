@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sen_toolbox.inference.encoder import Encoder
 from sen_toolbox.inference.onnx_encoder import FORMAT, METADATA, OnnxEncoder
+from sen_toolbox.inference.onnx_recurrence import TRANSLATION
 from sen_toolbox.inference.seal import OPEN, SEAL, seal
 from sen_toolbox.io import atomic_path
 from sen_toolbox.text.tokens import Tokens
@@ -167,7 +168,6 @@ def _program(
         ValueError: If one of them cannot be exported; names it.
     """
     model, text = encoder.model, encoder.model.backbone.spec.text
-    _check_recurrence(encoder)
     # Any size. Without the bound, torch 2.6 takes a slice of all there is for another program.
     batch, sentences = (torch.export.Dim(name, max=2**31) for name in ('batch', 'sentences'))
     rows = {0: sentences}
@@ -197,20 +197,6 @@ def _program(
     ) from failed
 
 
-def _check_recurrence(encoder: Encoder) -> None:
-    """Says at once what tracing would find after many seconds.
-
-    Raises:
-        ValueError: If an encoder has a recurrent layer, whose steps torch writes out one by one.
-    """
-    if any(isinstance(part, nn.RNNBase) for part in encoder.model.backbone.modules()):
-        raise ValueError(
-            f'{encoder.model_id.name!r} cannot be exported to ONNX, because of its '
-            f'{_parts_of(encoder.model, "text")}: torch exports a recurrent layer for captions of '
-            f'one length only'
-        )
-
-
 def _converted(
     module: nn.Module, example: tuple, sizes: tuple, inputs: list[str], outputs: list[str]
 ) -> torch.onnx.ONNXProgram:
@@ -225,7 +211,7 @@ def _converted(
             verbose=False,
             input_names=inputs,
             output_names=outputs,
-            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort, **TRANSLATION},
         )
 
 

@@ -1,5 +1,6 @@
 """A recurrent layer that reads what BERT makes of the words."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -106,7 +107,7 @@ class RecurrentBERT(nn.Module):
         width = tokens.ids.shape[1]
         lengths = (tokens.lengths + self.padding).clamp(max=width)
         # Nobody reads what BERT makes of the padding behind, which no word attends to.
-        read = tokens.cut(int(lengths.max()))
+        read = tokens.cut(width if torch.compiler.is_exporting() else int(lengths.max()))
         words = self.input_dropout(self.bert(read, frozenset({'tokens'})).tokens)
         states = F.pad(self.states(words, lengths), (0, 0, 0, width - words.shape[1]))
         _, behind = columns_behind(states, lengths)

@@ -25,7 +25,8 @@ def recurrent_states(
         lengths: How many of each row are read, from 1.
         average_directions: Whether a state is the mean of both directions.
     """
-    if isinstance(rnn, nn.LSTM) and words.device.type == 'cpu' and _dtype_of(words) in BY_ONEDNN:
+    by_onednn = words.device.type == 'cpu' and _dtype_of(words) in BY_ONEDNN
+    if torch.compiler.is_exporting() or (isinstance(rnn, nn.LSTM) and by_onednn):
         return unpacked_states(rnn, words, lengths, average_directions)
     return packed_states(rnn, words, lengths, average_directions)
 
@@ -48,7 +49,7 @@ def packed_states(
 
 
 def unpacked_states(
-    lstm: nn.LSTM, words: Tensor, lengths: Tensor, average_directions: bool
+    rnn: nn.RNNBase, words: Tensor, lengths: Tensor, average_directions: bool
 ) -> Tensor:
     """:func:`recurrent_states` on a CPU, where oneDNN computes an LSTM that is not packed.
 
@@ -58,25 +59,50 @@ def unpacked_states(
     width, words = words.shape[1], words[:, : columns_read(lengths, words.shape[1])]
     columns, behind = columns_behind(words, lengths)
     turned = turned_columns(columns, behind, lengths)
-    start = words.new_zeros(1, len(words), lstm.hidden_size)
     states = []
-    for number, weights in enumerate(lstm.all_weights):
-        given = in_order(words, turned) if number else words
-        read = torch.lstm(
-            given, (start, start), weights, lstm.bias, 1, 0.0, lstm.training, False, True
-        )[0]
+    for number in range(len(rnn.all_weights)):
+        read = states_of(rnn, in_order(words, turned) if number else words, number)
         states.append(in_order(read, turned) if number else read)
     joined = sum(states) / 2 if average_directions else torch.cat(states, dim=2)
     joined = joined.masked_fill(behind[:, :, None], 0)
     return F.pad(joined, (0, 0, 0, width - joined.shape[1]))
 
 
+def states_of(
+    rnn: nn.RNNBase, words: Tensor, number: int = 0, start: tuple[Tensor, ...] | None = None
+) -> Tensor:
+    """States (T, L, H) of one direction of a layer, from the first word to the last.
+
+    Args:
+        rnn: The layer.
+        words: Words (T, L, E).
+        number: Of the direction whose weights are taken.
+        start: The state before the first word, (1, T, H), of an LSTM also that of its cells; None
+            for zeros.
+    """
+    is_lstm = isinstance(rnn, nn.LSTM)
+    if start is None:
+        zeros = words.new_zeros(1, words.shape[0], rnn.hidden_size)
+        start = (zeros, zeros) if is_lstm else (zeros,)
+    weights = rnn.all_weights[number]
+    if torch.compiler.is_exporting():
+        # Of inference/onnx_recurrence.py: torch would write out every step, of one length alone.
+        return torch.ops.sen_toolbox.recurrence(words, weights, start, rnn.mode)
+    options = (weights, rnn.bias, 1, 0.0, rnn.training, False, True)
+    return (
+        torch.lstm(words, start, *options)[0] if is_lstm else torch.gru(words, *start, *options)[0]
+    )
+
+
 def columns_read(lengths: Tensor, width: int) -> int:
     """Up to which of ``width`` columns captions are read.
 
-    That is their longest length (T,), but on a GPU all columns: the host would wait for it.
+    That is their longest length (T,), but on a GPU all columns: the host would wait for it. An
+    export has one program for all lengths.
     """
-    return int(lengths.max()) if lengths.device.type == 'cpu' else width
+    if lengths.device.type != 'cpu' or torch.compiler.is_exporting():
+        return width
+    return int(lengths.max())
 
 
 def turned_columns(columns: Tensor, behind: Tensor, lengths: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from sen_toolbox.models.text_encoders.recurrence import (
     columns_read,
     in_order,
     maximum_of_words,
+    states_of,
     turned_columns,
     with_padding,
 )
@@ -139,9 +140,9 @@ class TwoLSTMs(nn.Module):
         """States (T, L, H) of one LSTM; those behind a caption mean nothing."""
         start = None
         if self.starts is not None:
-            rows = self.starts[number][:, None, None].expand(-1, 1, len(words), -1)
+            rows = self.starts[number][:, None, None].expand(-1, 1, words.shape[0], -1)
             start = rows[0].contiguous(), rows[1].contiguous()
-        states, _ = lstm(F.dropout(words, self.dropout, self.training), start)
+        states = states_of(lstm, F.dropout(words, self.dropout, self.training), start=start)
         return F.dropout(states, self.dropout, self.training)
 
     @staticmethod
