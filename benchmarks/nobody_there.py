@@ -2,12 +2,14 @@
 
 Half of some drawn people are the gallery of the shipped model. Descriptions of them, of the other
 half, of things, and words without meaning are compared by the best score of each, and by how far
-it stands above all scores of the query, in standard deviations. A hint that nobody fits would need
-a limit between the first and the others; the share of right orders (AUC) says how well one can be.
+it stands above all scores of the query, in standard deviations. A hint that nobody fits needs a
+limit between the first and the others; the share of right orders (AUC) says how well one can be.
+How many are told that nobody matches well is by the model's own limits (``usual_scores``).
 """
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from run_all import table
 
 from sen_toolbox.datasets.synthetic import write_synthetic_pedes
 from sen_toolbox.inference.loading import load_encoder
+from sen_toolbox.search.indexing import Encoder
 
 THINGS = (
     'a red car', 'a dog on the street', 'a green tree', 'a bicycle', 'an empty room',
@@ -25,7 +28,7 @@ NONSENSE = (
     'blorp frag zint', 'qwerty asdf', 'xyzzy plugh', 'lorem ipsum dolor', 'foo bar baz',
     'aaaa bbbb cccc',
 )  # fmt: skip
-SHORT = 8  # words
+SHORT, MIDDLE = 8, 16  # words
 
 
 def order(present: np.ndarray, absent: np.ndarray) -> float:
@@ -40,6 +43,16 @@ def spread(values: np.ndarray) -> str:
     return f'{middle:.2f} ({low:.2f} to {high:.2f})'
 
 
+def first_words(texts: list[str], number: int) -> list[str]:
+    """The beginning of each text."""
+    return [' '.join(text.split()[:number]) for text in texts]
+
+
+def limits_of(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
+    """The best score that each text usually has, where somebody fits."""
+    return np.array([encoder.usual_score(text) or -1 for text in texts])
+
+
 def main() -> None:
     args = arguments(__doc__, people=500)
     encoder = load_encoder()
@@ -50,17 +63,19 @@ def main() -> None:
         known = [record for record in records if record['id'] % 2]
         gallery = encoder.embed_files([Path(root, 'imgs', r['file_path']) for r in known])
     whole = [record['captions'][0] for record in known]
+    others = [record['captions'][0] for record in records if not record['id'] % 2]
     texts = {
         'people who are there': whole,
-        f'the same, first {SHORT} words': [' '.join(t.split()[:SHORT]) for t in whole],
-        'people who are not there': [r['captions'][0] for r in records if not r['id'] % 2],
+        f'the same, first {SHORT} words': first_words(whole, SHORT),
+        'people who are not there': others,
+        f'the same, first {MIDDLE} words': first_words(others, MIDDLE),
         'things': THINGS,
         'words without meaning': NONSENSE,
     }
     scores = {what: encoder.embed_text(list(asked)) @ gallery.T for what, asked in texts.items()}
     best = {what: found.max(axis=1) for what, found in scores.items()}
     above = {what: (best[what] - s.mean(axis=1)) / s.std(axis=1) for what, s in scores.items()}
-    first, short, *others = texts
+    first, short, *absent = texts
     compared = {
         'AUC by score': (best, first),
         'AUC by score, short': (best, short),
@@ -72,8 +87,9 @@ def main() -> None:
             'queries': str(len(asked)),
             'best score': spread(best[what]),
             'above the mean': spread(above[what]),
+            'told': f'{100 * np.mean(best[what] < limits_of(encoder, asked)):.1f} %',
             **{
-                name: f'{order(of[there], of[what]):.2f}' if what in others else ''
+                name: f'{order(of[there], of[what]):.2f}' if what in absent else ''
                 for name, (of, there) in compared.items()
             },
         }

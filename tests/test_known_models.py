@@ -60,7 +60,7 @@ def test_the_command_lists_them(hub, capsys):
     assert main(['models']) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == 'shipped, used without --model:'
-    assert lines[1].startswith('  tiny  4.2 MB')
+    assert lines[1].startswith('  tiny  6.3 MB')
     assert f'in the cache {hub}:' in lines
     assert any(line.startswith('  open_clip:small-clip/plain ') for line in lines)
     for model in KNOWN:

@@ -3,8 +3,8 @@
 Heads that embed nothing are left out. --half stores float16. --trained-words keeps the embeddings
 only of words that the training captions hold, and makes all others zeros: the rest were never
 trained, and most of a small model is them. Sentences of kept words are embedded exactly as before.
---usual-scores embeds the validation split and writes what scores its descriptions reach with the
-right picture, by their length, so that a query can say that nobody matches well.
+--usual-scores embeds the validation split and writes what best score its descriptions reach there,
+by their length, so that a query can say that nobody matches well.
 """
 
 import argparse
@@ -60,13 +60,13 @@ def trained_words(config_path: str) -> torch.Tensor:
 
 
 def usual_scores(config_path: str, checkpoint: str) -> UsualScores:
-    """What the captions of the validation split of a config reach with their pictures."""
+    """What the captions of the validation split of a config reach among its pictures."""
     config = load_config(config_path)
     dataset = DATASETS.build({**config.val_dataloader.dataset, 'pipeline': []})
     records = [dataset.get_data_info(index) for index in range(len(dataset))]
-    pairs = [(r['img_path'], caption) for r in records for caption in r['captions']]
-    encoder = Encoder.from_config(config, checkpoint)
-    return measure_usual_scores(encoder, *zip(*pairs, strict=True))
+    files = [record['img_path'] for record in records]
+    captions = [caption for record in records for caption in record['captions']]
+    return measure_usual_scores(Encoder.from_config(config, checkpoint), files, captions)
 
 
 def main() -> None:

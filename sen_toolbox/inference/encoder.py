@@ -143,7 +143,7 @@ class Encoder:
         return unknown_words(self.processor.tokenizer, self.known_tokens, sentence)
 
     def usual_score(self, sentence: str) -> float | None:
-        """What descriptions of this length usually reach with the right picture, if known."""
+        """What the best score for a description of this length usually is, if known."""
         return usual_score(self.usual_scores, sentence)
 
 

@@ -146,7 +146,7 @@ class OnnxEncoder:
         return unknown_words(self._tokenizer, self._known, sentence)
 
     def usual_score(self, sentence: str) -> float | None:
-        """What descriptions of this length usually reach with the right picture, if known."""
+        """What the best score for a description of this length usually is, if known."""
         return usual_score(self._usual_scores, sentence)
 
     def _prepared(self, prepare: Callable[[T], Any], given: T) -> Any:

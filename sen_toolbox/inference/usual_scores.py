@@ -1,4 +1,4 @@
-"""Which score a description usually reaches with the picture it is of, by its number of words.
+"""Which best score a description usually has where somebody fits it, by its number of words.
 
 A cosine says little by itself: with few words it is lower for the right person, too.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Numbers of words that are looked at; a caption's first ones stand for a shorter description.
 WORDS = (3, 5, 8, 12, 16, 24, 32)
-#: The share of right pictures that score less.
+#: The share of descriptions whose best score is lower.
 BELOW = 0.05
 #: Fewer descriptions tell nothing of that share.
 LEAST = 100
@@ -26,31 +26,27 @@ UsualScores = Sequence[tuple[int, float]]
 def measure_usual_scores(
     encoder: 'Encoder', files: Sequence[str], captions: Sequence[str]
 ) -> UsualScores:
-    """The scores that all but ``BELOW`` of some captions reach with their pictures.
+    """The scores that all but ``BELOW`` of some captions reach with the best of some pictures.
+
+    In a larger gallery the best is higher still, in one of a few pictures it may be lower.
 
     Args:
         encoder: The model.
-        files: An image file for each caption.
-        captions: Captions, best of people that the model was not trained on.
+        files: Image files, best of people that the model was not trained on.
+        captions: What is said of these people.
 
     Raises:
         ValueError: If fewer than ``LEAST`` captions have three words.
     """
-    names = list(dict.fromkeys(files))
-    places = dict(zip(names, range(len(names)), strict=True))
-    images = encoder.embed_files(names)
+    gallery = encoder.embed_files(files)
     found = []
     for number in WORDS:
-        cut = [
-            (places[file], ' '.join(caption.split()[:number]))
-            for file, caption in zip(files, captions, strict=True)
-            if len(caption.split()) >= number
-        ]
-        if len(cut) < LEAST:
+        split = [caption.split()[:number] for caption in captions]
+        texts = [' '.join(words) for words in split if len(words) == number]
+        if len(texts) < LEAST:
             break
-        rows, texts = zip(*cut, strict=True)
-        scores = (images[list(rows)] * encoder.embed_text(texts)).sum(axis=1)
-        found.append((number, round(float(np.quantile(scores, BELOW)), 4)))
+        best = (encoder.embed_text(texts) @ gallery.T).max(axis=1)
+        found.append((number, round(float(np.quantile(best, BELOW)), 4)))
     if not found:
         raise ValueError(
             f'usual scores take {LEAST} captions of {WORDS[0]} words, got {len(captions)} captions'
@@ -59,7 +55,7 @@ def measure_usual_scores(
 
 
 def usual_score(known: UsualScores, sentence: str) -> float | None:
-    """The score that all but ``BELOW`` of descriptions of this length reach; None if not known."""
+    """What all but ``BELOW`` of descriptions of this length reach; None if not known."""
     if not known:
         return None
     words, scores = zip(*known, strict=True)

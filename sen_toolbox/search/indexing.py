@@ -45,7 +45,7 @@ class Encoder(Protocol):
         """Words of a sentence that mean nothing to the model."""
 
     def usual_score(self, sentence: str) -> float | None:
-        """What descriptions of this length usually reach with the right picture, if known."""
+        """What the best score for a description of this length usually is, if known."""
 
 
 @dataclass(frozen=True)

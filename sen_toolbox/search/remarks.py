@@ -25,6 +25,6 @@ def remarks_on(
     if usual is not None and results[0].score < usual:
         remarks.append(
             f'nobody matches well: the best score is {results[0].score:.2f}, and {1 - BELOW:.0%} '
-            f'of descriptions of this length reach {usual:.2f} with the person they are of'
+            f'of descriptions of this length reach {usual:.2f} where somebody fits'
         )
     return remarks
