@@ -114,6 +114,8 @@ def test_what_is_wrong_with_an_order_is_said():
         iter(build())
     with pytest.raises(ValueError, match=r'has 2 items, which are not the 16 of the data set'):
         build().set_order(torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match='has 0 items, which are not the 16 of the data set'):
+        build().set_order('all')
     with pytest.raises(ValueError, match=r'has 16 items, which are not the 16 of the data set'):
         build().set_order(torch.zeros(16, dtype=torch.int64))
     with pytest.raises(ValueError, match='group_size'):

@@ -16,7 +16,8 @@ from sen_toolbox.inference.loading import load_encoder
 from sen_toolbox.inference.onnx_encoder import METADATA, OnnxEncoder
 from sen_toolbox.inference.onnx_export import describe_export, export_onnx
 from sen_toolbox.inference.processor import Processor
-from sen_toolbox.registry import MODELS, TOKENIZERS
+from sen_toolbox.models.text_encoders import RecurrentTextEncoder
+from sen_toolbox.registry import MODELS, TEXT_ENCODERS, TOKENIZERS
 from sen_toolbox.search import PersonSearch
 from sen_toolbox.search.cli import main
 from sen_toolbox.text.tokenizers import VocabularyTokenizer
@@ -152,7 +153,7 @@ def test_files_that_are_no_exported_models_are_refused(exported, tmp_path):
         PersonSearch(tmp_path / 'cut.onnx')
     with pytest.raises(ValueError, match='was not made by sen-search export'):
         PersonSearch(rewritten(exported, tmp_path, None))
-    with pytest.raises(ValueError, match='has format 1, this version reads 2'):
+    with pytest.raises(ValueError, match='has format 1, this version reads 3'):
         PersonSearch(rewritten(exported, tmp_path, dict(format=1)))
     with pytest.raises(ValueError, match='holds weights already'):
         PersonSearch(exported, checkpoint='best.pth')
@@ -258,8 +259,20 @@ def test_the_tokenizer_of_a_project_goes_into_the_file(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_part_that_cannot_be_exported_is_named_and_nothing_written(tmp_path):
+    @TEXT_ENCODERS.register_module()
+    class StopsAtTheLongest(RecurrentTextEncoder):
+        """Its program depends on a number in the captions."""
+
+        def states(self, words, lengths):
+            width, longest = words.shape[1], int(lengths.max())
+            states = super().states(words[:, :longest], lengths)
+            return torch.nn.functional.pad(states, (0, 0, 0, width - longest))
+
     words = dict(type='VocabularyTokenizer', context_length=12, vocabulary=['a', 'man'])
-    text = dict(type='RecurrentTextEncoder', tokenizer=words, word_dim=4, hidden_dim=8)
-    with pytest.raises(ValueError, match="'small' cannot be .* of its text encoder Recurrent"):
-        export_onnx(with_text(text, words), tmp_path / 'm.onnx')
+    text = dict(type='StopsAtTheLongest', tokenizer=words, word_dim=4, hidden_dim=8)
+    try:
+        with pytest.raises(ValueError, match="'small' cannot be .* of its text encoder StopsAt"):
+            export_onnx(with_text(text, words), tmp_path / 'm.onnx')
+    finally:
+        del TEXT_ENCODERS.module_dict['StopsAtTheLongest']
     assert not list(tmp_path.iterdir())

@@ -17,7 +17,6 @@ from sen_toolbox.search.results_page import results_page
 def colours(monkeypatch, tmp_path):
     """Commands run in the folder of the test, with a model that sees colours."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ColourEncoder, 'unknown_words', lambda *_: [], raising=False)
     monkeypatch.setattr(
         'sen_toolbox.search.person_search.load_encoder', lambda *_, **__: ColourEncoder()
     )

@@ -41,6 +41,7 @@ def description() -> dict:
         format=FORMAT,
         name='small',
         steps=STEPS,
+        usual_scores=[],
         model=dict(
             type='TextImageRetriever',
             heads={},
@@ -72,7 +73,7 @@ def onnx_description() -> dict:
     return dict(
         format=ONNX_FORMAT, name='small', fingerprint='f', dim=DIM, image_size=[32, 16],
         steps=STEPS, tokenizer=TOKENIZER, tokenizes_alone=True, cuts_padding=False,
-        words=base64.b64encode(bytes([255] * 4)).decode(), sha256=OPEN,
+        usual_scores=[], words=base64.b64encode(bytes([255] * 4)).decode(), sha256=OPEN,
     )  # fmt: skip
 
 

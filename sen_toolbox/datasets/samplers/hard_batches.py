@@ -67,12 +67,14 @@ class HardBatchSampler(Sampler):
         Raises:
             ValueError: If they are not those of the data set, each once.
         """
-        if order.sort().values.tolist() != list(range(self.size)):
+        # It may come out of a checkpoint.
+        items = order.flatten().long().tolist() if isinstance(order, Tensor) else []
+        if sorted(items) != list(range(self.size)):
             raise ValueError(
-                f'the order of hard batches has {len(order)} items, which are not the '
+                f'the order of hard batches has {len(items)} items, which are not the '
                 f'{self.size} of the data set, each once'
             )
-        self._order = order.tolist()
+        self._order = items
 
     def __iter__(self) -> Iterator[int]:
         """Yields the indices of this process.

@@ -142,7 +142,11 @@ class TwoLSTMs(nn.Module):
         if self.starts is not None:
             rows = self.starts[number][:, None, None].expand(-1, 1, words.shape[0], -1)
             start = rows[0].contiguous(), rows[1].contiguous()
-        states = states_of(lstm, F.dropout(words, self.dropout, self.training), start=start)
+        words = F.dropout(words, self.dropout, self.training)
+        if torch.compiler.is_exporting():
+            states = states_of(lstm, words, start=start)
+        else:
+            states, _ = lstm(words, start)
         return F.dropout(states, self.dropout, self.training)
 
     @staticmethod
