@@ -50,7 +50,8 @@ def first_words(texts: list[str], number: int) -> list[str]:
 
 def limits_of(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
     """The best score that each text usually has, where somebody fits."""
-    return np.array([encoder.usual_score(text) or -1 for text in texts])
+    limits = [encoder.usual_score(text) for text in texts]
+    return np.array([-np.inf if limit is None else limit for limit in limits])
 
 
 def main() -> None:

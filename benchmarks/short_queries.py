@@ -21,9 +21,10 @@ from sen_toolbox.datasets.synthetic import Person, sample_people, write_syntheti
 from sen_toolbox.datasets.synthetic.people import COLOURS
 from sen_toolbox.datasets.synthetic.words import BAG_WORDS, HAT_WORDS
 from sen_toolbox.inference.loading import load_encoder
+from sen_toolbox.search.indexing import Encoder
 
-# Not that of any set that something was trained or chosen by.
-SEED = 777
+# Nothing was trained or chosen by these people.
+SEED = 4321
 TOPS = ('t-shirt', 'shirt', 'sweater', 'hoodie', 'jacket', 'coat', 'dress')
 BOTTOMS = ('jeans', 'trousers', 'shorts', 'skirt')
 SEXES = ('man', 'woman')
@@ -83,7 +84,7 @@ def measure(scores: np.ndarray, fitting: np.ndarray) -> dict[str, str]:
     }
 
 
-def gallery_of(encoder, people: int) -> tuple[np.ndarray, Sequence[Person]]:
+def gallery_of(encoder: Encoder, people: int) -> tuple[np.ndarray, Sequence[Person]]:
     """Embeddings of drawn people never seen in two views each, and who each one is."""
     drawn = sample_people(people, seed=SEED)
     with tempfile.TemporaryDirectory() as root:

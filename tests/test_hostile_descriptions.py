@@ -169,7 +169,9 @@ HOSTILE = {
     'a model that is nothing': lambda d: d.update(model=None),
     'a name that is a number': lambda d: d.update(name=7),
     'a name that is a dict': lambda d: d.update(name={}),
-    'a format that is a list': lambda d: d.update(format=[2]),
+    'a format that is a list': lambda d: d.update(format=[d['format']]),
+    'scores of text': lambda d: d.update(usual_scores=[[3, 'high']]),
+    'scores that are no list': lambda d: d.update(usual_scores={}),
     'more than it describes': lambda d: d.update(more=1),
     'depth': image(arch=deep(900)),
     'a class of transform with a path': lambda d: d['steps'].insert(
@@ -370,7 +372,9 @@ def described(exported, target, change):
 HOSTILE_EXPORTS = {
     'a list': lambda d: [1],
     'a number': lambda d: 7,
-    'nothing': lambda d: None or {'format': 2},
+    'nothing': lambda d: {'format': d['format']},
+    'scores of text': lambda d: d.update(usual_scores=[[3, 'high']]),
+    'scores that are no list': lambda d: d.update(usual_scores={}),
     'no format': lambda d: {'name': 'a'},
     'another format': lambda d: d.update(format=[9]),
     'a name that is a list': lambda d: d.update(name=[]),

@@ -100,7 +100,6 @@ def test_a_model_file_keeps_them_and_its_vectors_stay_the_same(searched, made):
 
 @pytest.mark.slow
 def test_an_exported_model_keeps_them(searched):
-    pytest.importorskip('onnxscript')
     from sen_toolbox.inference.onnx_export import export_onnx
 
     export_onnx(load_encoder(searched / 'm.safetensors'), searched / 'm.onnx')

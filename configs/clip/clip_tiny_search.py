@@ -55,7 +55,7 @@ default_hooks = dict(
 optim_wrapper = dict(
     paramwise_cfg=dict(rules=[
         dict(
-            pattern=r'(bias|(bn\d|norm|ln_\w+|downsample\.1)\.weight|embedding(\.weight)?)$',
+            pattern=r'(bias|(bn\d|norm|downsample\.1)\.weight|embedding(\.weight)?)$',
             decay_mult=0),
         dict(pattern=r'word_embedding', lr_mult=3),
     ]))

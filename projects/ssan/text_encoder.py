@@ -44,6 +44,7 @@ class TwofoldTextEncoder(RecurrentTextEncoder):
         lengths = tokens.lengths.clamp(min=1)
         # In one pass: as many steps of the recurrence as one table needs.
         words = torch.cat([self.word_embedding(tokens.ids), self.local_embedding(tokens.ids)])
+        # Not by chunk(2), which an export cannot do with any number of captions.
         both, count = self.states(words, lengths.repeat(2)), tokens.ids.shape[0]
         states, local = both[:count], both[count:]
         return TextFeatures(

@@ -69,6 +69,7 @@ class HardBatchHook(Hook):
         captions = [record['captions'][0] for record in records]
         rank, world_size = get_dist_info()
         steps = loader.dataset.pipeline.transforms
+        # For what is alike, captions need none of the other steps.
         tokenizer = next(step.tokenizer for step in steps if hasattr(step, 'tokenizer'))
         device = next(model.parameters()).device
         model.eval()

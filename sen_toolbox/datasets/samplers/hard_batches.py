@@ -17,8 +17,8 @@ from sen_toolbox.registry import DATA_SAMPLERS
 class HardBatchSampler(Sampler):
     """Every item once in an epoch, in batches made of groups of persons who are alike.
 
-    A batch drawn at random rarely holds two persons in the same clothes, so the main colours tell
-    its persons apart, and a contrastive loss teaches little else. Here an epoch is a number of
+    A batch drawn at random rarely holds two persons in the same clothes, so the main colours are
+    mostly enough for a contrastive loss. Here an epoch is a number of
     rounds. In each, every person who has items left gives one; :func:`groups_alike` divides these
     persons, and the groups come in random order. So a person comes twice in a batch only across
     the border of two rounds.

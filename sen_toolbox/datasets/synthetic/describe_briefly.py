@@ -9,7 +9,7 @@ from .phrases import Phrases, join_phrases, with_article
 NUMBERS = (0.35, 0.4, 0.25)
 #: How often the sex is told, and an article goes before the noun.
 SEXED, WITH_ARTICLE = 0.75, 0.75
-#: How often pattern and undershirt are told of a top that is.
+#: How often pattern and undershirt are told of a top that has them.
 WHOLE_TOPS = 0.25
 #: How often a thing is told, relative to the others that somebody has.
 _WEIGHTS = {

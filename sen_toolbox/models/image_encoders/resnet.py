@@ -48,8 +48,8 @@ class ResNet(nn.Module):
         last_stride: Step of layer4, 1 or 2. Many methods of person retrieval take 1, for a
             map of twice the rows and columns.
         stripes: Number of horizontal stripes of the map whose maxima, side by side, are the
-            embedding: it tells a red hat from red shoes, and keeps what is small. None for the
-            mean over the whole map, as in torchvision.
+            embedding, so that it tells places apart. None for the mean over the whole map, as
+            in torchvision.
         pretrained: Weights loaded before training: torchvision's file, or a checkpoint of this
             toolbox with this encoder. None for random weights.
 

@@ -6,8 +6,9 @@
 
 A line of the result is rank, score and path; for a person cut out of a photo or video also time,
 frame and box; and whether the file is gone. Scores are cosines; they rank images for one query and
-do not compare between queries. While sen-search serve runs on the same index with the same model,
-it is asked, which saves loading the model.
+do not compare between queries; a note says when nobody matches well, if the model knows what is
+usual. While sen-search serve runs on the same index with the same model, it is asked, which saves
+loading the model.
 """
 
 import argparse
