@@ -5,10 +5,10 @@ _base_ = ['./clip_tiny_world.py']
 dataset_type = 'SyntheticPedes'
 data_root = 'data/synthetic_search'
 num_classes = 20000
-max_epochs = 4
+max_epochs = 7
 _people = dict(
     num_ids=dict(train='$num_classes', val=150, test=400), images_per_id=2,
-    brief_captions_per_image=1, seed=11)
+    brief_captions_per_image=2, seed=11)
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='HardBatchSampler', batch_size='$batch_size'),
     dataset=dict(

@@ -11,16 +11,17 @@ NUMBERS = (0.35, 0.4, 0.25)
 SEXED, WITH_ARTICLE = 0.75, 0.75
 #: How often pattern and undershirt are told of a top that has them.
 WHOLE_TOPS = 0.25
-#: How often a thing is told, relative to the others that somebody has.
+#: How often a thing is told, relative to the others that somebody has. Few have a hat, and those
+#: who have one are known by it.
 _WEIGHTS = {
     'top': 3,
     'bottom': 2,
-    'shoes': 1,
-    'hat': 2,
+    'shoes': 1.5,
+    'hat': 6,
     'hair': 1,
-    'glasses': 1,
-    'bag': 2,
-    'carried': 1,
+    'glasses': 1.5,
+    'bag': 5,
+    'carried': 2,
 }
 _WORN = ('top', 'bottom', 'shoes', 'hat')
 
