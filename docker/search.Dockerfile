@@ -1,8 +1,10 @@
-# Search in a folder of crops, on a CPU:
+# Search in a folder of crops, on a CPU, as whoever calls it:
 #   docker build -f docker/search.Dockerfile -t sen-search .
-#   docker run -v $PWD/crops:/crops -v $PWD/index:/index sen-search index /crops --index /index
-#   docker run -v $PWD/crops:/crops -v $PWD/index:/index sen-search query "a red coat" --index /index
-#   docker run --network host -v $PWD/crops:/crops -v $PWD/index:/index sen-search serve --index /index
+#   mkdir -p index
+#   OPTIONS="--user $(id -u):$(id -g) -v $PWD/crops:/crops -v $PWD/index:/index"
+#   docker run $OPTIONS sen-search index /crops --index /index
+#   docker run $OPTIONS sen-search query "a red coat" --index /index
+#   docker run $OPTIONS --network host sen-search serve --index /index
 # The page of `serve` answers the machine it runs on alone, hence the host's network.
 FROM python:3.12-slim AS build
 WORKDIR /sen

@@ -441,6 +441,15 @@ def test_names_that_are_no_text_and_names_with_quotes_come_back(index, gallery):
     assert update(index, gallery) == (0, 0, 4, 10, 0)
 
 
+def test_an_index_of_somebody_else_is_refused_by_its_folder(tmp_path, gallery, monkeypatch):
+    index = open_index(tmp_path / 'index', MODEL)
+    # Root, as whom tests may run, may write everything.
+    monkeypatch.setattr(os, 'access', lambda path, mode: path != index.folder)
+    with pytest.raises(PermissionError, match='index .* may not be written by this user'):
+        update(index, gallery)
+    assert list(index.folder.iterdir()) == []
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
 def test_files_without_permission_are_listed(index, gallery):
     (gallery / '0.png').chmod(0)

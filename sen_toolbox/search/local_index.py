@@ -95,9 +95,16 @@ class LocalIndex:
 
         Raises:
             BlockingIOError: If another process is writing.
+            PermissionError: If the folder may not be written.
             ValueError: If the index was made with another model, or the folder holds other things.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Of a container that is not started as the owner of a mounted folder, above all.
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise PermissionError(
+                f'the index {self.folder} may not be written by this user: take another folder '
+                'as index, or call this as its owner'
+            )
         if not self._database.is_made():
             try:
                 check_empty(self.folder)
