@@ -5,7 +5,8 @@
 #   docker run $OPTIONS sen-search index /crops --index /index
 #   docker run $OPTIONS sen-search query "a red coat" --index /index
 #   docker run $OPTIONS --network host sen-search serve --index /index
-# The page of `serve` answers the machine it runs on alone, hence the host's network.
+# The page of `serve` answers the machine it runs on alone, hence the host's network. Downloaded
+# models stay with `-v $PWD/cache:/home/searcher/.cache`, a folder made before, too.
 FROM python:3.12-slim AS build
 WORKDIR /sen
 COPY . .
@@ -20,9 +21,10 @@ COPY --from=build /wheels /wheels
 # that torch's own page gives for it.
 ARG PIP_EXTRA_INDEX_URL=
 RUN pip install --no-cache-dir "$(ls /wheels/*.whl)[onnx]" && rm -r /wheels
-# Nothing here needs to be root.
-RUN useradd --create-home searcher
-USER searcher
-WORKDIR /home/searcher
+# Nothing here needs to be root; whoever it is may keep a downloaded model.
+ENV HOME=/home/searcher
+RUN mkdir --mode 1777 $HOME
+USER nobody
+WORKDIR $HOME
 ENTRYPOINT ["sen-search"]
 CMD ["--help"]
