@@ -5,8 +5,8 @@
 #   docker run $OPTIONS sen-search index /crops --index /index
 #   docker run $OPTIONS sen-search query "a red coat" --index /index
 #   docker run $OPTIONS --network host sen-search serve --index /index
-# The page of `serve` answers the machine it runs on alone, hence the host's network. Downloaded
-# models stay with `-v $PWD/cache:/home/searcher/.cache`, a folder made before, too.
+# The page of `serve` answers the machine it runs on alone, hence the host's network. To keep
+# downloaded models: `mkdir -p cache`, and `-v $PWD/cache:/home/searcher/.cache` in OPTIONS.
 FROM python:3.12-slim AS build
 WORKDIR /sen
 COPY . .

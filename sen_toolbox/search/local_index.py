@@ -99,7 +99,7 @@ class LocalIndex:
             ValueError: If the index was made with another model, or the folder holds other things.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Of a container that is not started as the owner of a mounted folder, above all.
+        # Happens in containers: a mounted folder belongs to somebody outside.
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise PermissionError(
                 f'the index {self.folder} may not be written by this user: take another folder '
