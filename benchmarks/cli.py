@@ -5,7 +5,9 @@ with the shipped model, in torch and exported. Indexing is compared with the mod
 too that decodes, prepares and embeds the same crops in a loop. What each takes for one crop, the
 start of a process above all, is taken off first. Both have the same core to themselves; beside them
 stands indexing with all cores, where threads read ahead. CPU seconds of several cores are not
-compared with those of one: cores that work at the same time slow each other.
+compared with those of one: cores that work at the same time slow each other. The two are compared
+within each round, one right after the other, and the median of those ratios is shown: a machine
+that changes its speed between rounds changes both.
 """
 
 import json
@@ -69,16 +71,18 @@ def run(folder: Path, *words: object, code: int = 0) -> Run:
     return used.ru_utime + used.ru_stime, wall, said
 
 
-def in_turn(repeats: int, commands: dict[str, Callable[[], Run]]) -> dict[str, Run]:
-    """Medians of each command, and its last output."""
+def in_turn(repeats: int, commands: dict[str, Callable[[], Run]]) -> dict[str, list[Run]]:
+    """The runs of each command, one of each a round."""
     runs: dict[str, list[Run]] = {name: [] for name in commands}
     for _ in range(repeats):
         for name, command in commands.items():
             runs[name].append(command())
-    return {
-        name: (*(statistics.median(r[column] for r in found) for column in (0, 1)), found[-1][2])
-        for name, found in runs.items()
-    }
+    return runs
+
+
+def medians(runs: list[Run]) -> tuple[float, float]:
+    """CPU and wall seconds."""
+    return tuple(statistics.median(run[column] for run in runs) for column in (0, 1))
 
 
 @contextmanager
@@ -104,8 +108,8 @@ def seconds_of(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
-def ask_server(folder: Path, repeats: int) -> tuple[Run, float]:
-    """A query while a server runs, and the CPU seconds that it takes the server."""
+def ask_server(folder: Path, repeats: int) -> tuple[list[Run], float]:
+    """Queries while a server runs, and the CPU seconds that one takes the server."""
     command = [sys.executable, '-m', 'sen_toolbox', 'serve', '--port', '0', '--index', 'index']
     with subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -126,7 +130,7 @@ def scores(said: str) -> list[float]:
 
 
 def main() -> None:
-    args = arguments(__doc__, crops=2000, repeats=5)
+    args = arguments(__doc__, crops=2000, repeats=7)
     # Servers of whoever runs this are not asked.
     with tempfile.TemporaryDirectory() as name:
         os.environ.update(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), XDG_RUNTIME_DIR=name)
@@ -139,7 +143,7 @@ def main() -> None:
         export_onnx(load_encoder(), folder / 'shipped.onnx')
         search = partial(run, folder, '-m', 'sen_toolbox')
         search('index', crops, '--index', 'index')
-        times = in_turn(
+        runs = in_turn(
             args.repeats,
             {
                 'import torch': partial(run, folder, '-c', 'import torch'),
@@ -157,9 +161,9 @@ def main() -> None:
                 'index, all cores, of one crop': partial(index_anew, folder, one),
             },
         )
-        times['query, a server runs'], at_server = ask_server(folder, args.repeats)
+        runs['query, a server runs'], at_server = ask_server(folder, args.repeats)
     own, asked, exported = (
-        times[f'query, {way}'][2] for way in ('shipped model', 'a server runs', 'exported model')
+        runs[f'query, {way}'][-1][2] for way in ('shipped model', 'a server runs', 'exported model')
     )
     pairs = zip(scores(own), scores(exported), strict=True)
     checks = {
@@ -168,7 +172,7 @@ def main() -> None:
     }
     result = dict(
         title=f'commands, whole processes, an index of {args.crops} drawn people',
-        rows=rows_of(times, at_server),
+        rows=rows_of(runs, at_server),
         failed=[what for what, passed in checks.items() if not passed],
     )
     print('\n'.join(table(result, 'cli')))
@@ -178,30 +182,35 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def rows_of(times: dict[str, Run], at_server: float) -> list[dict[str, str | float]]:
+def rows_of(runs: dict[str, list[Run]], at_server: float) -> list[dict[str, str | float]]:
     """What the table shows."""
     rows = []
-    base = times['import torch'][0]
+    base = medians(runs['import torch'])[0]
     for what, goal in {'import torch': None, **GOALS}.items():
-        cpu, wall, _ = times[what]
+        cpu, wall = medians(runs[what])
         ratio, most = f'{cpu / base:.2f} of import torch', goal and f'at most {goal}'
         rows.append(
             {'what': what, 'CPU s': cpu, 'wall s': wall, 'ratio': ratio, 'goal': most or ''}
         )
     rows[-1]['what'] += f', which takes {at_server:.3f} s more there'
-    alone = more_than_one_crop(times, 'model')
+    alone = more_than_one_crop(runs, 'model')
     for what, goal in (('index, one core', f'at least {INDEX_GOAL}'), ('index, all cores', '')):
-        cpu, wall = more_than_one_crop(times, what)
-        speed = f'{alone[1] / wall:.2f} of the speed of the model alone on one core'
+        rounds = more_than_one_crop(runs, what)
+        cpu, wall = medians(rounds)
+        ratios = [model[1] / ours[1] for model, ours in zip(alone, rounds, strict=True)]
+        speed = (
+            f'{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) '
+            'of the speed of the model alone on one core'
+        )
         what += ', less that of one crop'
         rows.append({'what': what, 'CPU s': cpu, 'wall s': wall, 'ratio': speed, 'goal': goal})
     return rows
 
 
-def more_than_one_crop(times: dict[str, Run], what: str) -> tuple[float, float]:
-    """CPU and wall seconds of all crops, less those of a process for one."""
-    (cpu, wall, _), (cpu_of_one, wall_of_one, _) = times[what], times[f'{what}, of one crop']
-    return cpu - cpu_of_one, wall - wall_of_one
+def more_than_one_crop(runs: dict[str, list[Run]], what: str) -> list[tuple[float, float]]:
+    """CPU and wall seconds of all crops in each round, less those of a process for one."""
+    rounds = zip(runs[what], runs[f'{what}, of one crop'], strict=True)
+    return [(cpu - cpu_of_one, wall - of_one) for (cpu, wall, _), (cpu_of_one, of_one, _) in rounds]
 
 
 if __name__ == '__main__':
