@@ -3,6 +3,7 @@
 Every config under configs/ and projects/ takes part by being there.
 """
 
+import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,13 +111,19 @@ def _disturb_batch_norm(model):
             module.running_var.uniform_(0.5, 2)
 
 
-def test_every_way_to_embed_gives_what_the_evaluation_compares(case, exported, compared, tmp_path):
+def test_every_way_to_embed_gives_what_the_evaluation_compares(
+    case, exported, compared, tmp_path, caplog
+):
     if case is not None:
         encoder = compare_every_way_to_embed(case, tmp_path)
         # Sizes and weights make no other export: each takes seconds.
         layers = layers_that_embed(encoder.model)
         if layers not in exported:
+            caplog.clear()
             compare_the_export(case, encoder, tmp_path)
+            # Python shows them on the terminal.
+            shown = [record for record in caplog.records if record.levelno >= logging.WARNING]
+            assert [record.getMessage() for record in shown] == []
             exported.add(layers)
         compared.add(case.parts)
 

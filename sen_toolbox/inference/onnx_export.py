@@ -200,8 +200,8 @@ def _program(
 def _converted(
     module: nn.Module, example: tuple, sizes: tuple, inputs: list[str], outputs: list[str]
 ) -> torch.onnx.ONNXProgram:
-    with warnings.catch_warnings(), _errors_alone(logging.getLogger('torch.onnx')):
-        # They are remarks on torch's own parts, for its developers.
+    with warnings.catch_warnings(), _errors_alone('torch.onnx'), _errors_alone('onnxscript'):
+        # They are remarks on the exporter's own parts, for its developers.
         warnings.simplefilter('ignore')
         # Traced here and not by the exporter: that one falls back to sizes that are not free.
         traced = torch.export.export(module.eval(), example, dynamic_shapes=sizes, strict=False)
@@ -216,7 +216,8 @@ def _converted(
 
 
 @contextmanager
-def _errors_alone(logger: logging.Logger) -> Iterator[None]:
+def _errors_alone(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
     former = logger.level
     logger.setLevel(logging.ERROR)
     try:
