@@ -6,6 +6,9 @@ github.com/labyrinth7x/Deep-Cross-Modal-Projection-Learning-for-Image-Text-Match
 4651c1b53ef3; 'averaged', the LSTM behind BERT of github.com/ZhiyinShao-H/LGUR, commit c203cc7763ab.
 """
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,6 +115,13 @@ def test_an_lstm_computes_in_half_precision_on_a_cpu(dtype):
         found = encoder(captions((5, 2)), TOKENS).tokens
     found.float().sum().backward()
     torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.02)
+
+
+@pytest.mark.slow
+def test_an_lstm_computes_in_half_precision_on_a_cpu_without_avx512():
+    there = f'{__file__}::test_an_lstm_computes_in_half_precision_on_a_cpu'
+    environment = {**os.environ, 'DNNL_MAX_CPU_ISA': 'AVX2'}
+    subprocess.run([sys.executable, '-m', 'pytest', there], check=True, env=environment)
 
 
 def behind_bert(**options) -> RecurrentBERT:

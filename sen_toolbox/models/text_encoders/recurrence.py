@@ -8,8 +8,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from sen_toolbox.models.gather import gather
 
 KINDS = {'lstm': nn.LSTM, 'gru': nn.GRU}
-# Numbers in which oneDNN computes an LSTM on any CPU that torch runs on.
-BY_ONEDNN = frozenset({torch.float32, torch.bfloat16})
 # Ways to one embedding from the states of a caption's words.
 POOLINGS = ('max', 'mean', 'last')
 
@@ -25,15 +23,21 @@ def recurrent_states(
         lengths: How many of each row are read, from 1.
         average_directions: Whether a state is the mean of both directions.
     """
-    by_onednn = words.device.type == 'cpu' and _dtype_of(words) in BY_ONEDNN
-    if torch.compiler.is_exporting() or (isinstance(rnn, nn.LSTM) and by_onednn):
+    if torch.compiler.is_exporting() or (isinstance(rnn, nn.LSTM) and _by_onednn(words)):
         return unpacked_states(rnn, words, lengths, average_directions)
     return packed_states(rnn, words, lengths, average_directions)
 
 
-def _dtype_of(words: Tensor) -> torch.dtype:
-    """In which a CPU computes what they enter."""
-    return torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else words.dtype
+def _by_onednn(words: Tensor) -> bool:
+    """Whether oneDNN computes an LSTM that reads the words, if they are not packed."""
+    if words.device.type != 'cpu':
+        return False
+    autocast = torch.is_autocast_enabled('cpu')
+    dtype = torch.get_autocast_dtype('cpu') if autocast else words.dtype
+    if dtype == torch.bfloat16 and torch.backends.mkldnn.is_available():
+        # Where the processor has no AVX-512, oneDNN has none in bfloat16, and torch asks it anyway.
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype in (torch.float32, torch.bfloat16)
 
 
 def packed_states(
