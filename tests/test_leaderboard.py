@@ -103,6 +103,8 @@ def test_a_method_pretrains_its_own_encoders_first_and_once(board, models, begun
     del begun[:]
     assert run(board, models, record, tmp_path, 'cmpm_tiny_synthetic')
     assert begun == []
+    assert run(board, models, {}, tmp_path, 'lgur_tiny_synthetic')
+    assert begun[0] == ('work_dirs', 'vit_bert_tiny_world')
 
 
 def test_a_training_that_fails_leaves_what_has_run(board, models, begun, tmp_path, monkeypatch):

@@ -162,6 +162,17 @@ def test_a_file_of_deit_is_read_without_its_further_token_classifiers_and_blocks
         encoder.load_weights()
 
 
+def test_a_checkpoint_of_all_blocks_begins_an_encoder_of_some(tmp_path):
+    whole = TimmViT(name=SIZES, image_size=(48, 24))
+    state = {f'backbone.image.{name}': value for name, value in whole.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'epoch_1.pth')
+    options = dict(num_blocks=2, final_norm=False, pretrained=str(tmp_path / 'epoch_1.pth'))
+    some = TimmViT(name=SIZES, image_size=(48, 24), **options)
+    some.load_weights()
+    for name, value in some.state_dict().items():
+        assert torch.equal(value, whole.state_dict()[name]), name
+
+
 def test_tokens_equal_those_of_lgur_and_its_position_embedding_is_resized_alike(tmp_path):
     data = golden('lgur')
     sizes = dict(patch_size=16, embed_dim=48, depth=3, num_heads=3)

@@ -10,6 +10,7 @@ unless its config changes. Interrupted, it goes on where it stopped. Hours on tw
 import argparse
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
@@ -125,11 +126,16 @@ def run_method(name: str, path: str, record: dict, args: argparse.Namespace) -> 
 
 def pretrained(path: str) -> bool:
     """Pretrains what a method starts from, unless it is shipped; tells whether it is there."""
-    world = ROOT / path.replace('_tiny_synthetic.py', '_tiny_world.py')
-    start = Path('work_dirs') / world.stem
-    if f'{start}/' not in tiny_config(path, 1.0).pretty_text:
-        return True
-    return train(world, start, 0)
+    starts = re.findall(r'work_dirs/(\w+_tiny_world)/', tiny_config(path, 1.0).pretty_text)
+    return all(train(config_named(start), Path('work_dirs') / start, 0) for start in set(starts))
+
+
+def config_named(name: str) -> Path:
+    """The config with a file name, wherever it is."""
+    [path] = (
+        found for top in ('configs', 'projects') for found in (ROOT / top).rglob(f'{name}.py')
+    )
+    return path
 
 
 def trained(

@@ -50,15 +50,15 @@ class StaircaseResNet(ResNet):
             stage = self.get_submodule(source.removesuffix('.'))
             self.add_module(name.removesuffix('.'), copy.deepcopy(stage))
 
-    def of_torchvision(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Torchvision's weights, with those of a stage in its copies, too."""
+    def completed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a file; those of a stage are its copies', too, if it is of a ResNet."""
         copies = {
             name + key.removeprefix(source): value
             for name, source in COPIES.items()
             for key, value in state.items()
             if key.startswith(source)
         }
-        return super().of_torchvision({**state, **copies})
+        return super().completed({**copies, **state})
 
     def draw_order(self, count: int) -> list[int]:
         """In which order the stripes of a map stand in a training step."""

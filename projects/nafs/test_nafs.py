@@ -350,12 +350,14 @@ def test_stripes_come_back_in_their_places_whatever_their_order():
         IMAGE_ENCODERS.build({**options, 'image_size': (40, 32)})
 
 
-def test_weights_of_torchvision_begin_the_further_stages(tmp_path):
+@pytest.mark.parametrize('prefix', ['', 'backbone.image.'])  # torchvision's file, a checkpoint
+def test_weights_of_a_resnet_begin_the_further_stages(prefix, tmp_path):
     torch.manual_seed(0)
     depth = dict(block='basic', blocks=(1, 1, 1, 1), widths=(4, 4, 4, 4), stem=4)
     options = dict(depth=depth, image_size=(96, 32), last_stride=1)
     plain = IMAGE_ENCODERS.build(dict(type='ResNet', **options))
-    torch.save(plain.state_dict(), tmp_path / 'resnet.pth')
+    state = {f'{prefix}{name}': value for name, value in plain.state_dict().items()}
+    torch.save(dict(state_dict=state) if prefix else state, tmp_path / 'resnet.pth')
     encoder = IMAGE_ENCODERS.build(
         dict(type='StaircaseResNet', pretrained=str(tmp_path / 'resnet.pth'), **options)
     )

@@ -34,10 +34,10 @@ class BranchedResNet(ResNet):
         start_convolutions(self.branch)
         self.spec = replace(self.spec, width=branch_width)
 
-    def of_torchvision(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Torchvision's weights, and those of the blocks as they are."""
+    def completed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a file; the blocks stay as they are, if it has none."""
         own = {k: v for k, v in self.state_dict().items() if k.startswith(BRANCH)}
-        return super().of_torchvision(state) | own
+        return super().completed(own | dict(state))
 
     def forward(
         self, images: Tensor, reads: frozenset[str] = frozenset(), keep: Tensor | None = None

@@ -1,11 +1,11 @@
 _base_ = [
     './caibc_r50_cuhk.py', '../../../configs/_base_/datasets/drawn.py',
     '../../../configs/_base_/schedules/drawn_5e.py',
-    '../../../configs/_base_/models/small_encoders.py'
+    '../../../configs/_base_/models/pretrained_small_encoders.py'
 ]
 _base_.update(_base_.pop('drawn'), **_base_.pop('drawn_5e'))
 _resnet, _bert = _base_.pop('small_resnet'), _base_.pop('small_bert')
-# Encoders start at random, and BERT stays so.
+# As the release does: a ResNet and a BERT that are pretrained, and BERT stays as it is.
 tokenizer = dict(_delete_=True, type='CLIPTokenizer', context_length='$context_length')
 model = dict(backbone=dict(
     embed_dim=128, projection_norm=dict(), image=_resnet, text=dict(bert=_bert, hidden_dim=128)))

@@ -1,7 +1,11 @@
 # The pretraining in small, in the drawn world, with a temperature: unscaled cosines learn too
 # slowly for four epochs.
-_base_ = ['./unipt_vitb_pretrain.py', '../../../configs/_base_/datasets/drawn.py']
+_base_ = [
+    './unipt_vitb_pretrain.py', '../../../configs/_base_/datasets/drawn.py',
+    '../../../configs/_base_/models/small_transformers.py'
+]
 _base_.update(_base_.pop('drawn'))
+_vit, _bert = _base_.pop('small_vit'), _base_.pop('small_bert')
 dataset_type = 'DrawnWorld'
 data_root = 'data/drawn_world'
 num_classes = 24000  # each picture is its own
@@ -9,10 +13,6 @@ batch_size = 128
 crop_padding = 4
 max_epochs = 4
 tokenizer = dict(_delete_=True, type='CLIPTokenizer', context_length='$context_length')
-_vit = dict(_delete_=True, patch_size=8, embed_dim=128, depth=4, num_heads=2, mlp_ratio=2)
-_bert = dict(
-    vocab_size=50_000, hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
-    intermediate_size=256, max_position_embeddings=64)
 model = dict(
     backbone=dict(
         image=dict(name=_vit, pretrained=None), text=dict(config=_bert, dropout=0.0, pretrained=None)),

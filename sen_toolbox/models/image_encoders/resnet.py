@@ -108,12 +108,12 @@ class ResNet(nn.Module):
             self,
             'image',
             WANTED,
-            lambda state, is_ours: state if is_ours else self.of_torchvision(state),
+            lambda state, _: self.completed(state),
             unused=('fc.', *(f'{name}.' for name in STAGES if name not in self.stages)),
         )
 
-    def of_torchvision(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What torchvision's weights are here; older files lack counters, which nothing reads."""
+    def completed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a file, with counters, which old ones lack and nothing reads."""
         own = self.state_dict().items()
         return {key: value for key, value in own if key.endswith(COUNTER)} | dict(state)
 

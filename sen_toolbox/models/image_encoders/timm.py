@@ -118,8 +118,12 @@ class TimmViT(nn.Module):
             state, is_ours = read_google_weights(path), False
         else:
             state, is_ours = read_weights(path, 'image')
+        count = len(self.blocks)
+        unused = [f'blocks.{count + number}.' for number in range(self.num_unused_blocks)]
+        if isinstance(self.norm, nn.Identity):
+            unused.append('norm.')
         if is_ours:
-            load_weights(self, state, path)
+            load_weights(self, state, path, unused=tuple(unused))
             return
         if 'pos_embed' in state:
             with named_faults(path):
@@ -130,10 +134,6 @@ class TimmViT(nn.Module):
         # What a subclass adds, other files lack.
         own = {name: p.detach() for name, p in self.named_parameters() if name in self.adds}
         state = {**own, **state}
-        count = len(self.blocks)
-        unused = [f'blocks.{count + number}.' for number in range(self.num_unused_blocks)]
-        if isinstance(self.norm, nn.Identity):
-            unused.append('norm.')
         load_weights(self, state, path, unused=(*UNUSED, *unused))
 
     def _resize(self, rows: Tensor) -> Tensor:
