@@ -20,8 +20,9 @@ from sen_toolbox.models.open_clip_config import open_clip_config
 
 # At least 6 x 4 patches, of which masks of nine tenths leave some to see.
 IMAGE_SIZE, CONTEXT_LENGTH, BATCH_SIZE, LEAST_PATCH = (96, 64), 42, 8, 14
-# Checkpoints of wide necks would fill a disk, and each part makes the program longer.
-NECK_LIMITS = dict(width=64, non_local_width=16, part_width=16, middle=16, parts=2, projections=2)
+# Checkpoints of wide necks would fill a disk, and each part makes the program longer. Of two parts,
+# attention to the others would have nothing to choose from.
+NECK_LIMITS = dict(width=64, non_local_width=16, part_width=16, middle=16, parts=3, projections=2)
 DRAWN = dict(
     num_ids=dict(train=4, val=1, test=3),
     images_per_id=2,
