@@ -13,7 +13,7 @@ from test_search_index import ROOT, ColourEncoder, draw, expected
 
 from sen_toolbox.search.index import Entry, FileState, ModelId, open_index
 from sen_toolbox.search.indexing import update_index
-from sen_toolbox.search.milvus_index import _check_version
+from sen_toolbox.search.milvus_client import check_version
 from sen_toolbox.search.shard import Shard
 
 _spec = importlib.util.spec_from_file_location('server', ROOT / 'benchmarks/milvus_server.py')
@@ -250,6 +250,8 @@ def test_a_server_killed_while_it_writes_loses_nothing_that_it_took(server, gall
     server.kill()
     said = writer.kill()
     reported = max([4, *(int(line) for line in said if line.isdigit())])
+    with pytest.raises(ConnectionError, match='fails .*; it keeps what it has taken'):
+        index.files()
     server.start()
 
     index = open_index('taken', MODEL, uri=server.uri)
@@ -271,9 +273,9 @@ def test_a_server_killed_while_it_writes_loses_nothing_that_it_took(server, gall
 @pytest.mark.parametrize('version', ['v2.2.16', '1.1.0'])
 def test_a_server_that_is_too_old_is_refused_by_name(version):
     with pytest.raises(ValueError, match=rf'http://old:1 is {version}, too old: start 2\.3'):
-        _check_version(version, 'http://old:1')
+        check_version(version, 'http://old:1')
 
 
 @pytest.mark.parametrize('version', ['v2.3.5-lite', 'v2.3.0', '2.10.1', 'a build of ours'])
 def test_newer_servers_and_unnamed_builds_are_taken(version):
-    _check_version(version, 'http://new:1')
+    check_version(version, 'http://new:1')

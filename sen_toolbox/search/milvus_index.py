@@ -6,14 +6,10 @@ Milvus's own script starts one server in a container, which listens on port 1953
 """
 
 import json
-import logging
-import os
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +22,9 @@ from sen_toolbox.search.index import (
     wrong_model,
 )
 from sen_toolbox.search.milvus_approximate import EXACT, effort, is_made, search_pages, structure
+from sen_toolbox.search.milvus_client import MilvusClient
 from sen_toolbox.search.milvus_rows import entry_of, inside_folder, key_of, path_of, quoted
 
-# The first with upsert; 2.3.5 tried.
-OLDEST = (2, 3)
 # Names or rows in one request; Milvus takes messages of 64 MB.
 CHUNK = 1000
 # Entries that are read at once: with paths of 4096 bytes, and with vectors, less than 64 MB. An
@@ -66,26 +61,8 @@ class MilvusIndex:
     folder = None
 
     def __init__(self, collection: str, *, uri: str, model: ModelId | None = None) -> None:
-        try:
-            import pymilvus
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                'uri= takes the client of Milvus: pip install "sen-toolbox[milvus]"'
-            ) from error
         self.collection, self.uri = collection, uri
-        _check_place(uri)
-        try:
-            self._client = pymilvus.MilvusClient(uri)
-        except pymilvus.MilvusException as error:
-            raise ConnectionError(
-                f'no Milvus at {uri} ({error.message}): start one, or wait for the process that '
-                'has the file open'
-            ) from error
-        _check_version(self._client.get_server_version(), uri)
-        # A server before 2.4 names no time for a reading of several pages, and the client takes its
-        # own, with a warning for each.
-        logging.getLogger('pymilvus.client.iterator.query_iterator').setLevel(logging.ERROR)
-        self._types = pymilvus.DataType
+        self._client = MilvusClient(uri)
         if self._client.has_collection(collection) and self._has_index():
             # Waits for a server that has just started.
             self._client.load_collection(collection)
@@ -261,19 +238,21 @@ class MilvusIndex:
         return row['count(*)']
 
     def _make(self) -> None:
+        from pymilvus import DataType
+
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
-        text = self._types.VARCHAR
+        text = DataType.VARCHAR
         schema.add_field('key', text, is_primary=True, max_length=64)
         # Three characters a byte, 4096 bytes a path.
         schema.add_field('path', text, max_length=12288)
-        schema.add_field('size', self._types.INT64)
-        schema.add_field('mtime_ns', self._types.INT64)
+        schema.add_field('size', DataType.INT64)
+        schema.add_field('mtime_ns', DataType.INT64)
         schema.add_field('digest', text, max_length=64)
         schema.add_field('identity', text, max_length=1024)
-        schema.add_field('place', self._types.JSON)
+        schema.add_field('place', DataType.JSON)
         # Milvus Lite keeps no description of a collection, so each entry names its model.
         schema.add_field('model', text, max_length=1024)
-        schema.add_field('vector', self._types.FLOAT_VECTOR, dim=self.model.dim)
+        schema.add_field('vector', DataType.FLOAT_VECTOR, dim=self.model.dim)
         # A client then reads what it has written.
         self._client.create_collection(self.collection, schema=schema, consistency_level='Strong')
         self._index_vectors(EXACT)
@@ -352,12 +331,9 @@ class MilvusIndex:
                 yield from page
 
     def _pages(self, fields: list[str], condition: str) -> Iterator[list[dict]]:
-        pages = self._client.query_iterator(
+        yield from self._client.pages(
             self.collection, batch_size=PAGE, filter=condition, output_fields=fields
         )
-        while page := pages.next():
-            yield page
-        pages.close()
 
     def _change(self, paths: Collection[str], change: Callable[[str], Mapping[str, Any]]) -> None:
         if not paths:
@@ -369,22 +345,6 @@ class MilvusIndex:
         )
         for part in _chunks(list(changed)):
             self._client.upsert(self.collection, part)
-
-
-def _check_place(uri: str) -> None:
-    """Refuses to let Milvus Lite, whose databases are folders, write beside other things."""
-    path = Path(uri)
-    if '://' in uri or not os.path.lexists(path):
-        return
-    if not path.is_dir() or (any(path.iterdir()) and not (path / 'collections').is_dir()):
-        raise ValueError(f'{uri} exists and is not of Milvus Lite: give another name')
-
-
-def _check_version(version: str, uri: str) -> None:
-    """Refuses a server that lacks what is asked of it; Milvus Lite comes with the client."""
-    found = re.match(r'v?(\d+)\.(\d+)', version)
-    if '://' in uri and found and tuple(map(int, found.groups())) < OLDEST:
-        raise ValueError(f'the Milvus at {uri} is {version}, too old: start 2.3 or newer')
 
 
 def _chunks(items: Collection) -> Iterator[list]:
