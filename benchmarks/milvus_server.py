@@ -36,8 +36,9 @@ class Server:
         self._server.set_base_dir(str(self.folder))
         # It takes the next free one, as it does for its inner ports.
         self._server.listen_port = 19530
-        # Seconds until a server that was killed is taken for dead, 30 by default.
-        self._server.config.set('common.session.ttl', 3)
+        # Seconds until a server that was killed is taken for dead, 30 by default. One that gets no
+        # core for so long takes parts of itself for dead, and does not recover.
+        self._server.config.set('common.session.ttl', 10)
         config = self._server.config
         config.template_text = config.template_text.replace(
             '\netcd:\n', f'\netcd:\n  config:\n    path: {self._etcd_config()}\n'
