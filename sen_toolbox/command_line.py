@@ -121,7 +121,7 @@ def run_main(main: Callable[[], None]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, FloatingPointError) as error:
         if DEBUG in sys.argv:
             raise
         sys.exit(f'{Path(sys.argv[0]).name}: {error_line(error)}')

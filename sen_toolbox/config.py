@@ -15,7 +15,8 @@ from mmengine.runner import Runner
 
 # For configs that do not name it: MMEngine alone would run what a checkpoint says.
 from sen_toolbox.checkpoint import registration  # noqa: F401
-from sen_toolbox.messages import one_line
+from sen_toolbox.checks import is_whole_number
+from sen_toolbox.messages import one_line, shown
 from sen_toolbox.overrides import apply_overrides, check_types, describe_unknown
 from sen_toolbox.schedules import fit_warm_up
 
@@ -65,7 +66,8 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
         FileNotFoundError: If there is no such file.
         KeyError: If nothing reads a top-level key or an override, if a ``'$name'`` stands for
             nothing, or if nothing is registered as a ``type``; tells what is alike.
-        ValueError: If values refer to each other in a circle, or JSON or YAML cannot be read.
+        ValueError: If values refer to each other in a circle, ``image_size`` or a length of the
+            training is not one, or JSON or YAML cannot be read.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path}')
@@ -98,6 +100,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
         config[key] = _resolve(values[key], values, key, (key,))
     # Own variables may be pieces of what is built.
     check_types({key: value for key, value in config.items() if not key.startswith('_')})
+    _check_numbers(config)
     _fit_warm_up(config, path)
     config[RESOLVED] = sorted({*config.get(RESOLVED, ()), *shared} & set(config))
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -105,6 +108,23 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
         if config.get(key) and config[key].get('num_workers') == 0:
             config[key].persistent_workers = False
     return config
+
+
+def _check_numbers(config: Config) -> None:
+    """Numbers that would be told late, and not by their names."""
+    size = config.get('image_size', (1, 1))
+    if not (isinstance(size, list | tuple) and len(size) == 2 and all(map(_counts, size))):
+        raise ValueError(f'image_size must be (rows, columns), got {shown(size)}')
+    training = config.get('train_cfg')
+    for key in ('max_epochs', 'max_iters', 'val_interval'):
+        if isinstance(training, dict) and not _counts(training.get(key, 1)):
+            raise ValueError(
+                f'train_cfg.{key} must be a whole number from 1 up, got {shown(training[key])}'
+            )
+
+
+def _counts(value: Any) -> bool:
+    return is_whole_number(value) and value > 0
 
 
 def _fit_warm_up(config: Config, path: str | Path) -> None:

@@ -334,6 +334,13 @@ def test_logs_of_a_resumed_run_are_joined_and_the_later_one_counts(tmp_path):
     assert [row['t2i/R1'] for row in rows if 't2i/R1' in row] == [50, 60]
 
 
+def test_the_torn_last_line_of_a_killed_run_is_left_out(tmp_path):
+    write_log(tmp_path / '1/vis_data/scalars.json', [dict(iter=1, step=1, loss=2.0)])
+    with (tmp_path / '1/vis_data/scalars.json').open('a') as file:
+        file.write('\n{"iter": 2, "st')
+    assert [row['loss'] for row in read_scalars(tmp_path)] == [2.0]
+
+
 def test_a_folder_without_logs_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='nor a work dir with a'):
         read_scalars(tmp_path)

@@ -87,7 +87,10 @@ def fail(error):
     raise error
 
 
-@pytest.mark.parametrize('error', [FileNotFoundError('there is no a.py'), KeyError('no such key')])
+@pytest.mark.parametrize(
+    'error',
+    [FileNotFoundError('there is no a.py'), KeyError('no such key'), FloatingPointError('NaN')],
+)
 def test_what_is_wrong_with_the_input_of_a_tool_is_one_line(monkeypatch, error):
     monkeypatch.setattr(sys, 'argv', ['/somewhere/train.py', 'a.py'])
     with pytest.raises(SystemExit, match=f'^train.py: {error.args[0]}$'):

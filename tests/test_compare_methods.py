@@ -221,3 +221,11 @@ def test_a_training_that_is_told_to_end_may_save_and_no_other_one_follows(tmp_pa
         repeat.train('config.py', tmp_path, seed=0)
     assert stopped.value.code == 143
     assert (tmp_path / 'saved').exists()
+
+
+def test_training_without_validation_keeps_how_often_it_saves(folder):
+    toy = write_toy_config(folder / 'saves.py', folder / 'data')
+    config = load_config(toy, {'default_hooks.checkpoint.every_iters': 3})
+    hook = repeat.without_validation(config).default_hooks.checkpoint
+    assert (hook.every_iters, hook.max_keep_ckpts) == (3, 1)
+    assert 'save_best' not in hook

@@ -152,6 +152,18 @@ def test_images_elsewhere_are_found_through_a_link_and_not_by_their_absolute_pat
             CSV.replace('A boy.,alice,train', 'A boy.,alice,train\nshots/4.png,He.,alice,test'),
             "line 7 gives the image 'shots/4.png' the split 'test', but .* line 6 gives it 'train'",
         ),
+        (
+            CSV.replace('A boy.,alice,train', 'A boy.,alice,test'),
+            "line 6 has the identity 'alice' in test, but .* line 2 in train",
+        ),
+        (
+            CSV.replace('shots/4.png,A boy.,alice', './shots/1.png,A boy.,bob'),
+            "line 6 gives the image 'shots/1.png' the identity 'bob', but .* line 2 gives it",
+        ),
+        (
+            'image,caption,caption,identity,split\na.png,One.,Two.,bob,train\n',
+            'has several columns caption: give each further caption a line of its own',
+        ),
         (CSV + '3.png,"A girl,carol,test\n', r'line 7 is not valid CSV \(unexpected end of data\)'),
     ],
 )

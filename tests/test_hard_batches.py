@@ -244,5 +244,5 @@ def test_a_run_killed_within_an_epoch_ends_as_a_whole_one_whose_epochs_differ_in
 @pytest.mark.slow
 def test_the_hook_refuses_another_sampler(tmp_path, data_root):
     path = config_with(tmp_path / 'other.py', data_root, 'IdentityGroupSampler', '')
-    with pytest.raises(TypeError, match=r'needs .*HardBatchSampler, got IdentityGroupSampler'):
+    with pytest.raises(ValueError, match=r'needs .*HardBatchSampler, got IdentityGroupSampler'):
         run_tool('train', path, '--work-dir', tmp_path / 'other')

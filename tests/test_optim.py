@@ -146,6 +146,29 @@ def test_half_precision_trains_on_the_cpu_and_keeps_float32_weights(dtype):
     assert restored.loss_scaler.get_scale() == wrapper.loss_scaler.get_scale()
 
 
+@pytest.mark.parametrize(
+    ('key', 'value', 'message'),
+    [
+        ('loss_scaler', [1], r'the loss_scaler of the optimizer has the scale None'),
+        ('loss_scaler', dict(scale='x'), "has the scale 'x'"),
+        ('loss_scaler', dict(scale=float('nan')), 'has the scale nan'),
+        ('loss_scaler', dict(_growth_tracker=0.5), 'has the _growth_tracker 0.5'),
+        ('skipped_steps', 'x', "skipped_steps of the optimizer must be a whole number .*'x'"),
+    ],
+)
+def test_a_hostile_state_of_half_precision_is_refused_by_name(key, value, message):
+    wrapper = OPTIM_WRAPPERS.build(
+        dict(
+            type='AutocastOptimWrapper',
+            optimizer=torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1),
+        )
+    )
+    state = wrapper.state_dict()
+    state[key] = state[key] | value if isinstance(value, dict) else value
+    with pytest.raises(ValueError, match=message):
+        wrapper.load_state_dict(state)
+
+
 def test_an_unknown_precision_is_refused_with_the_choices():
     with pytest.raises(ValueError, match="'bfloat16', 'float16'.*'half'"):
         OPTIM_WRAPPERS.build(

@@ -253,6 +253,19 @@ def test_a_name_that_is_given_twice_is_refused(toy, given, capsys):
     assert 'one of these is there twice' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('test_evaluator.prefix=x', 'one RetrievalMetric without prefix'),
+        ('data_root=x', '--datasets says what is tested on, so data_root would change nothing'),
+        ('test_dataloader.dataset.split=val', 'so test_dataloader.dataset.split would change'),
+    ],
+)
+def test_an_option_that_would_spoil_or_change_nothing_is_refused(toy, option, message):
+    with pytest.raises(ValueError, match=message):
+        run_tool('test', toy[1], '--datasets', 'cuhk', '--cfg-options', option)
+
+
 def test_an_equals_sign_in_a_folder_is_no_name(toy):
     with pytest.raises(FileNotFoundError, match='there is no checkpoint runs/lr=1/x.pth'):
         run_tool('test', toy[1], 'runs/lr=1/x.pth')

@@ -14,9 +14,9 @@ from mmengine.optim import CosineAnnealingLR
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from toy_data import ROOT, run_tool, toy_records, write_toy_config, write_toy_data
 
-from sen_toolbox.checkpoint.finding import find_newest_checkpoint, resumable_meta
+from sen_toolbox.checkpoint.finding import check_unused, find_newest_checkpoint, resumable_meta
 from sen_toolbox.checkpoint.loading import load_checkpoint_file
-from sen_toolbox.checkpoint.resuming import check_fits_training
+from sen_toolbox.checkpoint.resuming import check_fits_training, settings_kept
 from sen_toolbox.checkpoint.saving import AtomicLocalBackend
 from sen_toolbox.config import load_config
 from sen_toolbox.hooks import SafeCheckpointHook
@@ -200,6 +200,38 @@ def small_training():
 def test_the_states_of_the_training_itself_fit():
     saved, training = small_training()
     check_fits_training(saved, 'x.pth', **training)
+
+
+def test_what_the_config_says_otherwise_than_the_checkpoint_is_told():
+    saved, training = small_training()
+    assert settings_kept(saved, **training) == []
+    [group], schedule = saved['optimizer']['param_groups'], saved['param_schedulers'][0]
+    # The first two are how far it is.
+    group['lr'], schedule['last_step'] = 0.05, 2
+    assert settings_kept(saved, **training) == []
+    group['initial_lr'], schedule['T_max'] = 0.3, 9
+    assert settings_kept(saved, **training) == [
+        'optimizer initial_lr=0.3, not 0.1',
+        'param_schedulers.0 T_max=9, not 3',
+    ]
+
+
+def test_a_longer_training_goes_on_with_its_schedule_and_says_so(toy, folder, capfd):
+    work_dir = folder / 'longer'
+    run_tool('train', toy, '--work-dir', work_dir, '--cfg-options', 'max_epochs=1')
+    assert 'goes on as' not in ''.join(capfd.readouterr())
+    run_tool('train', toy, '--work-dir', work_dir, '--resume', '--cfg-options', 'max_epochs=2')
+    said = ''.join(capfd.readouterr())
+    assert 'epoch_1.pth began, not as the config says now: param_schedulers.' in said
+
+
+@pytest.mark.parametrize('name', ['epoch_3.pth', 'stopped_iter_12.pth', 'best_t2i_R1_epoch_1.pth'])
+def test_a_new_training_leaves_the_checkpoints_of_another_alone(toy, tmp_path, name):
+    (tmp_path / 'towers.pth').touch()
+    check_unused(tmp_path)
+    (tmp_path / name).touch()
+    with pytest.raises(FileExistsError, match=rf'has checkpoints .* \({name}\): go on .* --resume'):
+        run_tool('train', toy, '--work-dir', tmp_path)
 
 
 def test_groups_of_one_optimiser_may_keep_different_values():

@@ -37,7 +37,10 @@ def without_validation(config: Config) -> Config:
     """Takes the validation out of a config, so that the last epoch counts."""
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     config.train_cfg.pop('val_interval', None)
-    config.default_hooks.checkpoint = dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=1)
+    hook = config.default_hooks.checkpoint
+    hook.max_keep_ckpts = 1
+    for key in ('save_best', 'rule'):
+        hook.pop(key, None)
     return config
 
 

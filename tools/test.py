@@ -90,6 +90,11 @@ def prepare(args: argparse.Namespace) -> Config:
     config.work_dir = args.work_dir or config.work_dir or f'work_dirs/{Path(args.config).stem}'
     config.launcher = args.launcher
     config.resume = False
+    if not isinstance(config.test_evaluator, dict) or config.test_evaluator.get('prefix'):
+        raise ValueError('test_evaluator is one RetrievalMetric without prefix here')
+    for key in args.cfg_options if args.datasets else ():
+        if key in ('data_root', 'dataset_type') or key.startswith('test_dataloader.dataset.'):
+            raise ValueError(f'--datasets says what is tested on, so {key} would change nothing')
     # The config has imported what a project registers.
     for text in args.datasets:
         test_set(text)
@@ -124,7 +129,7 @@ def test_set(text: str) -> tuple[str, str]:
     if folder and DATASETS.get(name) is not None:
         return name, folder
     raise ValueError(
-        f'unknown data set {text!r}, choose from {", ".join(short)}, or give the type of a '
+        f'unknown data set {text!r}, choose from {", ".join(sorted(short))}, or give the type of a '
         'registered data set and its folder: TYPE=FOLDER'
     )
 
@@ -215,7 +220,7 @@ def main() -> None:
     described = [describe(path, config) for _, path in checkpoints]
     keep_freed_memory()
     prepare_launch(config)
-    results = {}
+    results, of_config = {}, config.test_dataloader.dataset
     for (checkpoint, path), description in zip(checkpoints, described, strict=True):
         config.load_from = None if is_hub_name(path) else path
         if is_hub_name(path):
@@ -223,11 +228,12 @@ def main() -> None:
         evaluations = []
         for text in args.datasets:
             kind, root = test_set(text)
+            kept = ('pipeline', 'image_cache')
             config.test_dataloader.dataset = dict(
+                {key: of_config[key] for key in kept if key in of_config},
                 type=kind,
                 data_root=root,
                 split='test',
-                pipeline=config.test_dataloader.dataset.pipeline,
             )
             evaluations.append(evaluate(config, text))
         if not args.datasets:

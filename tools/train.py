@@ -46,7 +46,7 @@ from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from sen_toolbox.allocator import keep_freed_memory
-from sen_toolbox.checkpoint.finding import find_newest_checkpoint, resumable_meta
+from sen_toolbox.checkpoint.finding import check_unused, find_newest_checkpoint, resumable_meta
 from sen_toolbox.config import load_config
 from sen_toolbox.datasets.cache import CACHE_FOLDER
 from sen_toolbox.distributed import finish_launch, prepare_launch
@@ -76,6 +76,8 @@ def prepare(args: argparse.Namespace) -> Config:
             continue_from(config, *found)
     elif resume:
         continue_from(config, resume, resumable_meta(resume))
+    else:
+        check_unused(config.work_dir)
     return config
 
 

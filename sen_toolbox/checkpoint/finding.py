@@ -11,6 +11,7 @@ from sen_toolbox.checkpoint.resuming import check_resumable
 
 NUMBERED = re.compile(r'(epoch|iter|stopped_iter)_(\d+)\.pth')
 WITHIN_EPOCHS = re.compile(r'(stopped_)?iter_\d+\.pth')
+WRITTEN = re.compile(rf'{NUMBERED.pattern}|best_.+\.pth')
 STOPPED = re.compile(r'stopped_iter_\d+\.pth')
 
 
@@ -59,6 +60,20 @@ def resumable_meta(path: str | Path) -> dict:
         ValueError: If it is unreadable or lacks what a training needs; names the file.
     """
     return check_resumable(load_checkpoint_file(str(path), 'cpu'), path)
+
+
+def check_unused(folder: str | Path) -> None:
+    """Refuses the work dir of an earlier training for a new one, whose files would mix with its.
+
+    Raises:
+        FileExistsError: If there are checkpoints in it; says what to do.
+    """
+    kept = [p.name for p in Path(folder).glob('*.pth') if WRITTEN.fullmatch(p.name)]
+    if kept:
+        raise FileExistsError(
+            f'{folder} has checkpoints of an earlier training ({", ".join(sorted(kept))}): go on '
+            'with it by --resume, give another folder by --work-dir, or delete them'
+        )
 
 
 def _candidates(folder: Path) -> list[list[Path]]:

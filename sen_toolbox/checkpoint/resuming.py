@@ -20,6 +20,8 @@ PARTS = ('state_dict', 'optimizer', 'message_hub', 'meta')
 HUB_PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
 # NumPy takes no larger seed.
 SEEDS = 2**32
+# What of a group of parameters or of a schedule moves during a training.
+MOVING = {'lr', 'momentum', 'betas', 'last_step', 'best', 'num_bad_epochs', 'cooldown_counter'}
 
 
 def check_resumable(content: Any, source: str | Path) -> dict:
@@ -52,6 +54,9 @@ def check_resumable(content: Any, source: str | Path) -> dict:
     for key in averaged:
         if key.startswith('module.') and key.removeprefix('module.') not in content['state_dict']:
             raise ValueError(f'{source} has averaged weights of {shown(key)} and no others')
+    resumed = content['message_hub']['resumed_keys']
+    if others := [key for key, value in resumed.items() if not isinstance(value, bool)]:
+        raise ValueError(f'message_hub.resumed_keys of {source} has for {others[0]} no yes or no')
     meta = content['meta']
     for key in ('epoch', 'iter'):
         checked_whole_number(f'{key} in meta of {source}', meta.get(key))
@@ -143,6 +148,33 @@ def check_fits_training(
         if unknown := sorted(set(theirs) - set(ours.state_dict())):
             raise ValueError(f'{where} has unknown values, {shown(unknown)}')
         _check_alike(ours.state_dict(), theirs, where)
+
+
+def settings_kept(
+    content: Mapping[str, Any], *, optimizer: Optimizer, schedulers: Sequence[Any]
+) -> list[str]:
+    """What a training goes on with though its config says otherwise, each in a few words.
+
+    Args:
+        content: A checkpoint that ``check_fits_training`` has passed.
+        optimizer: The training's own, before the checkpoint is loaded.
+        schedulers: The training's own.
+    """
+    groups = zip(optimizer.param_groups, content['optimizer']['param_groups'], strict=True)
+    states = zip(schedulers, content.get('param_schedulers', []), strict=True)
+    pairs = [('optimizer', *pair) for pair in groups]
+    pairs += [
+        (f'param_schedulers.{number}', ours.state_dict(), theirs)
+        for number, (ours, theirs) in enumerate(states)
+    ]
+    found: dict[tuple[str, str], str] = {}
+    for where, ours, theirs in pairs:
+        for key in sorted(ours.keys() & theirs.keys() - MOVING):
+            is_setting = isinstance(ours[key], numbers.Real) and not key.startswith('_')
+            if is_setting and ours[key] != theirs[key]:
+                # Groups differ in number, and the first tells.
+                found.setdefault((where, key), f'{where} {key}={theirs[key]}, not {ours[key]}')
+    return list(found.values())
 
 
 def _check_names(value: Any, what: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,12 +69,14 @@ class CaptionedImages(PedesDataset):
         """
         read = _read_csv if path.suffix == '.csv' else _read_json
         images: dict[str, tuple[dict, str]] = {}
+        splits: dict[str, tuple[str, str]] = {}
         faults = []
         for row, where in read(path):
             try:
                 row = _checked(row, where)
                 first, place = images.setdefault(row['image'], ({**row, 'captions': []}, where))
                 _check_same(row, where, first, place)
+                _check_split(row, where, *splits.setdefault(row['identity'], (row['split'], where)))
             except ValueError as error:
                 faults.append(str(error))
             else:
@@ -105,6 +108,14 @@ def _check_same(row: dict, where: str, first: dict, place: str) -> None:
             )
 
 
+def _check_split(row: dict, where: str, split: str, place: str) -> None:
+    if row['split'] != split:
+        raise ValueError(
+            f'{where} has the identity {shown(row["identity"])} in {row["split"]}, but {place} in '
+            f'{split}: nobody who is trained on may be searched for'
+        )
+
+
 def _read_csv(path: Path) -> Iterator[tuple[tuple[list[str], list[str]], str]]:
     try:
         # Excel begins UTF-8 files with a mark, which utf-8-sig removes.
@@ -131,6 +142,11 @@ def _read_csv(path: Path) -> Iterator[tuple[tuple[list[str], list[str]], str]]:
         raise ValueError(
             f'{path} lacks the columns {", ".join(missing)}; its first line is '
             f'{shown(",".join(header))}{hint}'
+        )
+    if twice := [name for name in COLUMNS if header.count(name) > 1]:
+        raise ValueError(
+            f'{path} has several columns {", ".join(twice)}: give each further caption a line of '
+            'its own, with the same image'
         )
     for number, cells in lines[1:]:
         where = f'{path}: line {number}'
@@ -180,6 +196,7 @@ def _checked(row: Any, where: str) -> dict:
         if not is_text(value) or not value.strip() or '\0' in value:
             raise ValueError(f'{where} has the {key} {shown(row[key])}, expected text')
         checked[key] = value.strip()
+    checked['image'] = posixpath.normpath(checked['image'])
     if checked['split'] not in SPLITS:
         raise ValueError(
             f'{where} has the unknown split {shown(row["split"])}, expected one of '

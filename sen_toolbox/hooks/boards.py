@@ -138,19 +138,19 @@ class IllustrationBoardHook(_BoardHook):
         records = [dataset.get_data_info(index) for index in range(len(dataset))]
         person_ids = [record['person_id'] for record in records]
         shown = spread(len(dataset), self.num_images)
-        others = [other_person(person_ids, index) for index in shown]
         images = torch.stack([dataset[index]['images'] for index in shown])
         batch = dict(images=images, tokens=_first_captions(dataset, shown))
+        others = {}
+        # Of a single identity every caption is right.
+        if len(set(person_ids)) > 1:
+            wrong = [other_person(person_ids, index) for index in shown]
+            texts = [records[index]['captions'][0] for index in wrong]
+            others[WRONG_TITLE] = (_first_captions(dataset, wrong), texts)
         rows = illustrated_rows(
             model,
             model.data_preprocessor(batch),
             [records[index]['captions'][0] for index in shown],
-            others={
-                WRONG_TITLE: (
-                    _first_captions(dataset, others),
-                    [records[index]['captions'][0] for index in others],
-                )
-            },
+            others=others,
         )
         board = draw_illustration_board(rows, title=f'Epoch {runner.epoch}')
         runner.visualizer.add_image('illustration', np.asarray(board), step=runner.epoch)

@@ -32,11 +32,11 @@ class HardBatchHook(Hook):
         """Checks the sampler.
 
         Raises:
-            TypeError: If it is another one.
+            ValueError: If it is another one.
         """
         sampler = runner.train_dataloader.sampler
         if not isinstance(sampler, HardBatchSampler):
-            raise TypeError(
+            raise ValueError(
                 'HardBatchHook needs train_dataloader.sampler of type HardBatchSampler, got '
                 f'{type(sampler).__name__}'
             )

@@ -5,7 +5,11 @@ from mmengine.runner import Runner
 
 from sen_toolbox.checkpoint import check_keys
 from sen_toolbox.checkpoint.config_text import differing_model
-from sen_toolbox.checkpoint.resuming import check_fits_training, check_resumable
+from sen_toolbox.checkpoint.resuming import (
+    check_fits_training,
+    check_resumable,
+    settings_kept,
+)
 from sen_toolbox.models.wrapping import unwrapped
 from sen_toolbox.registry import HOOKS
 
@@ -32,9 +36,11 @@ class StrictLoadHook(Hook):
             raise
         if runner.cfg.get('resume'):
             check_resumable(checkpoint, source)
-            check_fits_training(
-                checkpoint,
-                source,
-                optimizer=runner.optim_wrapper.optimizer,
-                schedulers=runner.param_schedulers or [],
+            training = dict(
+                optimizer=runner.optim_wrapper.optimizer, schedulers=runner.param_schedulers or []
             )
+            check_fits_training(checkpoint, source, **training)
+            if kept := settings_kept(checkpoint, **training):
+                runner.logger.warning(
+                    f'goes on as {source} began, not as the config says now: {"; ".join(kept)}'
+                )

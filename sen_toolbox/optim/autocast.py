@@ -1,13 +1,17 @@
 """Mixed precision on any device that torch can autocast; MMEngine's wrapper refuses the CPU."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from sen_toolbox.checks import checked_whole_number, is_whole_number
+from sen_toolbox.messages import shown
 from sen_toolbox.registry import OPTIM_WRAPPERS
 
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
@@ -72,11 +76,30 @@ class AutocastOptimWrapper(OptimWrapper):
         }
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Restores :meth:`state_dict`."""
+        """Restores :meth:`state_dict`.
+
+        Raises:
+            ValueError: If the state of the scaler is not one.
+        """
         state_dict = dict(state_dict)
         # An interrupted float32 run may be continued in half precision.
         if scaler := state_dict.pop('loss_scaler', None):
+            _check_scaler(scaler)
             self.loss_scaler.load_state_dict(scaler)
             self._scale = self.loss_scaler.get_scale()
-        self.skipped_steps = state_dict.pop('skipped_steps', 0)
+        self.skipped_steps = checked_whole_number(
+            'skipped_steps of the optimizer', state_dict.pop('skipped_steps', 0)
+        )
         super().load_state_dict(state_dict)
+
+
+def _check_scaler(state: Any) -> None:
+    """A scale that is not a number would have every step left out in silence."""
+    names = torch.amp.GradScaler('cpu').state_dict()
+    for name in names:
+        value = state.get(name) if isinstance(state, Mapping) else None
+        whole = name in ('growth_interval', '_growth_tracker')
+        if not (isinstance(value, int | float) and 0 <= value < math.inf) or (
+            whole and not is_whole_number(value)
+        ):
+            raise ValueError(f'the loss_scaler of the optimizer has the {name} {shown(value)}')

@@ -33,7 +33,11 @@ def read_scalars(path: str | Path) -> list[dict]:
     rows: dict[tuple[bool, int], dict] = {}
     for file in files:
         for line in file.read_text(encoding='utf-8').splitlines():
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except ValueError:
+                # A training that is killed may leave a part of its last line.
+                continue
             if 'step' in row:
                 rows['iter' in row, row['step']] = row
     return [rows[place] for place in sorted(rows)]

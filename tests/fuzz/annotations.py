@@ -43,9 +43,9 @@ class Annotations:
         self._bytes, self._records = {}, {}
         for name, (_, _, _, key) in LAYOUTS.items():
             own = name in ('JSON', 'CSV')
-            who, ids = ('identity', ['7', 'bob']) if own else ('id', [1, 2])
+            who, ids = ('identity', ['7', 'bob', 'eve', '8']) if own else ('id', [1, 2, 1, 2])
             self._records[name] = [
-                {key: f'{n}.png', who: ids[n % 2], 'split': split, 'captions': list(CAPTIONS)}
+                {key: f'{n}.png', who: ids[n], 'split': split, 'captions': list(CAPTIONS)}
                 for n, split in enumerate(['train', 'train', 'val', 'test'])
             ]
             self._bytes[name] = self._written(name, self._records[name])
