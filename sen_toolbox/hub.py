@@ -63,7 +63,7 @@ def check_hub_name(name: str) -> None:
         ValueError: If it has another form.
     """
     if HUB_NAME.fullmatch(name) is None or '..' in name:
-        raise ValueError(f'{name!r} is no name of a model: write {FORMS}')
+        raise ValueError(f'{name!r} is not the name of a model: write {FORMS}')
 
 
 def check_architecture(name: str) -> None:
@@ -257,7 +257,9 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     content = content if isinstance(content, dict) else {}
     config, preprocess = content.get('model_cfg'), content.get('preprocess_cfg', {})
     if not isinstance(config, dict) or not MODEL_KEYS <= config.keys():
-        raise ValueError(f'{path} describes no model of open_clip: model_cfg with {MODEL_KEYS}')
+        raise ValueError(
+            f'{path} does not describe a model of open_clip: expected model_cfg with {MODEL_KEYS}'
+        )
     if not isinstance(preprocess, dict):
         raise ValueError(f'{path}: preprocess_cfg is a {type(preprocess).__name__}, not an object')
     return config, preprocess

@@ -29,8 +29,8 @@ from test_hub import refused
         (changed_vision(timm_model_name='hf-hub:evil/model'), 'timm reads from elsewhere'),
         (changed_vision(timm_model_name='local-dir:evil'), 'timm reads from elsewhere'),
         (changed_vision(width='evil'), 'cannot be built'),
-        (dict(embed_dim=16), 'describes no model of open_clip'),
-        ('evil', 'describes no model of open_clip'),
+        (dict(embed_dim=16), 'does not describe a model of open_clip'),
+        ('evil', 'does not describe a model of open_clip'),
     ],
 )
 def test_a_repository_reaches_nothing_but_itself(config, said, hub, asked):

@@ -160,7 +160,7 @@ def test_where_nothing_can_be_remembered_the_model_still_works(cli, made, hub, m
 def test_a_name_of_another_form_is_told_before_anything_is_loaded(cli, made):
     code, _, err = cli('index', made / 'crops', '--model', 'open_clip:ViT-B-16')
     assert code == 1
-    assert "'open_clip:ViT-B-16' is no name of a model: write open_clip:NAME/TAG" in err
+    assert "'open_clip:ViT-B-16' is not the name of a model: write open_clip:NAME/TAG" in err
 
 
 def test_a_model_by_name_has_its_weights_already(hub):

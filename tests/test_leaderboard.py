@@ -137,7 +137,7 @@ def test_the_page_orders_methods_and_tells_what_has_not_run(board, models):
     assert rows[1].endswith('| 1.0 | 0.25 | 3.0 | 75.00 |')
     assert all('not run' in row for row in rows[3:])
     # The spread of a seed is the root of the mean square of 1.41, 1.41 and 0.
-    assert 'Best minus worst: 35.5 standard deviations of a seed.' in lines
+    assert 'Best minus worst: 35.5 standard deviations of a method over its seeds.' in lines
     # By papers: sen, clip, cmpm.
     assert any(line.endswith('these 3 methods give: 0.50.') for line in lines)
 

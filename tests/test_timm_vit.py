@@ -272,7 +272,7 @@ def test_a_file_of_google_is_read_as_saf_reads_it(tmp_path):
 def test_a_file_of_google_is_read_strictly_and_without_running_code(tmp_path):
     path = tmp_path / 'ViT-B_16.npz'
     google_file(path, **{'Transformer/gate': np.zeros(3)})
-    with pytest.raises(ValueError, match='no ViT of Google: it holds Transformer/gate'):
+    with pytest.raises(ValueError, match='not a ViT of Google: it holds Transformer/gate'):
         google_vit(path).load_weights()
     prefix = 'Transformer/encoderblock_0/MultiHeadDotProductAttention_1'
     google_file(path, without=[f'{prefix}/key/bias'])

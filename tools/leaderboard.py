@@ -54,8 +54,8 @@ HEAD = """# Results on the drawn people
 the 400 people of the test split, which no training sees: mean and standard deviation over seeds.
 The factor of the rate, out of {factors}, is the one with the best validation R1 of seed 0. Drawn
 people tell whether a method is built and trained rightly, not which is best on photographs.
-Steps are of the batch of the config, by the clock of the machine that ran them: the shortest that a
-log of the first seed has, since whatever else ran there only added to it.
+"s per step" is the shortest step in the logs of the first seed, with the batch of the config, since
+other work on the machine only lengthens steps.
 """
 
 
@@ -219,7 +219,10 @@ def make_page(records: dict[str, dict], models: dict[str, dict]) -> str:
     if spreads and len(scores) > 1 and any(spreads):
         deviation = float(np.sqrt(np.mean(np.square(spreads))))
         apart = (max(scores.values()) - min(scores.values())) / deviation
-        lines += ['', f'Best minus worst: {apart:.1f} standard deviations of a seed.']
+        lines += [
+            '',
+            f'Best minus worst: {apart:.1f} standard deviations of a method over its seeds.',
+        ]
     if len(papers) > 2:
         found = rank_correlation([scores[name] for name in papers], list(papers.values()))
         lines += [

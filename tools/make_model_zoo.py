@@ -143,8 +143,8 @@ def config_table(configs: list[str], models: dict[str, dict]) -> list[str]:
         model = models.get(path, {})
         results = [*results_of(model, 'paper'), *results_of(model, 'here')]
         unknown = '' if results_of(model, 'here') else 'here: not run'
-        if not model:
-            unknown = 'not in a metafile'
+        if unknown and path.endswith('_tiny_synthetic.py'):
+            unknown = 'here: [the results](results.md)'
         for result in results or [{}]:
             numbers = [percent(result.get('Metrics', {}).get(name)) for name in MEASURES]
             note = '; '.join(filter(None, (result.get('Note'), unknown)))

@@ -67,7 +67,7 @@ def _renamed(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
             _, name, kind = rest.split('/')
             of_attention[prefix, name, kind] = tensor
         else:
-            raise ValueError(f'this is no ViT of Google: it holds {key}')
+            raise ValueError(f'this is not a ViT of Google: it holds {key}')
     for prefix, kind in {(prefix, kind) for prefix, _, kind in of_attention}:
         names = [(prefix, name, kind) for name in ('query', 'key', 'value')]
         # Where one is missing, so is the key below, which whoever loads the state reports.

@@ -87,7 +87,7 @@ def _read(path: Path) -> bytes:
 def _checked(found: Any) -> Notice:
     kinds = dict(port=int, ipv6=bool, key=str, served=dict)
     if not isinstance(found, dict) or {k: type(v) for k, v in found.items()} != kinds:
-        raise ValueError('this is no notice')
+        raise ValueError('this is not the notice of a server')
     if not 0 < found['port'] < 65536:
-        raise ValueError(f'{found["port"]} is no port')
+        raise ValueError(f'{found["port"]} is not a port')
     return Notice(**found)
