@@ -2,7 +2,7 @@ _base_ = [
     '../../../configs/_base_/models/clip.py', '../../../configs/_base_/datasets/pedes.py',
     '../../../configs/_base_/schedules/cosine_60e.py', '../../../configs/_base_/default_runtime.py'
 ]
-custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.lapscore'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.lapscore'])
 batch_size = 64
 context_length = 100
 tokenizer = dict(_delete_=True, type='WordPieceTokenizer', context_length='$context_length', vocab_file='data/bert-base-uncased/vocab.txt')

@@ -3,7 +3,7 @@ _base_ = [
     '../../../configs/_base_/models/clip.py', '../../../configs/_base_/datasets/pedes.py',
     '../../../configs/_base_/schedules/cosine_60e.py', '../../../configs/_base_/default_runtime.py'
 ]
-custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.timam'])
+custom_imports = dict(imports=['sen_toolbox.checkpoint', 'projects.timam'])
 batch_size = 64
 max_epochs = 50
 image_size = (224, 224)
