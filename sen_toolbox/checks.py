@@ -16,8 +16,8 @@ def checked_share(name: str, value: float) -> float:
     Raises:
         ValueError: If it is not in 0..1.
     """
-    if not 0 <= value <= 1:
-        raise ValueError(f'{name} must be in 0..1, got {value}')
+    if not (isinstance(value, numbers.Real) and 0 <= value <= 1):
+        raise ValueError(f'{name} must be in 0..1, got {shown(value)}')
     return value
 
 
@@ -27,8 +27,8 @@ def checked_positive(name: str, value: float) -> float:
     Raises:
         ValueError: If it is not.
     """
-    if not value > 0:
-        raise ValueError(f'{name} must be above 0, got {value}')
+    if not (isinstance(value, numbers.Real) and value > 0):
+        raise ValueError(f'{name} must be above 0, got {shown(value)}')
     return value
 
 
@@ -38,8 +38,8 @@ def checked_at_least(name: str, value: int, least: int) -> int:
     Raises:
         ValueError: If it is below.
     """
-    if not value >= least:
-        raise ValueError(f'{name} must be at least {least}, got {value}')
+    if not (isinstance(value, numbers.Real) and value >= least):
+        raise ValueError(f'{name} must be at least {least}, got {shown(value)}')
     return value
 
 

@@ -169,3 +169,21 @@ def test_a_score_that_is_not_finite_is_refused():
 def test_no_candidate_at_all_is_refused():
     with pytest.raises(ValueError, match='candidates is a number of images from 1 up, got 0'):
         METRICS.build(dict(type='RetrievalMetric', candidates=0))
+
+
+def test_among_ties_the_candidates_are_of_other_persons():
+    same = torch.ones(20, 1)
+    found = candidate_metrics(
+        lambda texts, images: torch.zeros(images.shape[:2]),
+        texts=same,
+        images=same,
+        candidate_texts=same,
+        candidate_images=same,
+        text_ids=torch.arange(20),
+        image_ids=torch.arange(20),
+        count=5,
+    )
+    # The right one is the last of twenty.
+    assert [found[f't2i/{name}'] for name in ('R1', 'R5', 'R10', 'mAP')] == pytest.approx(
+        [0, 0, 0, 5]
+    )
