@@ -18,3 +18,10 @@ def test_running_statistics_are_kept_within_and_learnt_without():
         raise RuntimeError('within')
     torch.testing.assert_close(model(x), expected)
     torch.testing.assert_close(norm.running_mean, 0.2 * x.mean(0))
+
+
+def test_a_batch_of_one_pair_is_refused_with_the_repair():
+    norm = GlobalBatchNorm(3)
+    with pytest.raises(ValueError, match=r'got \(1, 3\): take a larger batch, or .*drop_last=True'):
+        norm(torch.ones(1, 3))
+    norm.eval()(torch.ones(1, 3))

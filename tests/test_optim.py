@@ -152,6 +152,7 @@ def test_half_precision_trains_on_the_cpu_and_keeps_float32_weights(dtype):
         ('loss_scaler', [1], r'the loss_scaler of the optimizer has the scale None'),
         ('loss_scaler', dict(scale='x'), "has the scale 'x'"),
         ('loss_scaler', dict(scale=float('nan')), 'has the scale nan'),
+        ('loss_scaler', dict(scale=0.0), 'has the scale 0.0'),
         ('loss_scaler', dict(_growth_tracker=0.5), 'has the _growth_tracker 0.5'),
         ('skipped_steps', 'x', "skipped_steps of the optimizer must be a whole number .*'x'"),
     ],

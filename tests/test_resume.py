@@ -158,6 +158,9 @@ NOT_RESUMABLE = {
     'the seed is huge': resumable(meta=dict(epoch=1, iter=10, seed=2**64)),
     'logs are a list': resumable(message_hub=[1]),
     'logs lack a part': resumable(message_hub=dict(log_scalars={}, runtime_info={})),
+    'a kept name is text': resumable(
+        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={'train/loss': 'x'})
+    ),
     'the optimiser is a list': resumable(optimizer=[1]),
     'averaged weights of others': resumable(ema_state_dict={'module.x': torch.ones(1)}),
 }

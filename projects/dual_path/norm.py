@@ -29,11 +29,7 @@ class DeviationBatchNorm(GlobalBatchNorm):
         """
         if not self.training or get_world_size() > 1:
             return super().forward(x)
-        if x.numel() == x.shape[1]:
-            raise ValueError(
-                f'batch norm needs more than one value of each channel in training, got '
-                f'{tuple(x.shape)}: take a larger batch'
-            )
+        self._check_count(x)
         # Torch's own, which tells what it divided by: to find it again would read x twice more.
         normal, mean, inverse = torch.native_batch_norm(
             x, self.weight, self.bias, None, None, True, 0.0, self.eps

@@ -56,7 +56,10 @@ def check_resumable(content: Any, source: str | Path) -> dict:
             raise ValueError(f'{source} has averaged weights of {shown(key)} and no others')
     resumed = content['message_hub']['resumed_keys']
     if others := [key for key, value in resumed.items() if not isinstance(value, bool)]:
-        raise ValueError(f'message_hub.resumed_keys of {source} has for {others[0]} no yes or no')
+        raise ValueError(
+            f'message_hub.resumed_keys of {source} must be yes or no for each name, got '
+            f'{shown(resumed[others[0]])}'
+        )
     meta = content['meta']
     for key in ('epoch', 'iter'):
         checked_whole_number(f'{key} in meta of {source}', meta.get(key))

@@ -14,8 +14,13 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the batch of all ranks; torch's own, ``SyncBatchNorm``, needs a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises rows (R, C) or maps (B, C, ...); every rank holds the same number of them."""
+        """Normalises rows (R, C) or maps (B, C, ...); every rank holds the same number of them.
+
+        Raises:
+            ValueError: If there is nothing to average in training.
+        """
         if not self.training or get_world_size() == 1:
+            self._check_count(x)
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
             wide = widened(x)
@@ -39,6 +44,14 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         unbiased = variance * count / (count - 1)
         self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
         self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
+
+    def _check_count(self, x: Tensor) -> None:
+        if self.training and x.numel() == x.shape[1]:
+            raise ValueError(
+                f'batch norm needs more than one value of each channel in training, got '
+                f'{tuple(x.shape)}: take a larger batch, or train_dataloader.drop_last=True where '
+                'the last one is of one pair'
+            )
 
     def _check_input_dim(self, x: Tensor) -> None:
         if x.ndim < 2:

@@ -95,11 +95,13 @@ class AutocastOptimWrapper(OptimWrapper):
 
 def _check_scaler(state: Any) -> None:
     """A scale that is not a number would have every step left out in silence."""
-    names = torch.amp.GradScaler('cpu').state_dict()
-    for name in names:
+    for name in torch.amp.GradScaler('cpu').state_dict():
         value = state.get(name) if isinstance(state, Mapping) else None
-        whole = name in ('growth_interval', '_growth_tracker')
-        if not (isinstance(value, int | float) and 0 <= value < math.inf) or (
-            whole and not is_whole_number(value)
-        ):
+        # Steps since the scale last changed; all others are factors and a length.
+        fits = (
+            is_whole_number(value)
+            if name == '_growth_tracker'
+            else isinstance(value, int | float) and 0 < value < math.inf
+        )
+        if not fits:
             raise ValueError(f'the loss_scaler of the optimizer has the {name} {shown(value)}')

@@ -1,6 +1,8 @@
 # The unofficial PyTorch version, from which later methods took their CMPM.
 _base_ = './cmpm_r50_cuhk.py'
 max_epochs = 300
+# Its words keep their case, those of the other version do not.
+vocab_file = 'data/CUHK-PEDES/frequent_words_port.json'
 tokenizer = dict(lower_case=False, start=False)
 model = dict(
     data_preprocessor=dict(mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5]),

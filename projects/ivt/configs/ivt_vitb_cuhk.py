@@ -3,7 +3,7 @@ _base_ = [
     '../../../configs/_base_/schedules/cosine_60e.py', '../../../configs/_base_/default_runtime.py'
 ]
 custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.ivt'])
-batch_size = 28
+batch_size = 28  # on each of four GPUs in the release
 context_length = 128
 max_epochs = 120
 word_level = 'phrases'  # the release has attributes of its own here

@@ -7,7 +7,7 @@ custom_imports = dict(imports=['sen_toolbox.checkpoint.registration', 'projects.
 dataset_type = 'CaptionedImages'
 data_root = 'data/LUPerson-T'
 num_classes = 1_300_000
-batch_size = 64
+batch_size = 64  # on each of eight GPUs in the release
 context_length = 100
 max_epochs = 15
 tokenizer = dict(_delete_=True, type='WordPieceTokenizer', context_length='$context_length', vocab_file='data/bert-base-uncased/vocab.txt')
